@@ -1,0 +1,1 @@
+"""What is migrated: the declarations of categories, and how a row is transformed."""

@@ -1,0 +1,245 @@
+"""The one error tree: a sentence, a hint, a stable code and an exit code.
+
+Only ``hal9mig.cli`` turns an error into text; everything below raises.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PROBLEMS = 3
+EXIT_REFUSED = 4
+EXIT_UNREACHABLE = 5
+EXIT_TIMEOUT = 124
+EXIT_INTERRUPTED = 130
+
+EXIT_CODES: dict[int, str] = {
+    EXIT_OK: "done",
+    EXIT_FAILED: "failed while working",
+    EXIT_USAGE: "the command line is wrong; nothing was changed",
+    EXIT_PROBLEMS: "checked, and found problems (differences, quarantined records)",
+    EXIT_REFUSED: "refused; nothing was changed",
+    EXIT_UNREACHABLE: "a server it needs cannot be reached",
+    EXIT_TIMEOUT: "the time limit given with --timeout passed",
+    EXIT_INTERRUPTED: "interrupted; work on the workers goes on",
+}
+
+# A password ends at the LAST @ of the authority, so that one containing @ or : is masked whole.
+_URL_SECRET = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):(?P<secret>[^\s/]*)@", re.I)
+_KEYWORD_SECRET = re.compile(r"(?P<head>\b(?:password|passwd|secret|token)\s*=\s*)('[^']*'|\S+)", re.I)
+
+
+def masked(text: str) -> str:
+    """Return ``text`` with the password of every URL and connection string replaced by ``***``."""
+    text = _URL_SECRET.sub(r"\g<head>:***@", text)
+    return _KEYWORD_SECRET.sub(r"\g<head>***", text)
+
+
+class HAL9Error(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "FAILED"
+    exit_code: ClassVar[int] = EXIT_FAILED
+    default_hint: ClassVar[str | None] = None
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None, **context: object):
+        sentence = message or (self.__doc__ or "").strip().splitlines()[0]
+        self.message = masked(sentence)
+        self.hint = hint if hint is not None else self.default_hint
+        self.context = {name: masked(str(value)) for name, value in context.items()}
+        super().__init__(self.message)
+
+
+class UsageError(HAL9Error):
+    """The command line is wrong."""
+
+    code = "USAGE"
+    exit_code = EXIT_USAGE
+
+
+class UnknownCategory(UsageError):
+    """No category has this name."""
+
+    code = "UNKNOWN_CATEGORY"
+    default_hint = "hal9-migrate state status"
+
+
+class InvalidFilter(UsageError):
+    """The filter cannot be read."""
+
+    code = "INVALID_FILTER"
+
+
+class InvalidUnit(UsageError):
+    """The value or its unit cannot be read."""
+
+    code = "INVALID_UNIT"
+
+
+class ConflictingFlags(UsageError):
+    """These flags exclude each other."""
+
+    code = "CONFLICTING_FLAGS"
+
+
+class InvalidSettings(UsageError):
+    """The settings cannot be read."""
+
+    code = "INVALID_SETTINGS"
+    default_hint = "hal9-migrate configure show --origin"
+
+
+class InvalidCategory(UsageError):
+    """A category's declaration contradicts itself."""
+
+    code = "INVALID_CATEGORY"
+
+
+class Refused(HAL9Error):
+    """Refused; nothing was changed."""
+
+    code = "REFUSED"
+    exit_code = EXIT_REFUSED
+
+
+class NotFound(Refused):
+    """There is nothing of this name."""
+
+    code = "NOT_FOUND"
+
+
+class ConfirmationRequired(Refused):
+    """This needs a confirmation, and there is no terminal to ask on."""
+
+    code = "CONFIRMATION_REQUIRED"
+    default_hint = "add --yes to answer the question beforehand"
+
+
+class IllegalTransition(Refused):
+    """This state cannot be left that way."""
+
+    code = "ILLEGAL_TRANSITION"
+
+
+class RunActive(Refused):
+    """A run of this category is under way already."""
+
+    code = "RUN_ACTIVE"
+
+
+class SchemaBehind(Refused):
+    """A database schema is older than this program."""
+
+    code = "SCHEMA_BEHIND"
+    default_hint = "hal9-migrate db upgrade"
+
+
+class SchemaMismatch(Refused):
+    """A table or column that the category declares is missing."""
+
+    code = "SCHEMA_MISMATCH"
+    default_hint = "hal9-migrate db check"
+
+
+class TargetNotEmpty(Refused):
+    """The target holds rows that no run has written."""
+
+    code = "TARGET_NOT_EMPTY"
+
+
+class StackRefused(Refused):
+    """The stack cannot be started or stopped as things stand."""
+
+    code = "STACK_REFUSED"
+    default_hint = "hal9-migrate stack status"
+
+
+class ServersIncomparable(Refused):
+    """The two servers do not hash alike, so their digests cannot be compared."""
+
+    code = "SERVERS_INCOMPARABLE"
+
+
+class Unreachable(HAL9Error):
+    """A server cannot be reached."""
+
+    code = "UNREACHABLE"
+    exit_code = EXIT_UNREACHABLE
+    default_hint = "hal9-migrate stack status"
+
+
+class StoreUnreachable(Unreachable):
+    """The database cannot be reached."""
+
+    code = "STORE_UNREACHABLE"
+
+
+class QueueUnreachable(Unreachable):
+    """Redis cannot be reached."""
+
+    code = "QUEUE_UNREACHABLE"
+
+
+class LoginRefused(Unreachable):
+    """The server refused the login."""
+
+    code = "LOGIN_REFUSED"
+    default_hint = "hal9-migrate configure show --origin"
+
+
+class NotConfigured(Unreachable):
+    """No address is known for a server that is needed."""
+
+    code = "NOT_CONFIGURED"
+    default_hint = "hal9-migrate stack up --detach"
+
+
+class RunFailed(HAL9Error):
+    """The run failed."""
+
+    code = "RUN_FAILED"
+
+
+class DifferencesFound(HAL9Error):
+    """The two stores differ."""
+
+    code = "DIFFERENCES_FOUND"
+    exit_code = EXIT_PROBLEMS
+
+
+class RecordsQuarantined(HAL9Error):
+    """The run ended with records in quarantine."""
+
+    code = "RECORDS_QUARANTINED"
+    exit_code = EXIT_PROBLEMS
+    default_hint = "hal9-migrate quarantine list"
+
+
+class TimedOut(HAL9Error):
+    """The time limit passed; the work goes on."""
+
+    code = "TIMED_OUT"
+    exit_code = EXIT_TIMEOUT
+
+
+class Interrupted(HAL9Error):
+    """Interrupted; the work goes on on the workers."""
+
+    code = "INTERRUPTED"
+    exit_code = EXIT_INTERRUPTED
+
+
+class LeaseLost(HAL9Error):
+    """The lease went to another worker, so nothing was written."""
+
+    code = "LEASE_LOST"
+
+
+class RecordRejected(HAL9Error):
+    """A record cannot be transformed."""
+
+    code = "RECORD_REJECTED"

@@ -1,0 +1,242 @@
+"""The connection plane: where the stores, the queue and the folders are, and who said so.
+
+Precedence: flag > environment (the named variables only) > ``--config`` or
+``./hal9-migrate.toml`` > ``/etc/hal9/migrate.toml`` > a running embedded stack > default.
+Tuning (rates, batch sizes) is another plane: it lives in the ledger, see ``hal9mig.ledger.tuning``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+import tomllib
+from collections.abc import Mapping
+
+from hal9mig import errors, units
+
+SYSTEM_CONFIG = pathlib.Path("/etc/hal9/migrate.toml")
+LOCAL_CONFIG = pathlib.Path("hal9-migrate.toml")
+STACK_FILE = "stack.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One key of the connection plane: its TOML name, its variable, its default and its meaning."""
+
+    key: str
+    env: str | None
+    default: object
+    help: str
+    secret: bool = False
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(key="stores.flat_url", env="HAL9_FLAT_URL", default=None, secret=True,
+            help="flat store, postgresql://user:password@host:port/database"),
+    Setting(key="stores.hier_url", env="HAL9_HIER_URL", default=None, secret=True,
+            help="hierarchical store, which also holds the ledger"),
+    Setting(key="stores.connect_timeout", env=None, default="5s",
+            help="how long to try to reach a database"),
+    Setting(key="queue.redis_url", env="HAL9_REDIS_URL", default=None, secret=True,
+            help="Redis, redis://, rediss:// or redis+socket:///path"),
+    Setting(key="queue.prefix", env="HAL9_QUEUE_PREFIX", default="hal9:",
+            help="prefix of every key this system writes to Redis"),
+    Setting(key="stack.data_dir", env="HAL9_DATA_DIR", default=None,
+            help="folder of the embedded servers"),
+    Setting(key="stack.workers", env="HAL9_WORKERS", default=2, help="worker processes of `stack up`"),
+    Setting(key="stack.flower_port", env="HAL9_FLOWER_PORT", default=5555, help="port of Flower, on loopback"),
+    Setting(key="stack.flower_auth", env="HAL9_FLOWER_AUTH", default=None, secret=True,
+            help="user:password for Flower; made up and shown by `stack status` when unset"),
+    Setting(key="log.dir", env="HAL9_LOG_DIR", default="/var/log/hal9", help="folder of reconciliation.log"),
+    Setting(key="categories.files", env="HAL9_CATEGORIES", default=(),
+            help="Python files that declare categories of your own, separated by commas"),
+    Setting(key="lease.duration", env="HAL9_LEASE", default="15s",
+            help="how long a worker may be silent before its batch goes to another"),
+)  # fmt: skip
+_BY_KEY = {setting.key: setting for setting in SETTINGS}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The resolved connection plane; ``origins`` says for each key where its value came from."""
+
+    flat_url: str | None
+    hier_url: str | None
+    connect_timeout: float
+    redis_url: str | None
+    queue_prefix: str
+    data_dir: pathlib.Path
+    workers: int
+    flower_port: int
+    flower_auth: str | None
+    log_dir: pathlib.Path
+    category_files: tuple[pathlib.Path, ...]
+    lease_duration: float
+    config_file: pathlib.Path | None
+    values: Mapping[str, object]
+    origins: Mapping[str, str]
+
+    @property
+    def external(self) -> bool:
+        """Whether the servers are somebody else's, so that nothing is embedded."""
+        return any(
+            self.origins[key] not in ("default", "stack")
+            for key in ("stores.flat_url", "stores.hier_url", "queue.redis_url")
+        )
+
+    def require_flat(self) -> str:
+        """Return the flat store's URL.
+
+        Raises:
+            errors.NotConfigured: none is known.
+        """
+        return _required(self.flat_url, "the flat store", "HAL9_FLAT_URL")
+
+    def require_hier(self) -> str:
+        """Return the hierarchical store's URL.
+
+        Raises:
+            errors.NotConfigured: none is known.
+        """
+        return _required(self.hier_url, "the hierarchical store", "HAL9_HIER_URL")
+
+    def require_redis(self) -> str:
+        """Return Redis's URL.
+
+        Raises:
+            errors.NotConfigured: none is known.
+        """
+        return _required(self.redis_url, "the queue", "HAL9_REDIS_URL")
+
+
+def _required(url: str | None, what: str, variable: str) -> str:
+    if url is None:
+        raise errors.NotConfigured(
+            f"No address is known for {what}: no stack is running here and {variable} is not set.",
+            hint=f"hal9-migrate stack up --detach, or set {variable}",
+        )
+    return url
+
+
+def default_data_dir() -> pathlib.Path:
+    """Return where the embedded servers keep their data when nobody says otherwise."""
+    # Root's home is closed to the account PostgreSQL has to run under, so root uses /var/lib.
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/hal9-migrate")
+    base = os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share"
+    return pathlib.Path(base) / "hal9-migrate"
+
+
+def load(
+    *,
+    flags: Mapping[str, object] | None = None,
+    config: pathlib.Path | None = None,
+    environ: Mapping[str, str],
+) -> Settings:
+    """Resolve every setting.
+
+    Args:
+        flags: values given on the command line, by key; they win.
+        config: the file of ``--config``; without it ``HAL9_CONFIG``, then ``./hal9-migrate.toml``.
+        environ: the environment; only the variables named in ``SETTINGS`` and ``HAL9_CONFIG`` are read.
+
+    Raises:
+        errors.InvalidSettings: a file cannot be read, a key is unknown or a value has the wrong form.
+    """
+    if config is None and environ.get("HAL9_CONFIG"):
+        config = pathlib.Path(environ["HAL9_CONFIG"])
+    if config is not None and not config.is_file():
+        raise errors.InvalidSettings(f"The settings file {config} does not exist.", hint="name another with --config")
+    local = config or (LOCAL_CONFIG if LOCAL_CONFIG.is_file() else None)
+
+    values: dict[str, object] = {setting.key: setting.default for setting in SETTINGS}
+    origins: dict[str, str] = dict.fromkeys(values, "default")
+    values["stack.data_dir"] = str(default_data_dir())
+
+    def put(key: str, value: object, origin: str) -> None:
+        values[key] = value
+        origins[key] = origin
+
+    layers = [path for path in (SYSTEM_CONFIG if SYSTEM_CONFIG.is_file() else None, local) if path]
+    for path in layers:
+        for key, value in _read(path).items():
+            put(key, value, str(path))
+    for setting in SETTINGS:
+        if setting.env and environ.get(setting.env):
+            put(setting.key, environ[setting.env], f"environment {setting.env}")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            put(_BY_KEY[key].key, value, "flag")
+
+    # A running stack only fills what nobody set: whoever names one server means their own servers.
+    servers = ("stores.flat_url", "stores.hier_url", "queue.redis_url")
+    if all(values[key] is None for key in servers):
+        for key, value in _running_stack(pathlib.Path(str(values["stack.data_dir"]))).items():
+            if values.get(key) is None:
+                put(key, value, "stack")
+
+    files = values["categories.files"]
+    names = files.split(",") if isinstance(files, str) else list(files)  # type: ignore[call-overload]
+    return Settings(
+        flat_url=_text(values["stores.flat_url"]),
+        hier_url=_text(values["stores.hier_url"]),
+        connect_timeout=units.parse_duration(str(values["stores.connect_timeout"])),
+        redis_url=_text(values["queue.redis_url"]),
+        queue_prefix=str(values["queue.prefix"]),
+        data_dir=pathlib.Path(str(values["stack.data_dir"])).absolute(),
+        workers=units.parse_count(str(values["stack.workers"])),
+        flower_port=units.parse_count(str(values["stack.flower_port"])),
+        flower_auth=_text(values["stack.flower_auth"]),
+        log_dir=pathlib.Path(str(values["log.dir"])),
+        category_files=tuple(pathlib.Path(str(name).strip()).absolute() for name in names if str(name).strip()),
+        lease_duration=units.parse_duration(str(values["lease.duration"])),
+        config_file=layers[-1] if layers else None,
+        values=values,
+        origins=origins,
+    )
+
+
+def shown(setting: Setting, value: object) -> str:
+    """Return a value as `configure show` prints it, without its password."""
+    if value is None:
+        return "(unset)"
+    if setting.secret and "://" not in str(value):
+        return "***"
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value)) or "(none)"
+    return errors.masked(str(value))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _read(path: pathlib.Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise errors.InvalidSettings(f"The settings file {path} cannot be read: {error}") from error
+    flat: dict[str, object] = {}
+    for section, body in document.items():
+        entries = body.items() if isinstance(body, dict) else [("", body)]
+        for name, value in entries:
+            key = f"{section}.{name}" if name else section
+            if key not in _BY_KEY:
+                near = difflib.get_close_matches(key, _BY_KEY, n=1, cutoff=0.5)
+                raise errors.InvalidSettings(
+                    f"The settings file {path} has an unknown key, {key}.",
+                    hint=f"did you mean {near[0]}?" if near else "hal9-migrate configure show lists every key",
+                )
+            flat[key] = value
+    return flat
+
+
+def _running_stack(data_dir: pathlib.Path) -> dict[str, object]:
+    try:
+        document = json.loads((data_dir / STACK_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in document.get("settings", {}).items() if key in _BY_KEY}

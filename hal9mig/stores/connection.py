@@ -1,0 +1,106 @@
+"""Connections to the stores, with the driver's errors turned into ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg2
+import psycopg2.extensions
+import sqlalchemy
+from sqlalchemy import event, exc
+from sqlalchemy.engine import make_url
+
+from hal9mig import errors
+
+Connection = psycopg2.extensions.connection
+
+#: A dead peer is noticed after about this many seconds, instead of the system's two hours.
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+# Invalid authorization, invalid password, and a role or database that does not exist.
+_LOGIN_WORDS = ("password authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+
+
+def connect(url: str, *, application_name: str, connect_timeout: float = 5.0) -> Connection:
+    """Open one psycopg2 connection in UTC and UTF-8.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``.
+        application_name: shown in ``pg_stat_activity``.
+        connect_timeout: seconds to try.
+
+    Raises:
+        errors.StoreUnreachable: nothing answers there.
+        errors.LoginRefused: the server refuses user, password or database.
+    """
+    parsed = _parsed(url)
+    try:
+        connection = psycopg2.connect(
+            dsn=parsed.set(drivername="postgresql").render_as_string(hide_password=False),
+            application_name=application_name,
+            connect_timeout=max(1, round(connect_timeout)),
+            client_encoding="UTF8",
+            **_KEEPALIVES,
+        )
+    except psycopg2.OperationalError as error:
+        raise _refusal(parsed, error) from None
+    # SET by statement and not by `options`: connection poolers refuse the latter.
+    with connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex'")
+    connection.commit()
+    return connection
+
+
+@contextlib.contextmanager
+def connected(url: str, *, application_name: str, connect_timeout: float = 5.0) -> Iterator[Connection]:
+    """Open a connection for the length of a block; commits at its end, rolls back on an error."""
+    connection = connect(url, application_name=application_name, connect_timeout=connect_timeout)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
+
+
+def engine(url: str, *, application_name: str, connect_timeout: float = 5.0, pool_size: int = 1) -> sqlalchemy.Engine:
+    """Return a SQLAlchemy engine on psycopg2 with a small pool and the same settings as ``connect``."""
+    built = sqlalchemy.create_engine(
+        "postgresql+psycopg2://",
+        creator=lambda: connect(url, application_name=application_name, connect_timeout=connect_timeout),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+    )
+    event.listen(built, "handle_error", _translate)
+    return built
+
+
+def _translate(context: sqlalchemy.engine.ExceptionContext) -> None:
+    if context.is_disconnect:
+        raise errors.StoreUnreachable(f"The connection to the database was lost: {context.original_exception}") from None
+
+
+def _parsed(url: str) -> sqlalchemy.URL:
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        raise errors.InvalidSettings("A store's address is not a URL.", hint="postgresql://user@host/db") from None
+    if not parsed.drivername.startswith("postgres"):
+        raise errors.InvalidSettings(
+            f"A store's address names {parsed.drivername}, not PostgreSQL.", hint="postgresql://user@host/db"
+        )
+    return parsed
+
+
+def _refusal(parsed: sqlalchemy.URL, error: psycopg2.OperationalError) -> errors.HAL9Error:
+    where = f"{parsed.host or 'local socket'}:{parsed.port or 5432}/{parsed.database}"
+    detail = " ".join(str(error).split())
+    if any(word in detail for word in _LOGIN_WORDS) and "No such file" not in detail:
+        return errors.LoginRefused(f"The database at {where} refused the login: {detail}", where=where)
+    return errors.StoreUnreachable(f"The database at {where} cannot be reached: {detail}", where=where)
