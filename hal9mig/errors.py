@@ -158,6 +158,13 @@ class StackRefused(Refused):
     default_hint = "hal9-migrate stack status"
 
 
+class StackFailed(HAL9Error):
+    """A server or process of the stack did not start."""
+
+    code = "STACK_FAILED"
+    default_hint = "hal9-migrate stack status"
+
+
 class ServersIncomparable(Refused):
     """The two servers do not hash alike, so their digests cannot be compared."""
 
