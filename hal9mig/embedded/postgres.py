@@ -53,7 +53,6 @@ class Cluster:
         log: where its output goes; ``<directory>/postgres.log`` by default.
         settings: settings over those of ``config/postgresql.conf``.
         say: told of everything that was healed.
-        dies_with_parent: whether it ends with this process in any case, for tests.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class Cluster:
         log: pathlib.Path | None = None,
         settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
-        dies_with_parent: bool = False,
     ) -> None:
         self.directory = directory.absolute()
         self.version = version
@@ -73,7 +71,6 @@ class Cluster:
         self.process: process.Process | None = None
         self._settings = dict(settings or {})
         self._say = say
-        self._dies_with_parent = dies_with_parent
         self._account = process.server_account()
         self._tree: pathlib.Path | None = None
 
@@ -167,8 +164,6 @@ class Cluster:
                 log=self.log,
                 cwd=self.directory,
                 account=self._account,
-                # Fast shutdown waits for nobody, and leaves the cluster clean.
-                dies_with_parent=signal.SIGINT if self._dies_with_parent else None,
             )
         except OSError as error:
             raise self._failure(f"cannot be started: {error}") from error
@@ -188,6 +183,7 @@ class Cluster:
         """Stop it; ``immediate`` skips the clean shutdown, as a crash would."""
         running = self.process or self._running()
         if running is not None:
+            # SIGINT is the fast shutdown: it waits for no client and leaves the cluster clean.
             running.stop([(signal.SIGQUIT if immediate else signal.SIGINT, timeout), (signal.SIGQUIT, 10)])
         self.process = None
 
@@ -207,6 +203,11 @@ class Cluster:
                     )
                 )
         return self.url(name)
+
+    def disconnect(self, name: str) -> None:
+        """End every client's connection to a database; it cannot be a template while there is one."""
+        with _connected(self.admin_url()) as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,))
 
     def drop_database(self, name: str) -> None:
         """Drop a database and throw its clients out."""

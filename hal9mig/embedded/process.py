@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import os
 import pathlib
@@ -11,14 +10,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psutil
 
 LOOPBACK = "127.0.0.1"
-_PR_SET_PDEATHSIG = 1
 # The kernel's boot time, which psutil adds to a start, moves a little when the clock is corrected.
 _BIRTH_TOLERANCE = 2.0
+# A server may outlive the object that started it, and Popen warns of that; kept here until it has ended.
+_spawned: list[subprocess.Popen[bytes]] = []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,6 @@ class Process:
         cwd: pathlib.Path,
         env: Mapping[str, str] | None = None,
         account: Account | None = None,
-        dies_with_parent: int | None = None,
     ) -> Process:
         """Start a command in a session of its own, with its output appended to ``log``.
 
@@ -70,7 +69,6 @@ class Process:
             cwd: its working directory.
             env: its whole environment; None hands on ours.
             account: whom to run as.
-            dies_with_parent: the signal it gets when this process ends in any way, for tests.
 
         Raises:
             OSError: it cannot be started.
@@ -85,11 +83,11 @@ class Process:
                 cwd=cwd,
                 env=env,
                 start_new_session=True,
-                preexec_fn=_death_signal(dies_with_parent) if dies_with_parent else None,
                 user=account.uid if account else None,
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
             )
+        _spawned[:] = [other for other in _spawned if other.poll() is None] + [popen]
         try:
             created = psutil.Process(popen.pid).create_time()
         except psutil.Error:
@@ -167,20 +165,6 @@ class Process:
     def uptime(self) -> float:
         """Return the seconds since its start."""
         return max(0.0, time.time() - self.created)
-
-
-def _death_signal(number: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def ask() -> None:
-        if hasattr(libc, "prctl"):
-            libc.prctl(_PR_SET_PDEATHSIG, number)
-            # The parent may have died between the fork and the call above, and then no signal comes.
-            if os.getppid() != parent:
-                os._exit(1)
-
-    return ask
 
 
 def marked(variable: str, value: str) -> Iterator[Process]:

@@ -32,7 +32,6 @@ class RedisServer:
         log: where its output goes; ``<directory>/redis.log`` by default.
         settings: settings over those of ``config/redis.conf``.
         say: told of everything that was healed.
-        dies_with_parent: whether it ends with this process in any case, for tests.
     """
 
     def __init__(
@@ -42,14 +41,12 @@ class RedisServer:
         log: pathlib.Path | None = None,
         settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
-        dies_with_parent: bool = False,
     ) -> None:
         self.directory = directory.absolute()
         self.log = log or self.directory / "redis.log"
         self.process: process.Process | None = None
         self._settings = dict(settings or {})
         self._say = say
-        self._dies_with_parent = dies_with_parent
 
     @property
     def port(self) -> int:
@@ -117,7 +114,6 @@ class RedisServer:
                 [str(binaries.redis_server()), str(self.directory / "redis.conf")],
                 log=self.log,
                 cwd=self.directory,
-                dies_with_parent=signal.SIGTERM if self._dies_with_parent else None,
             )
         except OSError as error:
             raise self._failure(f"cannot be started: {error}") from error
