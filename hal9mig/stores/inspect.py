@@ -1,0 +1,167 @@
+"""Whether the two stores have what a category declares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import psycopg2
+
+from hal9mig import errors
+from hal9mig.categories import wire
+from hal9mig.categories.declaration import Category, Column, Computed, Element, Pass, Target
+from hal9mig.stores.connection import Connection
+
+_COLUMNS = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''
+  FROM pg_attribute AS a
+ WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+# An index with a predicate or an expression does not make a row unique; nor does a column that may be NULL.
+_KEYS = """
+SELECT i.indisprimary, array_agg(a.attname::text ORDER BY k.position), bool_and(a.attnotnull)
+  FROM pg_index AS i
+ CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position)
+  JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+ WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid
+   AND i.indpred IS NULL AND i.indexprs IS NULL AND k.position <= i.indnkeyatts
+ GROUP BY i.indexrelid, i.indisprimary
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Found:
+    type: str
+    not_null: bool
+    filled: bool
+
+
+def check_category(category: Category, flat: Connection, hier: Connection) -> None:
+    """Raise where a store lacks something that the category declares.
+
+    Raises:
+        errors.SchemaMismatch: the message lists every missing table, column or key, and every other type.
+    """
+    problems = [*_source_problems(category, flat), *_target_problems(category, hier)]
+    if not problems:
+        problems = list(_rebuild_problems(category, hier))
+    _refuse(category, problems)
+
+
+def check_source(category: Category, flat: Connection) -> None:
+    """Raise where the flat store lacks something that the category declares.
+
+    Raises:
+        errors.SchemaMismatch: as ``check_category``.
+    """
+    _refuse(category, list(_source_problems(category, flat)))
+
+
+def _refuse(category: Category, problems: Sequence[str]) -> None:
+    if problems:
+        raise errors.SchemaMismatch(
+            f"The stores are not as category {category.slug} declares them: {'; '.join(problems)}.",
+            category=category.slug,
+        )
+
+
+def _source_problems(category: Category, flat: Connection) -> Iterable[str]:
+    source = category.source
+    table = f"{source.schema}.{source.table}"
+    found = _columns(flat, table)
+    if not found:
+        yield f"flat store: table {table} is missing"
+        return
+    for column in source.columns:
+        yield from _column_problems(f"flat store: {table}", column, found)
+    if source.version is not None and source.version in found and found[source.version].type != "bigint":
+        yield f"flat store: version column {table}.{source.version} is {found[source.version].type}, not bigint"
+    keys = _keys(flat, table)
+    if not any(sorted(columns) == sorted(source.key) and not_null for _, columns, not_null in keys):
+        yield f"flat store: {table} has no primary key or unique NOT NULL key ({', '.join(source.key)})"
+
+
+def _target_problems(category: Category, hier: Connection) -> Iterable[str]:
+    types = {column.name: column.type for column in category.source.columns}
+    for target in category.targets:
+        here = f"hierarchical store: {target.qualified}"
+        found = _columns(hier, target.qualified)
+        if not found:
+            yield f"hierarchical store: table {target.qualified} is missing"
+            continue
+        for column in target.columns:
+            declared = types[column.source] if isinstance(column, Pass) else _declared(column)
+            yield from _column_problems(here, Column(column.name, declared), found)
+        for name, column_found in found.items():
+            if name not in target.names and column_found.not_null and not column_found.filled:
+                yield f"{here}.{name} is NOT NULL without a default, and the category does not write it"
+        yield from _key_problems(here, target, hier)
+
+
+def _key_problems(here: str, target: Target, hier: Connection) -> Iterable[str]:
+    primary = [tuple(columns) for is_primary, columns, _ in _keys(hier, target.qualified) if is_primary]
+    if not primary:
+        yield f"{here} has no primary key"
+    elif primary[0] != target.key:
+        # The order counts: reads of a key range go through this index.
+        yield f"{here} has primary key ({', '.join(primary[0])}), not ({', '.join(target.key)})"
+
+
+def _rebuild_problems(category: Category, hier: Connection) -> Iterable[str]:
+    query = category.rebuild_where(lambda columns: "false")
+    with hier.cursor() as cursor:
+        cursor.execute("SAVEPOINT hal9mig_inspect")
+        try:
+            cursor.execute(f"SELECT * FROM ({query}) AS rebuilt LIMIT 0")
+        except psycopg2.Error as error:
+            cursor.execute("ROLLBACK TO SAVEPOINT hal9mig_inspect")
+            yield f"the rebuild query fails: {' '.join(str(error).split())}"
+            return
+        described = [(column.name, column.type_code) for column in cursor.description or ()]
+        found: dict[str, str] = {}
+        for name, oid in described:
+            cursor.execute("SELECT format_type(%s, NULL)", (oid,))
+            row = cursor.fetchone()
+            found[name] = row[0] if row else "unknown"
+        cursor.execute("RELEASE SAVEPOINT hal9mig_inspect")
+    if [name for name, _ in described] != list(category.source.names):
+        yield f"the rebuild query returns ({', '.join(found)}), not ({', '.join(category.source.names)})"
+        return
+    for column in category.source.columns:
+        if wire.canonical_type(found[column.name]) != wire.canonical_type(column.type):
+            yield f"the rebuild query returns {column.name} as {found[column.name]}, not {column.type}"
+
+
+def _column_problems(here: str, column: Column, found: dict[str, _Found]) -> Iterable[str]:
+    if column.name not in found:
+        yield f"{here}.{column.name} is missing"
+        return
+    actual = found[column.name].type
+    same = wire.canonical_type(actual) == wire.canonical_type(column.type)
+    # A declared length has to be the actual one; without one any length will do.
+    if not same or ("(" in column.type and _length(actual) != _length(column.type)):
+        yield f"{here}.{column.name} is {actual}, not {column.type}"
+
+
+def _length(type_name: str) -> str:
+    return type_name.partition("(")[2].partition(")")[0].replace(" ", "")
+
+
+def _declared(column: Computed | Element) -> str:
+    return column.type
+
+
+def _columns(opened: Connection, table: str) -> dict[str, _Found]:
+    with opened.cursor() as cursor:
+        cursor.execute(_COLUMNS, (table,))
+        return {
+            name: _Found(type=type_name, not_null=not_null, filled=filled)
+            for name, type_name, not_null, filled in cursor.fetchall()
+        }
+
+
+def _keys(opened: Connection, table: str) -> list[tuple[bool, list[str], bool]]:
+    with opened.cursor() as cursor:
+        cursor.execute(_KEYS, (table,))
+        return cursor.fetchall()
