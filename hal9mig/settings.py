@@ -49,7 +49,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(key="stack.workers", env="HAL9_WORKERS", default=2, help="worker processes of `stack up`"),
     Setting(key="stack.flower_port", env="HAL9_FLOWER_PORT", default=5555, help="port of Flower, on loopback"),
     Setting(key="stack.flower_auth", env="HAL9_FLOWER_AUTH", default=None, secret=True,
-            help="user:password for Flower; made up and shown by `stack status` when unset"),
+            help="user:password for Flower; made up when unset, see `stack status --show-login`"),
     Setting(key="log.dir", env="HAL9_LOG_DIR", default="/var/log/hal9", help="folder of reconciliation.log"),
     Setting(key="categories.files", env="HAL9_CATEGORIES", default=(),
             help="Python files that declare categories of your own, separated by commas"),

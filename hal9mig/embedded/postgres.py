@@ -137,25 +137,31 @@ class Cluster:
         self.create()
         self.process = self._running()
         if self.process is None:
+            self._clear_stale_pid()
+            self._settle_port()
             self.launch()
         deadline = time.monotonic() + timeout
         while not self.ready():
             if self.process is None or not self.process.alive():
                 raise self._failure("stopped at once")
             if time.monotonic() > deadline:
+                self.stop(timeout=10)
                 raise self._failure(f"did not answer within {timeout:.0f} s")
             time.sleep(0.02)
-        self._ensure_role()
+        try:
+            self._ensure_role()
+        except psycopg2.Error as error:
+            self.stop()
+            raise self._failure(f"refuses its own superuser: {error}") from error
         return self
 
     def launch(self) -> process.Process:
-        """Start the server process without waiting for it; ``ready`` says when it answers.
+        """Start the server process on its port without waiting for it; ``ready`` says when it answers.
 
         Raises:
             errors.StackFailed: the program cannot be started.
         """
         self._clear_stale_pid()
-        self._settle_port()
         self._write_settings()
         files.rotate(self.log)
         try:
@@ -179,13 +185,14 @@ class Cluster:
             and lines[7].strip() == _READY
         )
 
-    def stop(self, *, immediate: bool = False, timeout: float = 60) -> None:
-        """Stop it; ``immediate`` skips the clean shutdown, as a crash would."""
+    def stop(self, *, immediate: bool = False, timeout: float = 60) -> bool:
+        """Stop it and return whether it ran; ``immediate`` skips the clean shutdown, as a crash would."""
         running = self.process or self._running()
         if running is not None:
             # SIGINT is the fast shutdown: it waits for no client and leaves the cluster clean.
             running.stop([(signal.SIGQUIT if immediate else signal.SIGINT, timeout), (signal.SIGQUIT, 10)])
         self.process = None
+        return running is not None
 
     def restart(self, immediate: bool = False) -> None:
         """Stop and start it on the same port; ``immediate`` makes it recover from its log, as after a crash."""

@@ -180,8 +180,18 @@ def marked(variable: str, value: str) -> Iterator[Process]:
             yield found
 
 
-def port_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port now."""
+def port_free(port: int, *, patience: float = 2.0) -> bool:
+    """Whether a server could listen on this loopback port, now or within ``patience`` seconds."""
+    # The threads of a process that was killed just now may hold its port a moment longer than its pid.
+    deadline = time.monotonic() + patience
+    while not _can_bind(port):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _can_bind(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

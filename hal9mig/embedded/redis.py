@@ -90,23 +90,24 @@ class RedisServer:
         self.create()
         self.process = self._running()
         if self.process is None:
+            self._settle_port()
             self.launch()
         deadline = time.monotonic() + timeout
         while not self.ready():
             if self.process is None or not self.process.alive():
                 raise self._failure("stopped at once")
             if time.monotonic() > deadline:
+                self.stop(timeout=10)
                 raise self._failure(f"did not answer within {timeout:.0f} s")
             time.sleep(0.01)
         return self
 
     def launch(self) -> process.Process:
-        """Start the server process without waiting for it; ``ready`` says when it answers.
+        """Start the server process on its port without waiting for it; ``ready`` says when it answers.
 
         Raises:
             errors.StackFailed: the program cannot be started.
         """
-        self._settle_port()
         self._write_settings()
         files.rotate(self.log)
         try:
@@ -123,12 +124,13 @@ class RedisServer:
         """Whether it has read its append-only file and answers."""
         return self.process is not None and self._answering() == self.process.pid
 
-    def stop(self, *, timeout: float = 30) -> None:
-        """Stop it; the append-only file is written out first."""
-        running = self.process or self._running()
+    def stop(self, *, timeout: float = 30) -> bool:
+        """Stop it and return whether it ran; the append-only file is written out first."""
+        running = self.process or (self._running() if (self.directory / _RECORD).exists() else None)
         if running is not None:
             running.stop([(signal.SIGTERM, timeout)])
         self.process = None
+        return running is not None
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -1,0 +1,226 @@
+"""``hal9-migrate stack``: the servers, workers, beat and Flower of one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import click
+
+from hal9mig import errors, settings, units
+from hal9mig.embedded import daemon, programs, record
+from hal9mig.embedded import stack as stacks
+
+_UP = """Start PostgreSQL, Redis, workers, beat and Flower on this machine, and keep them running.
+
+Without --detach it stays in the foreground, as a compose does; Ctrl-C stops everything in order. With
+HAL9_FLAT_URL, HAL9_HIER_URL and HAL9_REDIS_URL set, those servers are used and none is started.
+
+\b
+Examples:
+  hal9-migrate stack up --workers 4
+  hal9-migrate stack up --detach
+  HAL9_FLOWER_PORT=5600 hal9-migrate stack up --detach
+"""
+_STATUS = """Show every server and process of the stack; exit 3 unless all of them are up.
+
+\b
+Examples:
+  hal9-migrate stack status
+  hal9-migrate stack status --show-login
+  hal9-migrate stack status --json
+"""
+_DOWN = """Stop the stack; its data stays, and the next `stack up` goes on from there.
+
+\b
+Examples:
+  hal9-migrate stack down
+"""
+
+
+@click.group()
+def stack() -> None:
+    """Start, show and stop the servers and processes of one machine."""
+
+
+@stack.command(help=_UP)
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Worker processes.  [env: HAL9_WORKERS; default: 2]"
+)
+@click.option(
+    "--flower-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Flower's port.  [env: HAL9_FLOWER_PORT; default: 5555]",
+)
+@click.option("--detach", is_flag=True, help="Return once everything is up, and leave it running.")
+@click.pass_context
+def up(context: click.Context, workers: int | None, flower_port: int | None, detach: bool) -> None:
+    resolved = _settings(context, {"stack.workers": workers, "stack.flower_port": flower_port})
+    status = record.read(resolved.data_dir)
+    if status.supervisor:
+        _already_up(resolved, status, workers)
+        return
+    stacks.open_data_dir(resolved.data_dir)
+    if detach:
+        daemon.detach(
+            lambda say, ready: _stack(resolved, say).run(ready),
+            say=_talk,
+            log=programs.log_of(resolved.data_dir, "supervisor"),
+        )
+        _show_addresses(resolved)
+        return
+    _stack(resolved, _talk).run(lambda: _show_addresses(resolved))
+
+
+@stack.command(help=_STATUS)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--show-login", is_flag=True, help="Print Flower's login in full.")
+@click.pass_context
+def status(context: click.Context, as_json: bool, show_login: bool) -> None:
+    resolved = _settings(context, {})
+    found = record.read(resolved.data_dir)
+    if as_json:
+        click.echo(json.dumps(_document(found, show_login), indent=2))
+    else:
+        _show_status(resolved, found, show_login)
+    if not found.healthy:
+        context.exit(errors.EXIT_PROBLEMS)
+
+
+@stack.command(help=_DOWN)
+@click.option("--timeout", default="3m", metavar="TIME", show_default=True, help="How long to wait for the end.")
+@click.pass_context
+def down(context: click.Context, timeout: str) -> None:
+    resolved = _settings(context, {})
+    if not record.down(resolved.data_dir, _talk, timeout=units.parse_duration(timeout)):
+        _talk(f"not running in {resolved.data_dir}")
+
+
+def _stack(resolved: settings.Settings, say: stacks.Say) -> stacks.Stack:
+    return stacks.Stack(resolved, say=say, prepare=_prepare, environ=os.environ)
+
+
+def _prepare(flat_url: str, hier_url: str) -> None:
+    # Late: Alembic takes its time, and `stack status` does without.
+    from hal9mig.stores import schema
+
+    schema.upgrade(flat_url, hier_url)
+
+
+def _talk(line: str) -> None:
+    click.echo(errors.masked(line), err=True)
+
+
+def _settings(context: click.Context, flags: dict[str, object]) -> settings.Settings:
+    known = context.find_object(settings.Settings)
+    if known is None:
+        return settings.load(flags=flags, environ=os.environ)
+    if all(value is None for value in flags.values()):
+        return known
+    # The flags of `hal9-migrate` itself were read already; these join them.
+    earlier = {key: known.values[key] for key, origin in known.origins.items() if origin == "flag"}
+    return settings.load(flags={**earlier, **flags}, config=known.config_file, environ=os.environ)
+
+
+def _already_up(resolved: settings.Settings, found: record.StackStatus, workers: int | None) -> None:
+    pid = found.supervisor.pid if found.supervisor else 0
+    if found.state != "up":
+        raise errors.StackRefused(f"The stack is {found.state} right now (pid {pid}).")
+    _talk(f"already up (pid {pid}), workers: {found.workers}")
+    if workers is None or workers == found.workers:
+        return
+    record.want_workers(resolved.data_dir, workers)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        now = record.read(resolved.data_dir)
+        if now.workers == workers and now.healthy:
+            _talk(f"workers now: {workers}")
+            return
+        time.sleep(0.2)
+    raise errors.TimedOut(f"The stack did not get to {workers} workers within 120 s.", hint="hal9-migrate stack status")
+
+
+def _show_addresses(resolved: settings.Settings) -> None:
+    found = record.read(resolved.data_dir)
+    for key, name in (
+        ("stores.flat_url", "flat store"),
+        ("stores.hier_url", "hier store"),
+        ("queue.redis_url", "redis"),
+    ):
+        url = found.settings.get(key) or resolved.values.get(key)
+        click.echo(f"{name:<11} {errors.masked(str(url))}")
+    click.echo(f"{'flower':<11} http://127.0.0.1:{found.settings['stack.flower_port']}")
+    _talk("Flower's login: hal9-migrate stack status --show-login")
+
+
+def _show_status(resolved: settings.Settings, found: record.StackStatus, show_login: bool) -> None:
+    if found.state == "down":
+        click.echo("not running")
+        _talk("start it with: hal9-migrate stack up --detach")
+        return
+    count = sum(child.state == "up" and child.process is not None for child in found.children)
+    click.echo(f"stack: {found.state}, {count} of {len(found.children)} up")
+    rows = [("NAME", "PID", "STATE", "UPTIME", "RESTARTS", "ADDRESS", "LOG")]
+    for child in found.children:
+        process = child.process
+        state = child.state if process or child.state != "up" else "died"
+        uptime = units.format_duration(round(process.uptime())) if process else "-"
+        pid = str(child.pid) if process else "-"
+        rows.append((child.name, pid, state, uptime, str(child.restarts), child.address or "-", child.log))
+    if sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        for row in rows:
+            click.echo("\t".join(row))
+    _show_urls(resolved, found)
+    login = found.settings.get("stack.flower_auth")
+    if login:
+        click.echo(f"Flower's login: {login if show_login else str(login).partition(':')[0] + ':***'}")
+        if not show_login:
+            _talk("see it in full with: hal9-migrate stack status --show-login")
+    if found.state == "left behind":
+        _talk("its supervisor is gone; `hal9-migrate stack up` takes the servers over, `stack down` stops them")
+
+
+def _show_urls(resolved: settings.Settings, found: record.StackStatus) -> None:
+    for setting in settings.SETTINGS:
+        if setting.key in ("stores.flat_url", "stores.hier_url", "queue.redis_url"):
+            value = found.settings.get(setting.key) or resolved.values.get(setting.key)
+            click.echo(f"{setting.key}: {settings.shown(setting, value)}")
+
+
+def _document(found: record.StackStatus, show_login: bool) -> dict[str, object]:
+    login = str(found.settings.get("stack.flower_auth") or "")
+    shown = {key: errors.masked(str(value)) for key, value in found.settings.items()}
+    if login:
+        shown["stack.flower_auth"] = login if show_login else login.partition(":")[0] + ":***"
+    children = []
+    for child in found.children:
+        process = child.process
+        children.append(
+            {
+                "name": child.name,
+                "pid": child.pid if process else None,
+                "state": child.state if process or child.state != "up" else "died",
+                "uptime_seconds": round(process.uptime(), 1) if process else None,
+                "restarts": child.restarts,
+                "address": child.address or None,
+                "log": child.log,
+            }
+        )
+    commands = {"down": "hal9-migrate stack up --detach", "left behind": "hal9-migrate stack up --detach"}
+    return {
+        "schema": 1,
+        "state": found.state,
+        "healthy": found.healthy,
+        "pid": found.supervisor.pid if found.supervisor else None,
+        "started_at": found.started_at or None,
+        "settings": shown,
+        "children": children,
+        "next_steps": [commands[found.state]] if found.state in commands else [],
+    }

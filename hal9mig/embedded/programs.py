@@ -1,0 +1,137 @@
+"""The commands of the workers, the beat and Flower, and the environment they read."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Mapping
+
+from hal9mig import settings
+from hal9mig.embedded import files
+from hal9mig.embedded.process import LOOPBACK
+from hal9mig.embedded.supervisor import Program, Steps
+
+MARK = "HAL9_STACK"
+FLOWER_AUTH = "HAL9_FLOWER_AUTH"
+# Warm: the running batch ends. Cold: it is given back. Either way the ledger knows.
+_WORKER_STEPS: Steps = ((signal.SIGTERM, 15.0), (signal.SIGQUIT, 5.0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Addresses:
+    """Where the servers are and how Flower is entered."""
+
+    flat_url: str
+    hier_url: str
+    redis_url: str
+    flower_port: int
+    flower_auth: str
+
+
+class Programs:
+    """Makes the programs of one stack.
+
+    Args:
+        resolved: the settings of the stack.
+        addresses: its servers.
+        environ: the environment they start from.
+    """
+
+    def __init__(self, resolved: settings.Settings, addresses: Addresses, environ: Mapping[str, str]) -> None:
+        self._data_dir = resolved.data_dir
+        self._addresses = addresses
+        self.env = _environment(resolved, addresses, environ)
+
+    def worker(self, number: int) -> Program:
+        """Return one worker of one process."""
+        name = f"worker{number}"
+        return self._program(
+            name,
+            # One process each, so that `kill -9` of a worker takes one batch with it and no more.
+            ["workers.app", "worker", "--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO"],
+            ["--without-gossip", "--without-mingle"],
+            ready=" ready.",
+            steps=_WORKER_STEPS,
+        )
+
+    def beat(self) -> Program:
+        """Return the beat."""
+        return self._program(
+            "beat",
+            ["beat.app", "beat", "--loglevel", "INFO", "--pidfile", ""],
+            ["--schedule", str(self._data_dir / "beat-schedule")],
+            ready="beat: Starting",
+        )
+
+    def flower(self) -> Program:
+        """Return Flower; it has to start after the workers, or its list of workers stays empty."""
+        port = self._addresses.flower_port
+        conf = files.config_file("flowerconfig.py")
+        program = self._program(
+            "flower",
+            ["workers.app", "flower"],
+            [f"--conf={conf}", f"--address={LOOPBACK}", f"--port={port}"],
+            ready="",
+        )
+        program.address = f"http://{LOOPBACK}:{port}"
+        program.is_ready = lambda text: _answers(port, "/healthcheck")
+        program.env = {**self.env, FLOWER_AUTH: self._addresses.flower_auth}
+        return program
+
+    def _program(
+        self, name: str, command: list[str], more: list[str], *, ready: str, steps: Steps = ((signal.SIGTERM, 10.0),)
+    ) -> Program:
+        return Program(
+            name=name,
+            command=[sys.executable, "-m", "celery", "-A", *command, *more],
+            env=self.env,
+            log=log_of(self._data_dir, name),
+            cwd=self._data_dir,
+            is_ready=lambda text: ready in text,
+            steps=steps,
+        )
+
+
+def log_of(data_dir: pathlib.Path, name: str) -> pathlib.Path:
+    """Return the log file of a child."""
+    return data_dir / "logs" / f"{name.replace(' ', '-')}.log"
+
+
+def _environment(resolved: settings.Settings, addresses: Addresses, environ: Mapping[str, str]) -> Mapping[str, str]:
+    known = {setting.env for setting in settings.SETTINGS if setting.env}
+    env = {name: value for name, value in environ.items() if name not in known}
+    env |= {
+        "HAL9_FLAT_URL": addresses.flat_url,
+        "HAL9_HIER_URL": addresses.hier_url,
+        "HAL9_REDIS_URL": addresses.redis_url,
+        "HAL9_QUEUE_PREFIX": resolved.queue_prefix,
+        "HAL9_DATA_DIR": str(resolved.data_dir),
+        "HAL9_LOG_DIR": str(resolved.log_dir),
+        "HAL9_CATEGORIES": ",".join(map(str, resolved.category_files)),
+        "HAL9_LEASE": f"{resolved.lease_duration:g}s",
+        # By this mark the next stack finds what a killed supervisor left running.
+        MARK: str(resolved.data_dir),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if resolved.config_file:
+        env["HAL9_CONFIG"] = str(resolved.config_file.absolute())
+    # In a checkout nothing is installed; the children work elsewhere and must find the packages.
+    if (files.PROJECT / "pyproject.toml").is_file():
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(files.PROJECT), environ.get("PYTHONPATH")]))
+    return env
+
+
+def _answers(port: int, path: str) -> bool:
+    # Not urllib: it would ask a proxy of the environment for our own loopback.
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
