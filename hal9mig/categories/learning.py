@@ -3,11 +3,21 @@
 The flat payload is MessagePack, ``{"gradients": [[name, bin], ...], "optimiser": any}``. The gradients
 become rows, the optimiser's state stays the bytes it was. The rebuild query makes MessagePack again;
 a payload that it would not give back byte for byte is rejected here, while it can still be told.
+
+A record whose ``meta.loss`` is ``linear-mse`` says how its gradients came about, so that they can be
+computed again from what is stored: the loss 0.5 * ||W x - y||^2 of a linear layer, where x is the
+pattern, W[i][j] is ``meta.gain`` where j mod ``meta.outputs`` is i and 0 elsewhere, and y is 1 at
+``meta.class`` and 0 elsewhere. With the residual r = W x - y the gradient of the weights is the outer
+product r x^T, row by row, and that of the bias is r; both as little-endian 32-bit floats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import array
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -24,6 +34,10 @@ from hal9mig.categories.declaration import (
     Source,
     Target,
 )
+
+
+#: A layer wider than this is a damaged record; computing it would take all memory.
+MOST_OUTPUTS = 65536
 
 
 class _Payload(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -79,6 +93,41 @@ def optimiser(payload: bytes | None) -> bytes | None:
         errors.RecordRejected: it is no payload.
     """
     return None if payload is None else unpack(payload)[1]
+
+
+def expected_gradients(pattern: Sequence[float], meta: Mapping[str, Any]) -> dict[str, bytes] | None:
+    """Return the gradients that a pattern must have by what its meta says; None where it says nothing.
+
+    Raises:
+        errors.RecordRejected: meta names the loss but not its terms.
+    """
+    if meta.get("loss") != "linear-mse":
+        return None
+    try:
+        outputs, gain, target = int(meta["outputs"]), float(meta["gain"]), int(meta["class"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.RecordRejected(f"meta names a linear loss without its terms: {error!r}") from None
+    if not 0 <= target < outputs <= MOST_OUTPUTS:
+        raise errors.RecordRejected(f"meta names class {target} of {outputs} outputs, which cannot be.")
+    return linear_gradients(pattern, outputs=outputs, gain=gain, target=target)
+
+
+def linear_gradients(pattern: Sequence[float], *, outputs: int, gain: float, target: int) -> dict[str, bytes]:
+    """Return the packed gradients of the linear loss that the module's docstring states."""
+    # fsum rounds once, so that the sum does not depend on an order or on Python's version.
+    residual = [gain * math.fsum(pattern[row::outputs]) for row in range(outputs)]
+    residual[target] -= 1.0
+    return {
+        "weight": _packed([term * value for term in residual for value in pattern]),
+        "bias": _packed(residual),
+    }
+
+
+def _packed(values: Sequence[float]) -> bytes:
+    packed = array.array("f", values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
 
 
 # A map of two, and the names of its members.

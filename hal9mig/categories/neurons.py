@@ -51,9 +51,7 @@ def connections(listed: bytes) -> Iterable[tuple[int, str, str, float]]:
     except (msgspec.MsgspecError, RecursionError) as error:
         raise errors.RecordRejected(f"connections is no list of {{target, weight, conn_type}}: {error}") from None
     rows = []
-    ordinal = 0
-    for connection in decoded:
-        ordinal += 1
+    for ordinal, connection in enumerate(decoded, start=1):
         target = connection.target
         if not _uuid(target):
             raise errors.RecordRejected(f"The target of connection {ordinal} is no uuid in lower case: {target!r:.60}")

@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy import exc
 
 from hal9mig import errors, model
-from hal9mig.categories import configuration, learning, metadata, neurons, sessions
+from hal9mig.categories import registry
 from hal9mig.stores import connection, inspect
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
@@ -133,7 +133,7 @@ def require_current(flat_url: str, hier_url: str) -> None:
 
 
 def _upgrade_one(history: History, opened: sqlalchemy.Connection) -> None:
-    from alembic import command, config, script, util
+    from alembic import command, config, util
 
     # Whoever comes second waits here, and then finds everything done.
     opened.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -145,13 +145,11 @@ def _upgrade_one(history: History, opened: sqlalchemy.Connection) -> None:
     with _ALEMBIC:
         try:
             command.upgrade(settings, "head")
-        except script.revision.RevisionError as error:
-            raise _unknown(history) from error
         except util.CommandError as error:
             raise _unknown(history) from error
     if history.store is model.StoreName.FLAT:
-        for category in (sessions, neurons, learning, configuration, metadata):
-            inspect.check_source(category.CATEGORY, _driver(opened))
+        for category in registry.builtin().ordered():
+            inspect.check_source(category, _driver(opened))
 
 
 def _driver(opened: sqlalchemy.Connection) -> connection.Connection:
