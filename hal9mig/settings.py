@@ -239,4 +239,5 @@ def _running_stack(data_dir: pathlib.Path) -> dict[str, object]:
         document = json.loads((data_dir / STACK_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in document.get("settings", {}).items() if key in _BY_KEY}
+    found = document.get("settings") if isinstance(document, dict) else None
+    return {key: value for key, value in found.items() if key in _BY_KEY} if isinstance(found, dict) else {}
