@@ -128,16 +128,22 @@ class Run:
     category: str
     status: RunStatus
     reason: str
+    waiting: str
     priority: Priority
     filter: str
     options: Mapping[str, object]
     planned: bool
+    serial: bool
     total_records: int
     done_records: int
     quarantined: int
     total_batches: int
     done_batches: int
+    leased: int
+    queued: int
+    recent_records: int
     bytes: int
+    status_since: datetime.datetime
     created_at: datetime.datetime
     started_at: datetime.datetime | None
     finished_at: datetime.datetime | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -16,7 +17,7 @@ from hal9mig import errors
 Connection = psycopg2.extensions.connection
 
 #: A dead peer is noticed after about this many seconds, instead of the system's two hours.
-_KEEPALIVES = {
+_KEEPALIVES: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -41,7 +42,7 @@ def connect(url: str, *, application_name: str, connect_timeout: float = 5.0) ->
     """
     parsed = _parsed(url)
     try:
-        connection = psycopg2.connect(
+        connection: Connection = psycopg2.connect(
             dsn=parsed.set(drivername="postgresql").render_as_string(hide_password=False),
             application_name=application_name,
             connect_timeout=max(1, round(connect_timeout)),

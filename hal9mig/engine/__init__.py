@@ -1,0 +1,1 @@
+"""What happens: coordinating, dispatching, copying, verifying."""

@@ -1,0 +1,148 @@
+"""Publishes batches: a bounded window, the most urgent run first, within the cluster's budget.
+
+Any number of processes may call ``tick``; one at a time acts. Redis holds a few messages for each
+worker slot, however large the run, so that priority, pause, cancel and a changed rate act within
+seconds, and a lost queue is filled again from the ledger.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hal9mig import errors, model, units
+from hal9mig.engine.system import System
+from hal9mig.ledger import batches, dispatch, presence, runs, tuning
+from hal9mig.ledger.database import Session
+from hal9mig.queue.broker import Message
+
+#: Messages in the queue for each worker slot, beyond what is leased.
+WINDOW = 3
+#: Seconds after which a published batch that nobody claims is looked for, and given up for lost.
+LOOK_AFTER = 3.0
+GIVE_UP_AFTER = 600.0
+#: What a record is taken to measure before any was copied.
+_GUESSED_BYTES = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tick:
+    """What a tick did: batches published, and the seconds after which the next is worth while."""
+
+    published: int
+    again_after: float
+
+
+def tick(system: System) -> Tick:
+    """Find lost leases and messages, move runs along, and publish what may go.
+
+    Raises:
+        errors.StoreUnreachable: the ledger does not answer.
+    """
+    batches.expire(system.ledger)
+    messages: list[Message] = []
+    with system.ledger.begin() as session:
+        if not dispatch.leader(session):
+            return Tick(published=0, again_after=0.5)
+        runs.settle(session)
+        again_after = _fill(system, session, messages)
+    # After the commit: a message that arrived before its row could be read would be thrown away.
+    # When publishing fails the rows stay queued, and are found lost some seconds later.
+    if messages:
+        try:
+            system.broker.publish(messages)
+        except errors.QueueUnreachable:
+            return Tick(published=0, again_after=2.0)
+    return Tick(published=len(messages), again_after=again_after)
+
+
+def _fill(system: System, session: Session, messages: list[Message]) -> float:
+    under_way = dispatch.under_way(session)
+    if any(one.oldest > LOOK_AFTER for one in under_way.values()):
+        _find_lost(system, session)
+        under_way = dispatch.under_way(session)
+    waiting = dispatch.waiting(session)
+    if not waiting:
+        return 1.0
+    workers = [worker for worker in presence.alive(session) if not worker.draining]
+    slots = sum(worker.slots for worker in workers)
+    if not slots:
+        for run in waiting:
+            runs.wait_reason(session, run.id, "no worker is alive")
+        return 1.0
+    cluster = tuning.resolve(session)
+    leased = sum(one.leased for one in under_way.values())
+    room = slots * WINDOW - sum(one.queued for one in under_way.values())
+    # The limit on leases counts what is queued too: a queued batch may be leased at any moment.
+    room = min(room, cluster.parallel_workers - leased - sum(one.queued for one in under_way.values()))
+    full = "its turn" if cluster.parallel_workers > slots else f"parallel-workers {cluster.parallel_workers}"
+    again_after = 1.0
+    first = waiting[0]
+    for run in waiting:
+        own = under_way.get(run.id, dispatch.UnderWay(queued=0, leased=0, oldest=0))
+        if run.priority > first.priority and room <= 0:
+            runs.wait_reason(session, run.id, f"run {first.id} goes first")
+            continue
+        lanes = min(room, 1 - own.queued - own.leased if run.serial else room)
+        if lanes <= 0:
+            runs.wait_reason(session, run.id, "" if own.queued + own.leased else f"waits for {full}")
+            continue
+        taken, wait, reason = _take(system, session, run, lanes)
+        runs.wait_reason(session, run.id, reason)
+        if taken:
+            attempts = dispatch.queue(session, run.id, [batch.seq for batch in taken])
+            messages.extend(_message(run, batch, attempts[batch.seq]) for batch in taken)
+            room -= len(taken)
+        if wait:
+            again_after = min(again_after, wait)
+    return again_after if room <= 0 or again_after < 1.0 else 0.2
+
+
+def _take(
+    system: System, session: Session, run: dispatch.Waiting, lanes: int
+) -> tuple[list[dispatch.Planned], float, str]:
+    """Take a run's next batches as far as the budget goes: those, seconds to wait, and why."""
+    overrides = {str(name): str(value) for name, value in dict(run.options.get("tuning", {})).items()}
+    rate = tuning.resolve(session, overrides).rate_limit
+    taken: list[dispatch.Planned] = []
+    for batch in dispatch.planned(session, run.id, lanes):
+        if rate is not None and batch.kind == "copy":
+            try:
+                wait = system.throttle.take(rate, cost(rate, batch.records, run.record_bytes))
+            except errors.QueueUnreachable:
+                # What cannot be observed is not granted.
+                return taken, 1.0, "the budget cannot be read (Redis)"
+            if wait:
+                return taken, wait, f"rate-limit {rate}"
+        taken.append(batch)
+    return taken, 0.0, ""
+
+
+def cost(rate: units.Rate, records: int, record_bytes: int) -> int:
+    """Return what a batch costs in the rate's unit."""
+    if rate.unit is units.RateUnit.BATCHES:
+        return 1
+    return max(1, records if rate.unit is units.RateUnit.RECORDS else records * (record_bytes or _GUESSED_BYTES))
+
+
+def _find_lost(system: System, session: Session) -> None:
+    """Plan anew what was published and is not in the queue any more."""
+    try:
+        empty = system.broker.depth() == 0
+    except errors.QueueUnreachable:
+        return
+    batches.requeue_lost(session, seconds=LOOK_AFTER if empty else GIVE_UP_AFTER)
+
+
+def _message(run: dispatch.Waiting, batch: dispatch.Planned, attempt: int) -> Message:
+    low = ".." if batch.after is None else "/".join(batch.after)
+    high = ".." if batch.upto is None else "/".join(batch.upto)
+    return Message(
+        run_id=run.id,
+        seq=batch.seq,
+        attempt=attempt,
+        # Planning comes before copying, or an urgent run's batches would wait for a slot to exist.
+        priority=model.Priority.HIGH if batch.kind == "plan" else run.priority,
+        category=run.category,
+        kind=batch.kind,
+        range=f"({low}, {high}]",
+    )

@@ -1,0 +1,167 @@
+"""The reading half of a copy: streams a range of the flat store in key order, one step ahead of the writer."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Iterator
+
+from hal9mig.categories import wire
+from hal9mig.categories.declaration import Category
+from hal9mig.categories.filters import Filter
+from hal9mig.stores import projection
+from hal9mig.stores.connection import Connection
+
+#: Bytes a fingerprint adds to a row: it is no part of the record.
+_FINGERPRINT_BYTES = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """Records that are written in one transaction.
+
+    Attributes:
+        records: each record's fields, the source's columns in declared order and then its hash.
+        bytes: what the records measure as binary COPY.
+        last: whether the range ends with it.
+    """
+
+    records: list[list[bytes]]
+    bytes: int
+    last: bool
+
+
+class _Stopped(Exception):
+    """The writer wants no more."""
+
+
+class Reader:
+    """Reads a scope of a category and cuts it into steps by records and by bytes.
+
+    At most one step waits and one is being read, so memory is bounded by three steps' bytes, whatever
+    the table's size. A single record may be larger than a step; it is then a step of its own.
+
+    Args:
+        records, size: where a step is cut, in records and in bytes.
+        first: records of the first step; each following one may be twice as large, up to ``records``.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        category: Category,
+        scope: projection.Scope,
+        chosen: Filter,
+        *,
+        records: int,
+        size: int,
+        first: int | None = None,
+    ):
+        self._connection = connection
+        self._fields = len(category.source.columns) + 1
+        self._sql, self._params = select(category, scope, chosen)
+        self._records = records
+        self._limit = min(first or records, records)
+        self._most = size
+        self._waiting: queue.Queue[Step | BaseException] = queue.Queue(maxsize=1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self._rows: list[list[bytes]] = []
+        self._size = 0
+
+    def __enter__(self) -> Reader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            # The server may be waiting on a lock: without this the thread would wait with it.
+            self._connection.cancel()
+        while self._thread.is_alive():
+            try:
+                self._waiting.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._connection.rollback()
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps in key order; an empty range yields one empty step, the last.
+
+        Raises:
+            psycopg2.Error: reading failed.
+        """
+        while True:
+            item = self._waiting.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            if item.last:
+                return
+
+    def write(self, message: bytes) -> None:
+        """Take one message of the COPY; the driver calls this."""
+        row = wire.rows_of(message)
+        if row is None:
+            return
+        if self._rows and (len(self._rows) >= self._limit or self._size + len(row) > self._most):
+            self._hand_over(last=False)
+            self._limit = min(self._limit * 2, self._records)
+        self._rows.append(wire.split(row, self._fields))
+        self._size += len(row) - _FINGERPRINT_BYTES
+
+    def _hand_over(self, *, last: bool) -> None:
+        self._put(Step(records=self._rows, bytes=self._size, last=last))
+        self._rows, self._size = [], 0
+
+    def _put(self, item: Step | BaseException) -> None:
+        while not self._stop.is_set():
+            try:
+                self._waiting.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+        raise _Stopped
+
+    def _run(self) -> None:
+        try:
+            with self._connection.cursor() as cursor:
+                query = cursor.mogrify(self._sql, self._params).decode()
+                cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", self)
+            self._hand_over(last=True)
+        except _Stopped:
+            return
+        except BaseException as error:
+            if not self._stop.is_set():
+                try:
+                    self._put(error)
+                except _Stopped:
+                    return
+
+
+def select(category: Category, scope: projection.Scope, chosen: Filter) -> tuple[str, projection.Params]:
+    """Return the query of a scope's flat rows, each followed by its hash, in key order."""
+    rows, params = projection.flat_rows(category, scope, chosen)
+    columns = ", ".join(f"s.{name}" for name in category.source.names)
+    fingerprint = projection.record_hash(category, "s")
+    return f"SELECT {columns}, {fingerprint} {rows} ORDER BY {projection.key_order(category, 's')}", params
+
+
+def read(connection: Connection, category: Category, keys: list[tuple[str, ...]], chosen: Filter) -> list[list[bytes]]:
+    """Return the present flat rows of some keys at once, as fields with their hash."""
+    collected: list[list[bytes]] = []
+    count = len(category.source.columns) + 1
+
+    class _Collector:
+        def write(self, message: bytes) -> None:
+            row = wire.rows_of(message)
+            if row is not None:
+                collected.append(wire.split(row, count))
+
+    sql, params = select(category, projection.Keys(keys=keys), chosen)
+    with connection.cursor() as cursor:
+        query = cursor.mogrify(sql, params).decode()
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", _Collector())
+    connection.rollback()  # the next look needs a new snapshot, and an idle transaction holds back vacuum
+    return collected

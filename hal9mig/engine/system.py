@@ -1,0 +1,83 @@
+"""One process's view of the whole: settings, categories, ledger, queue, budget and store connections."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from hal9mig import settings as settings_module
+from hal9mig.categories import registry
+from hal9mig.categories.declaration import Category
+from hal9mig.categories.transform import Transform
+from hal9mig.engine.throttle import Throttle
+from hal9mig.ledger.database import Ledger
+from hal9mig.queue import app as queue_app
+from hal9mig.queue.broker import Broker
+from hal9mig.stores import connection
+
+
+class System:
+    """Opens what it is asked for, and keeps it for the process. Make another one after a fork.
+
+    Args:
+        resolved: the connection plane.
+        role: what this process is, for ``pg_stat_activity``: ``cli``, ``worker``.
+    """
+
+    def __init__(self, resolved: settings_module.Settings, *, role: str):
+        self.settings = resolved
+        self.role = f"hal9-migrate {role}"
+        self._pid = os.getpid()
+
+    @functools.cached_property
+    def registry(self) -> registry.Registry:
+        """Every declared category."""
+        return registry.load(self.settings.category_files)
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """The ledger; a small pool of its own."""
+        return Ledger(
+            self.settings.require_hier(),
+            application_name=self.role,
+            connect_timeout=self.settings.connect_timeout,
+        )
+
+    @functools.cached_property
+    def broker(self) -> Broker:
+        """The queue, for publishing."""
+        return Broker(queue_app.make(self.settings), self.settings.require_redis(), self.settings.queue_prefix)
+
+    @functools.cached_property
+    def throttle(self) -> Throttle:
+        """The cluster's budget."""
+        return Throttle(self.settings.require_redis(), self.settings.queue_prefix)
+
+    def category(self, name: str) -> Category:
+        """Return a category by slug or alias.
+
+        Raises:
+            errors.UnknownCategory: there is none of this name.
+        """
+        return self.registry.get(name)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - a System lives as long as its process
+    def transform(self, slug: str) -> Transform:
+        """Return a category's compiled transform."""
+        return Transform(self.registry.get(slug))
+
+    def flat(self) -> connection.Connection:
+        """Open a connection to the flat store; the caller closes it."""
+        return connection.connect(
+            self.settings.require_flat(),
+            application_name=self.role,
+            connect_timeout=self.settings.connect_timeout,
+        )
+
+    def hier(self) -> connection.Connection:
+        """Open a connection to the hierarchical store; the caller closes it."""
+        return connection.connect(
+            self.settings.require_hier(),
+            application_name=self.role,
+            connect_timeout=self.settings.connect_timeout,
+        )

@@ -1,0 +1,171 @@
+"""One batch on a worker, from claim to commit or hand-back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg2
+from sqlalchemy import exc
+
+from hal9mig import errors
+from hal9mig.engine import applier, copier, dispatcher, planner, verifier
+from hal9mig.engine.system import System
+from hal9mig.ledger import batches, runs
+from hal9mig.ledger.database import Session
+from hal9mig.stores.connection import Connection
+
+log = logging.getLogger(__name__)
+
+#: Failures without progress, other than of a server, after which a batch is failed for good.
+MOST_FAILURES = 3
+#: SQLSTATE classes that pass by themselves: connection, transaction rollback, resources, operator, system.
+_PASSING = ("08", "40", "53", "55", "57", "58")
+
+
+class Heart(threading.Thread):
+    """Extends a lease three times in its length until stopped; a lost lease ends it."""
+
+    def __init__(self, system: System, held: batches.Lease):
+        super().__init__(name="heart", daemon=True)
+        self._system = system
+        self._held = held
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Beat."""
+        length = self._system.settings.lease_duration
+        while not self._stop_asked.wait(length / 3):
+            try:
+                with self._system.ledger.begin() as session:
+                    if not batches.extend(session, self._held, length):
+                        return
+            except (errors.HAL9Error, exc.SQLAlchemyError) as error:
+                # The lease may still hold by the time the database is back; the fence decides.
+                log.warning("%s: the heartbeat failed: %s", self._held.name, error)
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._stop_asked.set()
+
+
+class Desk:
+    """A worker process's open connections, kept from batch to batch; ``clear`` after any doubt."""
+
+    def __init__(self, system: System):
+        self._system = system
+        self._open: dict[str, Connection] = {}
+
+    def flat(self, purpose: str) -> Connection:
+        """Return the flat store's connection of this purpose."""
+        found = self._open.get(purpose)
+        if found is None or found.closed:
+            found = self._open[purpose] = self._system.flat()
+        return found
+
+    def clear(self) -> None:
+        """Close everything."""
+        for connection in self._open.values():
+            with contextlib.suppress(psycopg2.Error):
+                connection.close()
+        self._open.clear()
+
+
+def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, owner: str) -> str:
+    """Work a batch and return what became of it: ``skipped``, ``done``, ``handed back``, ``lost`` or ``failed``.
+
+    Never raises for what the ledger can put right.
+    """
+    try:
+        with system.ledger.begin() as session:
+            held = batches.claim(
+                session, run_id=run_id, seq=seq, attempt=attempt, owner=owner, lease=system.settings.lease_duration
+            )
+    except (errors.StoreUnreachable, exc.DBAPIError) as error:
+        log.warning("run %s batch %s attempt %s: not claimed: %s", run_id, seq, attempt, applier.sentence(error))
+        return "lost"  # still queued in the ledger, which publishes it again
+    if held is None:
+        return "skipped"
+    started = time.monotonic()
+    with _beating(system, held):
+        outcome = _guarded(system, desk, held, started)
+    with contextlib.suppress(errors.HAL9Error, exc.SQLAlchemyError):
+        dispatcher.tick(system)  # a finished batch makes room for the next one now
+    log.info("%s: %s in %.2f s", held.name, outcome, time.monotonic() - started)
+    return outcome
+
+
+@contextlib.contextmanager
+def _beating(system: System, held: batches.Lease) -> Iterator[None]:
+    heart = Heart(system, held)
+    heart.start()
+    try:
+        yield
+    finally:
+        heart.stop()
+
+
+def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) -> str:
+    try:
+        with system.ledger.connection() as session:
+            done = _work(system, desk, held, session)
+    except errors.LeaseLost:
+        desk.clear()
+        return "lost"
+    except (errors.Unreachable, psycopg2.Error, exc.DBAPIError) as error:
+        desk.clear()
+        original = error.orig if isinstance(error, exc.DBAPIError) else error
+        passing = isinstance(original, errors.Unreachable | psycopg2.OperationalError | psycopg2.InterfaceError) or (
+            isinstance(original, psycopg2.Error) and (original.pgcode or "")[:2] in _PASSING
+        )
+        reason = applier.sentence(original) if original is not None else str(error)
+        return _give_up(system, held, started, reason, passing=passing)
+    except Exception as error:
+        desk.clear()
+        log.exception("%s failed", held.name)
+        return _give_up(system, held, started, applier.sentence(error), passing=False)
+    if done:
+        return "done"
+    return _give_up(system, held, started, None, passing=True)
+
+
+def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+    with session.begin():
+        pid = session.connection.driver_connection.get_backend_pid()  # type: ignore[union-attr]
+        batches.attach_backend(session, held, pid)
+        tuned = copier.run_tuning(session, held)
+    if held.kind == "plan":
+        category = system.category(held.category)
+        return planner.plan(
+            session, held, category, tuned, flat=desk.flat("read"), lease=system.settings.lease_duration
+        )
+    if held.kind == "verify":
+        return verifier.verify_batch(system, held, flat=desk.flat("read"), session=session)
+    work = copier.Copier(
+        system, held, tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session
+    )
+    return work.run()
+
+
+def _give_up(system: System, held: batches.Lease, started: float, reason: str | None, *, passing: bool) -> str:
+    """Hand a batch back, or fail it for good after too many failures that nothing excuses."""
+    seconds = time.monotonic() - started
+    try:
+        with system.ledger.begin() as session:
+            if not passing and held.crashes + 1 >= MOST_FAILURES:
+                batches.fail(session, held, error=reason or "failed", seconds=seconds)
+                runs.settle(session, held.run_id)
+                return "failed"
+            delay = 0.0 if reason is None else min(30.0, 2.0 ** min(held.crashes, 5))
+            batches.hand_back(
+                session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing
+            )
+    except (errors.HAL9Error, exc.SQLAlchemyError) as error:
+        log.warning("%s: not handed back, its lease will run out: %s", held.name, applier.sentence(error))
+        return "lost"
+    if reason:
+        log.warning("%s: handed back: %s", held.name, reason)
+    return "handed back"

@@ -1,0 +1,156 @@
+"""The writing half of a copy: transformed records into the hierarchical tables.
+
+The usual range has nothing in the target yet and goes straight into the tables by COPY. Where a row
+is there already, that step falls back to temporary tables and a merge that only lets a newer source
+version replace what is there.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import psycopg2.extensions
+
+from hal9mig.categories.declaration import Category, Role, Target
+from hal9mig.categories.transform import Output, Transform
+
+Cursor = psycopg2.extensions.cursor
+_CHUNK = 1 << 18  # bytes handed to the driver at a time
+_WON = "hal9_won"
+
+
+def _stage(target: Target) -> str:
+    return f"hal9_stage_{target.table}"
+
+
+def _columns(names: Sequence[str], alias: str = "") -> str:
+    return ", ".join(f"{alias}.{name}" if alias else name for name in names)
+
+
+def _equal(left: str, left_names: Sequence[str], right: str, right_names: Sequence[str]) -> str:
+    pairs = zip(left_names, right_names, strict=True)
+    return " AND ".join(f"{left}.{one} = {right}.{other}" for one, other in pairs)
+
+
+class Writer:
+    """Writes a step's output inside the caller's transaction; keeps nothing between steps."""
+
+    def __init__(self, transform: Transform):
+        self.category: Category = transform.category
+        self._columns = [writer.columns for writer in transform.writers]
+
+    def straight(self, cursor: Cursor, output: Output) -> None:
+        """COPY into the tables themselves.
+
+        Raises:
+            psycopg2.errors.UniqueViolation: a record is there already; roll back and ``merge``.
+        """
+        for place, target in enumerate(self.category.targets):
+            if not output.rows[place]:
+                continue
+            if target.role is Role.SHARED:
+                self._load(cursor, place, target, output)
+                self._share(cursor, target)
+            else:
+                self._copy(cursor, target.qualified, place, output)
+
+    def merge(self, cursor: Cursor, output: Output, *, newer_only: bool = True) -> None:
+        """Write through temporary tables, replacing a record only by a newer source version.
+
+        With ``newer_only`` false, or where the source has no version, what comes replaces what is
+        there: then the caller must hold the keys' locks and have read the source after taking them.
+        """
+        cursor.execute("SET LOCAL client_min_messages = warning")
+        self._won(cursor)
+        for place, target in enumerate(self.category.targets):
+            self._load(cursor, place, target, output)
+            if target.role is Role.SHARED:
+                self._share(cursor, target)
+        for root in self.category.roots:
+            self._merge_root(cursor, root, newer_only=newer_only and root.version is not None)
+        for target in self.category.targets:
+            if target.role is Role.PART:
+                self._replace_part(cursor, target)
+
+    def delete(self, cursor: Cursor, keys: Sequence[tuple[str, ...]]) -> None:
+        """Remove all rows that belong to the records of these keys."""
+        if not keys:
+            return
+        arrays = [list(part) for part in zip(*keys, strict=True)]
+        kinds = ", ".join(f"%s::{column.type}[]" for column in self.category.source.key_columns)
+        # Parts first: a root may be referenced by them.
+        for target in reversed(self.category.owned):
+            owner = _columns(target.owner)
+            cursor.execute(f"DELETE FROM {target.qualified} WHERE ({owner}) IN (SELECT * FROM unnest({kinds}))", arrays)
+
+    def _copy(self, cursor: Cursor, table: str, place: int, output: Output) -> None:
+        columns = _columns(self._columns[place])
+        stream = io.BytesIO(output.document(place))
+        cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)", stream, _CHUNK)
+
+    def _load(self, cursor: Cursor, place: int, target: Target, output: Output) -> None:
+        stage, columns = _stage(target), _columns(self._columns[place])
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
+            f"SELECT {columns} FROM {target.qualified} WITH NO DATA; TRUNCATE {stage}"
+        )
+        if output.rows[place]:
+            self._copy(cursor, stage, place, output)
+
+    def _share(self, cursor: Cursor, target: Target) -> None:
+        # In key order: two workers that insert the same parents then wait for each other in one
+        # direction only, and cannot deadlock.
+        names, key = _columns(target.names), _columns(target.key)
+        cursor.execute(
+            f"INSERT INTO {target.qualified} ({names}) SELECT {names} FROM {_stage(target)} ORDER BY {key} "
+            f"ON CONFLICT ({key}) DO NOTHING"
+        )
+
+    def _won(self, cursor: Cursor) -> None:
+        keys = ", ".join(f"NULL::{column.type} AS k{at}" for at, column in enumerate(self.category.source.key_columns))
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_WON} ON COMMIT DELETE ROWS AS SELECT {keys} WITH NO DATA; "
+            f"TRUNCATE {_WON}"
+        )
+
+    @property
+    def _won_columns(self) -> list[str]:
+        return [f"k{at}" for at in range(len(self.category.key))]
+
+    def _merge_root(self, cursor: Cursor, root: Target, *, newer_only: bool) -> None:
+        names, key = _columns(root.names), _columns(root.key)
+        others = [other for other in self.category.roots if other is not root]
+        changed = [name for name in root.names if name not in root.key]
+        # A record whose kind changed sits in another root; a newer one there wins too.
+        elsewhere = "".join(
+            f" AND NOT EXISTS (SELECT FROM {other.qualified} o WHERE {_equal('o', other.owner, 's', root.owner)}"
+            f" AND o.{other.version} >= s.{root.version})"
+            for other in others
+            if newer_only
+        )
+        update = ", ".join(f"{name} = excluded.{name}" for name in changed)
+        condition = f" WHERE excluded.{root.version} > t.{root.version}" if newer_only else ""
+        action = f"UPDATE SET {update}{condition}" if changed else "NOTHING"
+        cursor.execute(
+            f"WITH won AS (INSERT INTO {root.qualified} AS t ({names}) SELECT {names} FROM {_stage(root)} s "
+            f"WHERE true{elsewhere} ORDER BY {key} ON CONFLICT ({key}) DO {action} "
+            f"RETURNING {_columns(root.owner, 't')}) INSERT INTO {_WON} SELECT * FROM won"
+        )
+        for other in others:
+            # Only what this root has just won: its stage says which records those are.
+            cursor.execute(
+                f"DELETE FROM {other.qualified} o USING {_WON} w, {_stage(root)} s "
+                f"WHERE {_equal('o', other.owner, 'w', self._won_columns)} "
+                f"AND {_equal('s', root.owner, 'w', self._won_columns)}"
+            )
+
+    def _replace_part(self, cursor: Cursor, part: Target) -> None:
+        names = _columns(part.names)
+        cursor.execute(
+            f"DELETE FROM {part.qualified} p USING {_WON} w WHERE {_equal('p', part.owner, 'w', self._won_columns)}"
+        )
+        cursor.execute(
+            f"INSERT INTO {part.qualified} ({names}) SELECT {_columns(part.names, 's')} FROM {_stage(part)} s "
+            f"JOIN {_WON} w ON {_equal('s', part.owner, 'w', self._won_columns)} ORDER BY {_columns(part.key, 's')}"
+        )

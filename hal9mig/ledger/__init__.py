@@ -1,0 +1,1 @@
+"""What is known: runs, batches, leases, quarantine, tuning, workers and events, in PostgreSQL."""

@@ -1,0 +1,202 @@
+"""Batches in the ledger: fenced leases from claim to commit, and what happens when one is lost.
+
+The fence is the attempt number: it goes up with every publication, a claim names it, and every later
+statement of the lease repeats it. Whoever has an older one finds no row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hal9mig import errors, model
+from hal9mig.ledger import database
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A batch as a worker holds it. Counters are those at the time of the claim."""
+
+    run_id: int
+    seq: int
+    kind: str
+    attempt: int
+    owner: str
+    after: model.Key | None
+    upto: model.Key | None
+    cursor: model.Key | None
+    planned_records: int
+    records: int
+    quarantined: int
+    bytes: int
+    digest: int
+    step_records: int | None
+    crashes: int
+    category: str
+    filter: str
+    options: Mapping[str, Any]
+
+    @property
+    def worker(self) -> str:
+        """The worker process group the owner belongs to."""
+        return self.owner.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """What people call it, as ``neuron-states run 7 batch 12 attempt 1``."""
+        return f"{self.category} run {self.run_id} batch {self.seq} attempt {self.attempt}"
+
+    @property
+    def fence(self) -> dict[str, object]:
+        """The parameters every statement of this lease repeats."""
+        return {"run_id": self.run_id, "seq": self.seq, "attempt": self.attempt, "owner": self.owner}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A batch's totals after a step."""
+
+    cursor: model.Key | None
+    records: int
+    quarantined: int
+    bytes: int
+    digest: int
+    step_records: int | None = None
+
+
+def claim(
+    session: database.Session, *, run_id: int, seq: int, attempt: int, owner: str, lease: float
+) -> Lease | None:
+    """Take a queued batch for ``lease`` seconds; None when it is somebody else's or the run stands still."""
+    row = database.run(
+        session, "batches", "claim", run_id=run_id, seq=seq, attempt=attempt, owner=owner, lease=lease
+    ).first()
+    if row is None:
+        return None
+    values: dict[str, Any] = dict(row._mapping)
+    for name in ("after", "upto", "cursor"):
+        values[name] = _key(values.pop(f"{name}_key"))
+    return Lease(owner=owner, **values)
+
+
+def extend(session: database.Session, held: Lease, lease: float) -> bool:
+    """Keep a lease for ``lease`` seconds more; False when it is lost."""
+    return database.run(session, "batches", "extend", lease=lease, **held.fence).first() is not None
+
+
+def attach_backend(session: database.Session, held: Lease, pid: int) -> None:
+    """Note which database session writes for this lease, so that it can be ended when the lease expires.
+
+    Raises:
+        errors.LeaseLost: the lease has gone to another.
+    """
+    if database.run(session, "batches", "attach_backend", pid=pid, **held.fence).first() is None:
+        raise errors.LeaseLost(f"{held.name}: the lease was lost before work began.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a step's commit learns about the world: whether its run goes on and its worker stays."""
+
+    run_status: model.RunStatus
+    draining: bool
+
+    @property
+    def go_on(self) -> bool:
+        """Whether to take the next step."""
+        return not self.draining and self.run_status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING)
+
+
+def advance(
+    session: database.Session, held: Lease, progress: Progress, *, lease: float, result: str | None = None
+) -> Standing:
+    """Move a batch's cursor, in the transaction of the data that was written.
+
+    Raises:
+        errors.LeaseLost: the lease has gone to another; the transaction has to roll back.
+    """
+    values = {field.name: getattr(progress, field.name) for field in dataclasses.fields(progress)}
+    row = database.run(
+        session, "batches", "advance", lease=lease, worker=held.worker, result=result, **held.fence, **values
+    ).first()
+    if row is None:
+        raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing of this step was written.")
+    return Standing(run_status=model.RunStatus(row.run_status), draining=row.draining)
+
+
+def finish(session: database.Session, held: Lease, *, seconds: float) -> None:
+    """Mark a batch done, in the transaction of its last data.
+
+    Raises:
+        errors.LeaseLost: the lease has gone to another; the transaction has to roll back.
+    """
+    if database.run(session, "batches", "finish", seconds=seconds, **held.fence).first() is None:
+        raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing of this step was written.")
+
+
+def hand_back(
+    session: database.Session,
+    held: Lease,
+    *,
+    seconds: float,
+    error: str | None = None,
+    delay: float = 0.0,
+    crashed: bool = False,
+) -> bool:
+    """Give a batch back with its cursor; after ``delay`` seconds at the earliest it is dispatched again."""
+    return (
+        database.run(
+            session, "batches", "hand_back", error=error, delay=delay, crashed=crashed, seconds=seconds, **held.fence
+        ).first()
+        is not None
+    )
+
+
+def fail(session: database.Session, held: Lease, *, error: str, seconds: float) -> bool:
+    """Mark a batch failed for good."""
+    return database.run(session, "batches", "fail", error=error, seconds=seconds, **held.fence).first() is not None
+
+
+def expire(ledger: database.Ledger) -> int:
+    """Plan every batch anew whose lease has run out, and return how many there were.
+
+    A frozen worker may sit inside an open transaction that locks its rows and its ledger row. Its
+    session is ended first, in a transaction of its own, so that the locks are gone.
+    """
+    with ledger.begin() as session:
+        for row in database.run(session, "batches", "expired"):
+            end_backend(session, row.backend_pid)
+    with ledger.begin() as session:
+        return database.run(session, "batches", "expire", error="the worker fell silent").rowcount
+
+
+def expire_crashed(ledger: database.Ledger, *, run_id: int, seq: int, attempt: int) -> None:
+    """Plan a batch anew whose worker process is known to be dead, without waiting for the lease."""
+    with ledger.begin() as session:
+        rows = database.run(
+            session, "batches", "expire_owner", run_id=run_id, seq=seq, attempt=attempt,
+            error="the worker process died",
+        ).all()  # fmt: skip
+        for row in rows:
+            end_backend(session, row.backend_pid)
+
+
+def end_backend(session: database.Session, pid: int | None) -> None:
+    """End a database session of ours."""
+    if pid is not None:
+        database.run(session, "batches", "end_backend", pid=pid)
+
+
+def requeue_lost(session: database.Session, *, seconds: float) -> int:
+    """Plan batches anew that were published ``seconds`` ago or more and never claimed."""
+    return database.run(session, "batches", "requeue_lost", seconds=seconds).rowcount
+
+
+def listing(session: database.Session, run_id: int) -> Sequence[Mapping[str, Any]]:
+    """Return all batches of a run, in order."""
+    return [dict(row._mapping) for row in database.run(session, "batches", "list", run_id=run_id)]
+
+
+def _key(value: Any) -> model.Key | None:
+    return None if value is None else tuple(value)

@@ -1,0 +1,81 @@
+"""The ledger's database: one engine a process, and the named statements of the ``.sql`` files."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import getpass
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy
+
+from hal9mig.stores import connection as stores_connection
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.M)
+Session = sqlalchemy.Connection
+
+
+@functools.cache
+def statements(file: str) -> Mapping[str, str]:
+    """Return the statements of one of the ledger's ``.sql`` files by name."""
+    text = (pathlib.Path(__file__).parent / "sql" / f"{file}.sql").read_text(encoding="utf-8")
+    parts = _NAME.split(text)
+    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+class Ledger:
+    """Opens transactions on the ledger; safe to share between threads, not between processes."""
+
+    def __init__(self, url: str, *, application_name: str, connect_timeout: float = 5.0, pool_size: int = 2):
+        self.url = url
+        self._engine = stores_connection.engine(
+            url, application_name=application_name, connect_timeout=connect_timeout, pool_size=pool_size
+        )
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Session]:
+        """Open a transaction; it commits at the end of the block and rolls back on an error."""
+        with self._engine.begin() as session:
+            yield session
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Session]:
+        """Keep one connection for a block that opens several transactions on it with ``begin()``."""
+        with self._engine.connect() as session:
+            yield session
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
+
+
+def run(session: Session, file: str, name: str, /, **values: object) -> sqlalchemy.CursorResult[Any]:
+    """Run a named statement with named parameters; mappings and lists other than of texts go as JSON."""
+    return session.exec_driver_sql(statements(file)[name], {key: _plain(value) for key, value in values.items()})
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON text."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping) or (isinstance(value, tuple) and all(isinstance(part, str) for part in value)):
+        return json_text(value)
+    return value
+
+
+def actor() -> str:
+    """Return who is asking, for the audit: the sudo user or the login, and the host."""
+    name = os.environ.get("SUDO_USER")
+    if not name:
+        try:
+            name = getpass.getuser()
+        except (KeyError, OSError):
+            name = f"uid {os.getuid()}"
+    return f"{name}@{os.uname().nodename}"

@@ -1,0 +1,88 @@
+"""What the dispatcher reads and writes: what is under way, what could go next, what was published."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hal9mig import model
+from hal9mig.ledger import database
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A run that has planned batches; ``record_bytes`` is the mean size of what it has copied so far."""
+
+    id: int
+    category: str
+    priority: model.Priority
+    kind: model.RunKind
+    serial: bool
+    options: Mapping[str, Any]
+    record_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A batch that could be published; ``records`` is what remains of it."""
+
+    seq: int
+    kind: str
+    attempt: int
+    records: int
+    after: model.Key | None
+    upto: model.Key | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnderWay:
+    """How many batches of a run are queued and leased, and the seconds the oldest queued one waits."""
+
+    queued: int
+    leased: int
+    oldest: float
+
+
+def leader(session: database.Session) -> bool:
+    """Try to be the one dispatcher until the transaction ends."""
+    return bool(database.run(session, "batches", "leader").scalar_one())
+
+
+def under_way(session: database.Session) -> dict[int, UnderWay]:
+    """Return what is in the queue or in workers' hands, by run."""
+    return {
+        row.run_id: UnderWay(queued=row.queued, leased=row.leased, oldest=float(row.oldest or 0))
+        for row in database.run(session, "batches", "under_way")
+    }
+
+
+def waiting(session: database.Session) -> Sequence[Waiting]:
+    """Return the runs that have planned batches, the most urgent first."""
+    return [
+        Waiting(
+            **{**row._mapping, "priority": model.Priority(row.priority), "kind": model.RunKind(row.kind)}  # type: ignore[arg-type]
+        )
+        for row in database.run(session, "batches", "dispatchable")
+    ]
+
+
+def planned(session: database.Session, run_id: int, limit: int) -> Sequence[Planned]:
+    """Return and lock a run's next batches, in order."""
+    return [
+        Planned(
+            seq=row.seq, kind=row.kind, attempt=row.attempt, records=max(0, row.records),
+            after=_key(row.cursor_key or row.after_key), upto=_key(row.upto_key),
+        )
+        for row in database.run(session, "batches", "next_planned", run_id=run_id, limit=limit)
+    ]  # fmt: skip
+
+
+def queue(session: database.Session, run_id: int, seqs: Sequence[int]) -> dict[int, int]:
+    """Mark batches as published and return each one's new attempt number."""
+    rows = database.run(session, "batches", "queue", run_id=run_id, seqs=list(seqs))
+    return {row.seq: row.attempt for row in rows}
+
+
+def _key(value: Any) -> model.Key | None:
+    return None if value is None else tuple(value)

@@ -1,0 +1,186 @@
+"""Runs in the ledger: creating, reading, and moving along their transition table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import exc
+
+from hal9mig import errors, model
+from hal9mig.ledger import database, presence
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(model.Run))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cover:
+    """What part of a category's flat table counts as migrated: a filter, and a key range for a part."""
+
+    filter: str
+    after: model.Key | None = None
+    upto: model.Key | None = None
+
+
+def create(
+    session: database.Session,
+    *,
+    kind: model.RunKind,
+    category: str,
+    priority: model.Priority,
+    filter: str,
+    options: Mapping[str, object],
+    serial: bool,
+    actor: str,
+) -> int:
+    """Create a run with the one batch that plans the others, and return its number.
+
+    Raises:
+        errors.RunActive: the category is being migrated already.
+    """
+    try:
+        row = database.run(
+            session, "runs", "insert", kind=kind, category=category, priority=int(priority), filter=filter,
+            options=options, serial=serial, actor=actor,
+        ).one()  # fmt: skip
+    except exc.IntegrityError:
+        raise errors.RunActive(
+            f"{category} is being migrated already.", hint=f"hal9-migrate state progress --category {category}"
+        ) from None
+    database.run(
+        session, "runs", "insert_batch", run_id=row.id, seq=0, kind="plan", after=None, upto=None, records=0
+    )  # fmt: skip
+    presence.log(session, f"{kind} started", actor=actor, run_id=row.id, detail={"category": category} | dict(options))
+    return int(row.id)
+
+
+def find(
+    session: database.Session,
+    *,
+    id: int | None = None,
+    kind: model.RunKind | None = None,
+    category: str | None = None,
+    active: bool = False,
+    limit: int = 100,
+) -> Sequence[model.Run]:
+    """Return runs, newest first."""
+    rows = database.run(
+        session, "runs", "select", id=id, kind=kind, category=category, active=active, limit=limit
+    ).mappings()
+    return [
+        model.Run(
+            **{name: value for name, value in row.items() if name in _FIELDS}
+            | {
+                "kind": model.RunKind(row["kind"]),
+                "status": model.RunStatus(row["status"]),
+                "priority": model.Priority(row["priority"]),
+            }
+        )
+        for row in rows
+    ]
+
+
+def get(session: database.Session, id: int) -> model.Run:
+    """Return one run.
+
+    Raises:
+        errors.NotFound: there is none of this number.
+    """
+    found = find(session, id=id)
+    if not found:
+        raise errors.NotFound(f"There is no run {id}.", hint="hal9-migrate runs list")
+    return found[0]
+
+
+def move(session: database.Session, id: int, new: model.RunStatus, reason: str) -> model.RunStatus:
+    """Take a run to another status and return the one it had; staying where it is changes nothing.
+
+    Raises:
+        errors.NotFound: there is no such run.
+        errors.IllegalTransition: the transition table has no such edge.
+    """
+    row = database.run(session, "runs", "lock", id=id).first()
+    if row is None:
+        raise errors.NotFound(f"There is no run {id}.", hint="hal9-migrate runs list")
+    old = model.RunStatus(row.status)
+    if old is new:
+        return old
+    if new is model.RunStatus.RUNNING and not row.planned:
+        new = model.RunStatus.PLANNING
+    if old is new:
+        return old
+    model.check_transition(old, new)
+    database.run(session, "runs", "set_status", id=id, status=new, reason=reason)
+    if new in (model.RunStatus.PAUSING, model.RunStatus.CANCELLING):
+        database.run(session, "runs", "call_back", id=id)
+    return old
+
+
+def wait_reason(session: database.Session, id: int, reason: str) -> None:
+    """Note why nothing of a run is dispatched just now; empty when it is."""
+    database.run(session, "runs", "set_waiting", id=id, waiting=reason)
+
+
+def retry_failed(session: database.Session, id: int) -> int:
+    """Plan a run's failed batches anew and return how many there were."""
+    return database.run(session, "runs", "retry_failed", id=id).rowcount
+
+
+def add_batches(
+    session: database.Session,
+    run_id: int,
+    kind: str,
+    batches: Sequence[tuple[int, model.Key | None, model.Key | None, int]],
+) -> None:
+    """Add planned batches, each ``(seq, after, upto, records)``."""
+    for seq, after, upto, records in batches:
+        database.run(
+            session, "runs", "insert_batch", run_id=run_id, seq=seq, kind=kind, after=after, upto=upto, records=records
+        )  # fmt: skip
+
+
+def finish_planning(session: database.Session, run_id: int) -> None:
+    """Note that every batch of a run exists; it is now running."""
+    database.run(session, "runs", "set_planned", id=run_id)
+    row = database.run(session, "runs", "lock", id=run_id).one()
+    if row.status == model.RunStatus.PLANNING:
+        move(session, run_id, model.RunStatus.RUNNING, "planned")
+
+
+def settle(session: database.Session, id: int | None = None) -> None:
+    """Take every run (or one) that has nothing left to wait for to where it is going."""
+    for row in database.run(session, "runs", "ends", id=id):
+        status = model.RunStatus(row.status)
+        overdue = row.seconds > model.RUN_DEADLINES.get(status, float("inf"))
+        if status is model.RunStatus.PAUSING and (row.leased == 0 or overdue):
+            move(session, row.id, model.RunStatus.PAUSED, "paused" if row.leased == 0 else "paused at its deadline")
+        elif status is model.RunStatus.CANCELLING and (row.leased == 0 or overdue):
+            move(session, row.id, model.RunStatus.CANCELLED, "cancelled")
+        elif status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING) and row.failed and row.leased == 0:
+            move(session, row.id, model.RunStatus.FAILED, row.error or "a batch failed")
+            database.run(session, "runs", "call_back", id=row.id)
+        elif status is model.RunStatus.RUNNING and row.open == 0 and row.planned:
+            move(session, row.id, model.RunStatus.SUCCEEDED, "all batches done")
+
+
+def covers(session: database.Session, category: str) -> Sequence[Cover]:
+    """Return what counts as migrated: the filters of complete runs, the ranges of the others."""
+    complete: list[Cover] = []
+    partial: dict[int, str] = {}
+    for row in database.run(session, "runs", "covers", category=category):
+        if row.complete:
+            complete.append(Cover(filter=row.filter))
+        else:
+            partial[row.id] = row.filter
+    ranges = [
+        Cover(filter=partial[row.run_id], after=_key(row.after_key), upto=_key(row.upto_key))
+        for row in database.run(session, "runs", "done_ranges", ids=list(partial))
+    ]
+    return [*complete, *ranges]
+
+
+def _key(value: object) -> model.Key | None:
+    if isinstance(value, str):
+        value = json.loads(value)
+    return None if value is None else tuple(value)  # type: ignore[arg-type]

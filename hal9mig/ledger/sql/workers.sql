@@ -1,0 +1,32 @@
+-- name: beat
+INSERT INTO hal9mig.workers (name, host, pid, slots, draining, rss_bytes, cpu_percent)
+VALUES (%(name)s, %(host)s, %(pid)s, %(slots)s, %(draining)s, %(rss_bytes)s, %(cpu_percent)s)
+ON CONFLICT (name) DO UPDATE
+   SET host = excluded.host, pid = excluded.pid, slots = excluded.slots, draining = excluded.draining,
+       rss_bytes = excluded.rss_bytes, cpu_percent = excluded.cpu_percent, seen_at = clock_timestamp(),
+       started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at ELSE clock_timestamp() END
+
+-- name: leave
+DELETE FROM hal9mig.workers WHERE name = %(name)s AND pid = %(pid)s
+
+-- name: alive
+SELECT name, host, pid, slots, started_at, seen_at, draining, rss_bytes, cpu_percent
+  FROM hal9mig.workers WHERE seen_at > clock_timestamp() - %(seconds)s * interval '1 second' ORDER BY name
+
+-- name: forget
+DELETE FROM hal9mig.workers WHERE seen_at < clock_timestamp() - interval '1 day'
+
+-- name: log_event
+INSERT INTO hal9mig.events (actor, action, run_id, detail) VALUES (%(actor)s, %(action)s, %(run_id)s, %(detail)s)
+
+-- name: events
+SELECT id, at, actor, action, run_id, detail FROM hal9mig.events
+ WHERE (%(run_id)s::bigint IS NULL OR run_id = %(run_id)s) ORDER BY id DESC LIMIT %(limit)s
+
+-- name: set_tuning
+INSERT INTO hal9mig.tuning (name, value, changed_by) VALUES (%(name)s, %(value)s, %(actor)s)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_by = excluded.changed_by,
+                                 changed_at = clock_timestamp()
+
+-- name: tuning
+SELECT name, value, changed_by, changed_at FROM hal9mig.tuning

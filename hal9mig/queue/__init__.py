@@ -1,0 +1,1 @@
+"""How work travels: the Celery application, its queues and priorities, and publishing."""

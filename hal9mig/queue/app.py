@@ -1,0 +1,64 @@
+"""The Celery application that workers, beat, Flower and the coordinator share."""
+
+from __future__ import annotations
+
+import celery
+import kombu
+
+from hal9mig import settings
+
+BATCH_TASK = "hal9.batch"
+TICK_TASK = "hal9.tick"
+BATCH_QUEUE = "batches"
+CONTROL_QUEUE = "control"
+QUEUES = (CONTROL_QUEUE, BATCH_QUEUE)
+
+#: On Redis a smaller number is more urgent and no number is the most urgent of all, so each send names one.
+CONTROL_PRIORITY = 0
+PRIORITY_STEPS = [0, 3, 6, 9]
+#: Far above any task: expired leases are the ledger's to find, and a shorter one would run tasks twice.
+VISIBILITY_TIMEOUT = 12 * 3600  # seconds
+
+
+def make(resolved: settings.Settings) -> celery.Celery:
+    """Build the application.
+
+    Raises:
+        errors.NotConfigured: no Redis is known.
+    """
+    app = celery.Celery("hal9", broker=resolved.require_redis())
+    app.conf.update(
+        task_serializer="msgpack",
+        accept_content=["msgpack"],
+        task_ignore_result=True,
+        # The ledger is the truth: a message is acknowledged late so that a lost worker's comes back
+        # when the queue gets round to it, and a second delivery finds the lease taken.
+        task_acks_late=True,
+        # True would put a record that kills its worker back at the head of the queue for ever.
+        task_reject_on_worker_lost=False,
+        # One message a slot, else an urgent one waits behind what is prefetched.
+        worker_prefetch_multiplier=1,
+        task_queues=[kombu.Queue(name) for name in QUEUES],
+        task_default_queue=BATCH_QUEUE,
+        task_create_missing_queues=False,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "unacked_restore_interval": 5,
+            "priority_steps": PRIORITY_STEPS,
+            "queue_order_strategy": "priority",
+            "sep": ":",
+            "global_keyprefix": resolved.queue_prefix,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # What Flower needs; see the README for what it costs.
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        worker_hijack_root_logger=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        timezone="UTC",
+        enable_utc=True,
+    )
+    return app

@@ -1,0 +1,110 @@
+"""Publishing batches and looking at the queue's depth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import celery
+import kombu.exceptions
+import redis
+
+from hal9mig import errors, model
+from hal9mig.queue import app as queue_app
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Message:
+    """A batch to publish: ids only, and texts that Flower shows."""
+
+    run_id: int
+    seq: int
+    attempt: int
+    priority: model.Priority
+    category: str
+    kind: str
+    range: str
+
+    @property
+    def task_id(self) -> str:
+        """Readable and unique: ``neuron-states-r7-b12-a1``."""
+        return f"{self.category}-r{self.run_id}-b{self.seq}-a{self.attempt}"
+
+
+class Broker:
+    """Redis as the way work travels; what it loses, the ledger publishes again."""
+
+    def __init__(self, application: celery.Celery, redis_url: str, prefix: str):
+        self._app = application
+        self._prefix = prefix
+        self._redis = connect(redis_url)
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Publish batches in one pipeline.
+
+        Raises:
+            errors.QueueUnreachable: Redis does not answer; some may have arrived.
+        """
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]
+                for message in messages:
+                    self._app.send_task(
+                        queue_app.BATCH_TASK,
+                        args=(message.run_id, message.seq, message.attempt),
+                        task_id=message.task_id,
+                        queue=queue_app.BATCH_QUEUE,
+                        priority=int(message.priority),
+                        producer=producer,
+                        shadow=f"{message.kind} {message.category}",
+                        argsrepr=f"run {message.run_id}, batch {message.seq}, attempt {message.attempt}",
+                        kwargsrepr=f"{message.category} {message.range}",
+                    )
+        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+            raise errors.QueueUnreachable(f"Redis cannot be reached: {error}") from error
+
+    def depth(self) -> int:
+        """Return the number of batch messages that wait or are in workers' hands.
+
+        Raises:
+            errors.QueueUnreachable: Redis does not answer.
+        """
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for step in queue_app.PRIORITY_STEPS:
+                    pipe.llen(f"{self._prefix}{queue_app.BATCH_QUEUE}{f':{step}' if step else ''}")
+                pipe.hlen(f"{self._prefix}unacked")
+                return sum(pipe.execute())
+        except (redis.RedisError, OSError) as error:
+            raise unreachable(error) from error
+
+    def ping(self) -> None:
+        """Check that Redis answers.
+
+        Raises:
+            errors.QueueUnreachable: it does not.
+            errors.LoginRefused: it refuses the password.
+        """
+        try:
+            self._redis.ping()
+        except (redis.RedisError, OSError) as error:
+            raise unreachable(error) from error
+
+
+def connect(redis_url: str) -> redis.Redis:
+    """Return a client for a Celery-style Redis URL; nothing is sent yet."""
+    # Celery spells a socket redis+socket:///path?virtual_host=2, redis-py unix:///path?db=2.
+    url = redis_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
+    try:
+        client: redis.Redis = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+    except ValueError as error:
+        raise errors.InvalidSettings(
+            f"Redis's address cannot be read: {error}", hint="redis://:password@host:6379/0"
+        ) from None
+    return client
+
+
+def unreachable(error: Exception) -> errors.HAL9Error:
+    """Return our error for one of Redis's."""
+    if isinstance(error, redis.AuthenticationError):
+        return errors.LoginRefused(f"Redis refused the login: {error}")
+    return errors.QueueUnreachable(f"Redis cannot be reached: {error}")

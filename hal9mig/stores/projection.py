@@ -1,0 +1,136 @@
+"""SQL over a declared category: predicates on its key, its flat rows, its rebuilt rows, and their hashes.
+
+A record's hash is ``hash_record_extended`` over its canonical form. Floats and numerics go in as the
+bytes their send functions give, because ``-0.0`` and ``0.0``, or ``1.0`` and ``1.00``, are equal to
+their hash functions and yet not the same state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from hal9mig.categories import wire
+from hal9mig.categories.declaration import Category, Column
+from hal9mig.categories.filters import Filter
+from hal9mig.model import Key
+
+Params = list[object]
+_SENT = {"real": "float4send", "double precision": "float8send", "numeric": "numeric_send"}
+_HASHABLE = frozenset(
+    {
+        "uuid", "text", "character", "character varying", "bigint", "integer", "smallint", "boolean", "jsonb", "bytea",
+        "inet", "cidr", "macaddr", "date", "interval", "time without time zone", "time with time zone",
+        "timestamp with time zone", "timestamp without time zone",
+    }
+)  # fmt: skip
+_TEXTS = frozenset({"text", "character", "character varying"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """A range of keys: above ``after`` (exclusive), up to ``upto`` (inclusive); None is open.
+
+    ``bytewise`` compares texts by their bytes, as two servers with different collations must.
+    """
+
+    after: Key | None = None
+    upto: Key | None = None
+    bytewise: bool = False
+
+    def sql(self, category: Category, columns: Sequence[str]) -> tuple[str, Params]:
+        """Return the predicate on these columns, which hold the key, and its parameters."""
+        parts: list[str] = []
+        values: Params = []
+        left = _tuple([_ordered(name, kind, self.bytewise) for name, kind in _typed(category, columns)])
+        right = _tuple([f"%s::{kind}" for _, kind in _typed(category, columns)])
+        for operator, key in ((">", self.after), ("<=", self.upto)):
+            if key is not None:
+                parts.append(f"{left} {operator} {right}")
+                values.extend(key)
+        return " AND ".join(parts) or "TRUE", values
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keys:
+    """A set of keys."""
+
+    keys: Sequence[Key]
+
+    def sql(self, category: Category, columns: Sequence[str]) -> tuple[str, Params]:
+        """Return the predicate on these columns, which hold the key, and its parameters."""
+        arrays: Params = [list(part) for part in zip(*self.keys, strict=True)] or [[] for _ in columns]
+        kinds = [kind for _, kind in _typed(category, columns)]
+        if len(columns) == 1:
+            return f"{columns[0]} = ANY(%s::{kinds[0]}[])", arrays
+        unnested = ", ".join(f"%s::{kind}[]" for kind in kinds)
+        return f"({', '.join(columns)}) IN (SELECT * FROM unnest({unnested}))", arrays
+
+
+Scope = Bounds | Keys
+
+
+def _typed(category: Category, columns: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, column.type) for name, column in zip(columns, category.source.key_columns, strict=True)]
+
+
+def _tuple(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+
+
+def _ordered(name: str, kind: str, bytewise: bool) -> str:
+    return f'{name} COLLATE "C"' if bytewise and wire.canonical_type(kind) in _TEXTS else name
+
+
+def is_text(type_name: str) -> bool:
+    """Whether values of a type are ordered by a collation."""
+    return wire.canonical_type(type_name) in _TEXTS
+
+
+def key_order(category: Category, alias: str, *, bytewise: bool = False) -> str:
+    """Return the ORDER BY list of the key."""
+    return ", ".join(
+        _ordered(f"{alias}.{column.name}", column.type, bytewise) for column in category.source.key_columns
+    )
+
+
+def _canonical(alias: str, column: Column) -> str:
+    name, kind = f"{alias}.{column.name}", wire.canonical_type(column.type)
+    if kind in _SENT:
+        return f"{_SENT[kind]}({name})"
+    if kind.endswith("[]"):
+        return f"array_send({name})"
+    if kind in _TEXTS:
+        return f'{name}::text COLLATE "C"'
+    return name if kind in _HASHABLE else f'{name}::text COLLATE "C"'
+
+
+def record_hash(category: Category, alias: str) -> str:
+    """Return the expression of a record's 64-bit hash over an alias with the source's columns."""
+    columns = ", ".join(_canonical(alias, column) for column in category.source.columns)
+    return f"hash_record_extended(row({columns}), 0)"
+
+
+def flat_rows(category: Category, scope: Scope, chosen: Filter, *, alias: str = "s") -> tuple[str, Params]:
+    """Return ``FROM ... WHERE ...`` over the flat table."""
+    where, values = scope.sql(category, [f"{alias}.{name}" for name in category.key])
+    condition, more = chosen.sql(alias)
+    table = f"{category.source.schema}.{category.source.table}"
+    return f"FROM {table} {alias} WHERE {where} AND {condition}", values + more
+
+
+def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s") -> tuple[str, Params]:
+    """Return ``FROM (...) alias`` over the flat rows rebuilt from the hierarchical tables."""
+    values: Params = []
+
+    def predicate(columns: tuple[str, ...]) -> str:
+        text, more = scope.sql(category, columns)
+        values.extend(more)
+        return f"({text})"
+
+    return f"FROM ({category.rebuild_where(predicate)}) {alias}", values
+
+
+def key_texts(category: Category, alias: str = "s") -> str:
+    """Return the select list of the key, cast to text."""
+    return ", ".join(f"{alias}.{name}::text" for name in category.key)
