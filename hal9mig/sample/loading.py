@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import io
 import multiprocessing
@@ -90,7 +91,9 @@ def load(
         errors.Refused: a table holds rows and ``replace`` is not set; nothing was changed.
         errors.SchemaBehind: a table is missing.
         errors.UnknownCategory: a category is none of HAL9's own.
-        errors.StoreUnreachable: the store cannot be reached.
+        errors.InvalidUnit: the scale is out of bounds.
+        errors.StoreUnreachable: the store cannot be reached, or went away.
+        errors.HAL9Error: the server refused a row, or a process died.
     """
     shape = Shape(scale=scale, seed=seed)
     chosen = registry.builtin().select(categories)
@@ -102,8 +105,17 @@ def load(
         )
     if held:
         _empty(flat_url, [category for category in chosen if category.slug in held])
-    with _pool(workers) as run:
-        return [_load_category(flat_url, shape, category, run, on_progress, edge_cases) for category in chosen]
+    try:
+        with _Pool(workers) as run:
+            return [_load_category(flat_url, shape, category, run, on_progress, edge_cases) for category in chosen]
+    except psycopg2.Error as error:
+        detail = " ".join(str(error).split())
+        # Without a code of the server's the error is the connection's own.
+        if error.pgcode is None:
+            raise errors.StoreUnreachable(f"The connection to the flat store was lost: {detail}") from error
+        raise errors.HAL9Error(f"The flat store refused sample data: {detail}") from error
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise errors.HAL9Error("A process that was loading sample data died.", hint="load again, --replace") from error
 
 
 def occupied(flat_url: str, categories: Sequence[str] = ()) -> dict[str, int]:
@@ -172,7 +184,7 @@ def _insert(cursor: psycopg2.extensions.cursor, category: Category, values: edge
     return sum(len(value) for value in parameters if value is not None)
 
 
-class _pool:
+class _Pool:
     """Gives a function that loads chunks: in this process, or in several of their own."""
 
     def __init__(self, workers: int):

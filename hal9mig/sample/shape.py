@@ -8,6 +8,7 @@ import functools
 import hashlib
 import random
 
+from hal9mig import errors
 from hal9mig.categories import configuration, learning, metadata, neurons, sessions
 
 #: Records of each category at scale 1, in the order of loading.
@@ -28,6 +29,8 @@ CHUNK = {
 }
 #: Shares of the layers, lowest first: few units think, many sense.
 _LAYER_SHARES = (0.40, 0.25, 0.20, 0.10, 0.05)
+#: A thousand times HAL9 is 10 TB; more is a slip of the finger.
+LARGEST_SCALE = 1000
 #: All times lie before this one, as a clock read here would make other data each day.
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 #: The same in PostgreSQL's microseconds since 2000.
@@ -36,10 +39,18 @@ NOW_MICROS = int((NOW - datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)).tota
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A scale and a seed: everything about the data follows from these two."""
+    """A scale and a seed: everything about the data follows from these two.
+
+    Raises:
+        errors.InvalidUnit: the scale is out of bounds.
+    """
 
     scale: float
     seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale <= LARGEST_SCALE:
+            raise errors.InvalidUnit(f"A scale of {self.scale:g} is not above 0 and at most {LARGEST_SCALE}.")
 
     def records(self, slug: str) -> int:
         """Return how many records a category has; at least one."""
