@@ -110,9 +110,7 @@ def parse_rate(text: str) -> Rate | None:
     """
     if text.strip().lower() == "off":
         return None
-    found = re.fullmatch(
-        rf"{_NUMBER}\s*(?P<unit>records|batches|[kmgt]?i?b)?\s*/\s*(?P<per>[smh])", text.strip(), re.I
-    )
+    found = re.fullmatch(rf"{_NUMBER}\s*(?P<unit>records|batches|[kmgt]?i?b)?\s*/\s*(?P<per>[smh])", text.strip(), re.I)
     if not found:
         raise _invalid("a rate", text, "100/s, 6000/m, 100batches/s, 20MB/s or off")
     unit = (found["unit"] or "records").lower()

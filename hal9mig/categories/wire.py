@@ -202,7 +202,8 @@ class _Numeric:
     def encode(self, value: Any) -> bytes:
         number = decimal.Decimal(value)
         if not number.is_finite():
-            sign = next(code for code, text in self._SPECIAL.items() if decimal.Decimal(text).compare_total(number) == 0)
+            same = (code for code, text in self._SPECIAL.items() if not decimal.Decimal(text).compare_total(number))
+            sign = next(same)
             return field(struct.pack("!HhHH", 0, 0, sign, 0))
         negative, digits, exponent = number.as_tuple()
         power = int(exponent)

@@ -108,9 +108,7 @@ class Applier:
         return {key: fields[-1] for key, fields in good}
 
 
-def hashes(
-    cursor: Cursor, transform: Transform, scope: projection.Scope
-) -> dict[tuple[bytes, ...], bytes]:
+def hashes(cursor: Cursor, transform: Transform, scope: projection.Scope) -> dict[tuple[bytes, ...], bytes]:
     """Return the hash field of each record that the target holds in a scope, by its key fields."""
     category = transform.category
     rows, params = projection.rebuilt_rows(category, scope)

@@ -265,9 +265,7 @@ class Coordinator:
                 )
             time.sleep(_POLL)
 
-    def _move(
-        self, run_id: int, new: model.RunStatus, action: str, *, already: Sequence[model.RunStatus]
-    ) -> model.Run:
+    def _move(self, run_id: int, new: model.RunStatus, action: str, *, already: Sequence[model.RunStatus]) -> model.Run:
         with self._system.ledger.begin() as session:
             if runs.get(session, run_id).status not in already:
                 runs.move(session, run_id, new, f"{action} by {self._actor}")
@@ -324,7 +322,5 @@ def _warnings(tuned: tuning.Tuning, slots: int) -> list[str]:
     elif tuned.parallel_workers < 64 and tuned.parallel_workers > slots:
         warnings.append(f"parallel-workers is {tuned.parallel_workers}, but only {slots} worker slots are alive")
     if tuned.effective_batch < tuned.batch_size:
-        warnings.append(
-            f"a batch is {tuned.effective_batch} records, one second of the budget of {tuned.rate_limit}"
-        )
+        warnings.append(f"a batch is {tuned.effective_batch} records, one second of the budget of {tuned.rate_limit}")
     return warnings

@@ -298,4 +298,3 @@ def run_tuning(session: Session, held: batches.Lease) -> tuning.Tuning:
     """Return the tuning in force for a lease: the cluster's, with the run's own values over it."""
     overrides = held.options.get("tuning", {})
     return tuning.resolve(session, {str(name): str(value) for name, value in dict(overrides).items()})
-

@@ -12,7 +12,7 @@ import psycopg2
 from sqlalchemy import exc
 
 from hal9mig import errors
-from hal9mig.engine import applier, copier, dispatcher, planner, verifier
+from hal9mig.engine import applier, copier, dispatcher, planner
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
@@ -134,7 +134,7 @@ def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) ->
 
 def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
     with session.begin():
-        pid = session.connection.driver_connection.get_backend_pid()  # type: ignore[union-attr]
+        pid = int(session.connection.driver_connection.get_backend_pid())  # type: ignore[union-attr]
         batches.attach_backend(session, held, pid)
         tuned = copier.run_tuning(session, held)
     if held.kind == "plan":
@@ -143,10 +143,10 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
             session, held, category, tuned, flat=desk.flat("read"), lease=system.settings.lease_duration
         )
     if held.kind == "verify":
+        from hal9mig.engine import verifier
+
         return verifier.verify_batch(system, held, flat=desk.flat("read"), session=session)
-    work = copier.Copier(
-        system, held, tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session
-    )
+    work = copier.Copier(system, held, tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session)
     return work.run()
 
 
@@ -160,9 +160,7 @@ def _give_up(system: System, held: batches.Lease, started: float, reason: str | 
                 runs.settle(session, held.run_id)
                 return "failed"
             delay = 0.0 if reason is None else min(30.0, 2.0 ** min(held.crashes, 5))
-            batches.hand_back(
-                session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing
-            )
+            batches.hand_back(session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing)
     except (errors.HAL9Error, exc.SQLAlchemyError) as error:
         log.warning("%s: not handed back, its lease will run out: %s", held.name, applier.sentence(error))
         return "lost"

@@ -65,9 +65,7 @@ class Progress:
     step_records: int | None = None
 
 
-def claim(
-    session: database.Session, *, run_id: int, seq: int, attempt: int, owner: str, lease: float
-) -> Lease | None:
+def claim(session: database.Session, *, run_id: int, seq: int, attempt: int, owner: str, lease: float) -> Lease | None:
     """Take a queued batch for ``lease`` seconds; None when it is somebody else's or the run stands still."""
     row = database.run(
         session, "batches", "claim", run_id=run_id, seq=seq, attempt=attempt, owner=owner, lease=lease

@@ -60,9 +60,7 @@ def under_way(session: database.Session) -> dict[int, UnderWay]:
 def waiting(session: database.Session) -> Sequence[Waiting]:
     """Return the runs that have planned batches, the most urgent first."""
     return [
-        Waiting(
-            **{**row._mapping, "priority": model.Priority(row.priority), "kind": model.RunKind(row.kind)}  # type: ignore[arg-type]
-        )
+        Waiting(**{**row._mapping, "priority": model.Priority(row.priority), "kind": model.RunKind(row.kind)})
         for row in database.run(session, "batches", "dispatchable")
     ]
 

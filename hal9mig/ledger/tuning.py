@@ -128,6 +128,4 @@ def change(session: database.Session, values: Mapping[str, str], *, actor: str) 
     for name, value in values.items():
         database.run(session, "workers", "set_tuning", name=name, value=value, actor=actor)
     if values:
-        database.run(
-            session, "workers", "log_event", actor=actor, action="configure", run_id=None, detail=dict(values)
-        )
+        database.run(session, "workers", "log_event", actor=actor, action="configure", run_id=None, detail=dict(values))

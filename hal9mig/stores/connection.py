@@ -84,7 +84,8 @@ def engine(url: str, *, application_name: str, connect_timeout: float = 5.0, poo
 
 def _translate(context: sqlalchemy.engine.ExceptionContext) -> None:
     if context.is_disconnect:
-        raise errors.StoreUnreachable(f"The connection to the database was lost: {context.original_exception}") from None
+        lost = context.original_exception
+        raise errors.StoreUnreachable(f"The connection to the database was lost: {lost}") from None
 
 
 def _parsed(url: str) -> sqlalchemy.URL:

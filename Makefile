@@ -1,0 +1,47 @@
+# Everything runs in a virtual environment of its own; a machine needs python3 (3.11 or newer), pip and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCALE ?= 0.05
+
+.PHONY: demo test lint check unit bench format clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "== installing into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+## demo: start real servers, fill a flat store, migrate it, prove both sides equal, stop
+demo: $(VENV)/installed
+	@SCALE=$(SCALE) BIN=$(abspath $(BIN)) bash config/demo.sh
+
+## test: everything CI checks
+test: lint check
+	@echo "== tests"
+	@$(BIN)/python -m pytest
+
+## lint: style and the direction of imports
+lint: $(VENV)/installed
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+
+## check: types
+check: $(VENV)/installed
+	@echo "== types"
+	@$(BIN)/mypy
+
+## bench: speed against peers, as ratios inside one run
+bench: $(VENV)/installed
+	@$(BIN)/python -m tests.benchmarks
+
+## format: rewrite the style
+format: $(VENV)/installed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Only *when*: the schedule."""

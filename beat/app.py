@@ -1,0 +1,29 @@
+"""The application that ``celery -A beat.app beat`` loads."""
+
+from __future__ import annotations
+
+import os
+
+from hal9mig import settings
+from hal9mig.queue import app as queue_app
+
+#: Seconds between two looks for lost leases and messages. Workers look too; this one does so when they are few.
+TICK_EVERY = 2.0
+
+app = queue_app.make(settings.load(environ=os.environ))
+app.conf.update(
+    beat_max_loop_interval=2,
+    beat_schedule={
+        "tick": {
+            "task": queue_app.TICK_TASK,
+            "schedule": TICK_EVERY,
+            # Expires, so that a queue nobody serves does not fill with ticks.
+            "options": {
+                "queue": queue_app.CONTROL_QUEUE,
+                "priority": queue_app.CONTROL_PRIORITY,
+                "expires": TICK_EVERY,
+                "argsrepr": "find lost leases and messages, dispatch",
+            },
+        }
+    },
+)

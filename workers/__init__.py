@@ -1,0 +1,1 @@
+"""The Celery worker process: the application, what happens around the fork, and the tasks."""

@@ -1,0 +1,131 @@
+"""The worker's parent process: says that it is alive, dispatches, and drains in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import psutil
+import redis
+from billiard.exceptions import WorkerLostError
+from celery import signals
+from sqlalchemy import exc
+
+from hal9mig import errors
+from hal9mig.engine import dispatcher
+from hal9mig.engine.system import System
+from hal9mig.ledger import batches, presence
+from workers import bootstrap
+from workers.app import SETTINGS
+
+log = logging.getLogger(__name__)
+
+_REPORT_EVERY = 2.0  # seconds
+_IDLE = 0.5  # seconds between ticks when nothing is published
+_BUSY = 0.05  # and while batches flow
+_TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, redis.RedisError, OSError)
+
+
+class Pulse(threading.Thread):
+    """Reports this worker to the ledger and ticks the dispatcher, as long as the worker lives.
+
+    Every worker does; one at a time acts. So dispatching takes no worker slot, and goes on as long
+    as one worker is alive.
+    """
+
+    def __init__(self, name: str, slots: int):
+        super().__init__(name="pulse", daemon=True)
+        self._name = name
+        self._slots = slots
+        self._system = System(SETTINGS, role="worker parent")
+        self._ended = threading.Event()
+        self.draining = False
+        self._process = psutil.Process()
+
+    def run(self) -> None:
+        """Beat until ``end``."""
+        reported = 0.0
+        while not self._ended.is_set():
+            pause = _IDLE
+            try:
+                if time.monotonic() - reported > _REPORT_EVERY:
+                    self.report()
+                    reported = time.monotonic()
+                if not self.draining:
+                    done = dispatcher.tick(self._system)
+                    pause = _BUSY if done.published else min(_IDLE, max(0.01, done.again_after))
+            except _TROUBLE as error:
+                log.warning("the pulse missed a beat: %s", errors.masked(str(error)))
+                pause = 1.0
+            self._ended.wait(pause)
+
+    def report(self) -> None:
+        """Write this worker's line in the ledger."""
+        memory, cpu = 0, 0.0
+        for one in [self._process, *self._process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                memory += one.memory_info().rss
+                cpu += one.cpu_percent()
+        with self._system.ledger.begin() as session:
+            presence.report(
+                session, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._slots,
+                draining=self.draining, rss_bytes=memory, cpu_percent=cpu,
+            )  # fmt: skip
+
+    def drain(self) -> None:
+        """Let the pool's batches be handed back after their next transaction."""
+        self.draining = True
+        with contextlib.suppress(*_TROUBLE):
+            self.report()
+
+    def end(self) -> None:
+        """Stop, and take the worker off the ledger."""
+        self._ended.set()
+        self.join(timeout=5)
+        with contextlib.suppress(*_TROUBLE), self._system.ledger.begin() as session:
+            presence.leave(session, name=self._name, pid=os.getpid())
+
+    def crashed(self, run_id: int, seq: int, attempt: int) -> None:
+        """Plan a dead pool process's batch anew at once."""
+        with contextlib.suppress(*_TROUBLE):
+            batches.expire_crashed(self._system.ledger, run_id=run_id, seq=seq, attempt=attempt)
+
+
+_pulses: list[Pulse] = []
+
+
+@signals.worker_ready.connect
+def _started(sender: Any, **_: Any) -> None:
+    # Celery restarts a consumer after a lost broker connection, and says ready again.
+    if _pulses:
+        return
+    pool = getattr(sender.pool, "num_processes", None) or getattr(sender.pool, "limit", None) or 1
+    pulse = Pulse(bootstrap.worker_name(sender.hostname), int(pool))
+    _pulses.append(pulse)
+    pulse.start()
+
+
+@signals.worker_shutting_down.connect
+def _draining(**_: Any) -> None:
+    # Runs in a signal handler's context, where a database call could meet its own lock: a thread does it.
+    for pulse in _pulses:
+        threading.Thread(target=pulse.drain, daemon=True).start()
+
+
+@signals.worker_shutdown.connect
+def _ended(**_: Any) -> None:
+    for pulse in _pulses:
+        pulse.end()
+    _pulses.clear()
+
+
+@signals.task_failure.connect
+def _failed(exception: BaseException | None = None, args: Any = None, **_: Any) -> None:
+    if isinstance(exception, WorkerLostError) and args and len(args) == 3:
+        for pulse in _pulses:
+            pulse.crashed(*args)

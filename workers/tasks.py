@@ -1,0 +1,28 @@
+"""The task bodies: a few lines each, which call the engine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import celery
+
+from hal9mig.engine import dispatcher, work
+from hal9mig.queue import app as queue_app
+from workers import bootstrap
+from workers.app import app
+
+
+@app.task(name=queue_app.BATCH_TASK, bind=True)
+def batch(self: celery.Task[Any, Any], run_id: int, seq: int, attempt: int) -> str:
+    """Work one batch; the ledger decides whether this delivery may."""
+    system, desk = bootstrap.process.open()
+    owner = f"{bootstrap.worker_name(self.request.hostname)}/{os.getpid()}"
+    return work.perform(system, desk, run_id=run_id, seq=seq, attempt=attempt, owner=owner)
+
+
+@app.task(name=queue_app.TICK_TASK)
+def tick() -> int:
+    """Find lost leases and messages, and publish what may go."""
+    system, _ = bootstrap.process.open()
+    return dispatcher.tick(system).published
