@@ -13,6 +13,8 @@ TICK_EVERY = 2.0
 app = queue_app.make(settings.load(environ=os.environ))
 app.conf.update(
     beat_max_loop_interval=2,
+    # The stock scheduler keeps a file of pickles; everything worth keeping is in the ledger.
+    beat_scheduler="celery.beat:Scheduler",
     beat_schedule={
         "tick": {
             "task": queue_app.TICK_TASK,

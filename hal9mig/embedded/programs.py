@@ -63,7 +63,7 @@ class Programs:
         return self._program(
             "beat",
             ["beat.app", "beat", "--loglevel", "INFO", "--pidfile", ""],
-            ["--schedule", str(self._data_dir / "beat-schedule")],
+            [],
             ready="beat: Starting",
         )
 

@@ -108,6 +108,15 @@ class Applier:
         return {key: fields[-1] for key, fields in good}
 
 
+def digest(cursor: Cursor, transform: Transform, scope: projection.Scope) -> tuple[int, int]:
+    """Return the number of records that the target holds in a scope, and the sum of their hashes."""
+    rows, params = projection.rebuilt_rows(transform.category, scope)
+    fingerprint = projection.record_hash(transform.category, "s")
+    cursor.execute(f"SELECT count(*), coalesce(sum({fingerprint}), 0) {rows}", params)
+    row = cursor.fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
 def hashes(cursor: Cursor, transform: Transform, scope: projection.Scope) -> dict[tuple[bytes, ...], bytes]:
     """Return the hash field of each record that the target holds in a scope, by its key fields."""
     category = transform.category

@@ -215,6 +215,11 @@ class Copier:
         scope: projection.Scope = span
         if len(expected) < len(records) or self._held.filter or not self._ordered_alike:
             scope = projection.Keys(keys=[self._transform.key(fields) for fields in expected.values()])
+        if self._held.options.get("bulk") and applier_module.digest(cursor, self._transform, scope) == (
+            len(expected),
+            sum(int.from_bytes(fields[-1][4:], signed=True) for fields in expected.values()),
+        ):
+            return
         found = applier_module.hashes(cursor, self._transform, scope)
         suspects = [fields for key, fields in expected.items() if found.get(key) != fields[-1]]
         keys = [key for key in map(self._transform.key, suspects) if key not in self._held_now]
