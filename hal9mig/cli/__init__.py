@@ -1,0 +1,1 @@
+"""The command line ``hal9-migrate``: the one place that prints, asks and exits."""

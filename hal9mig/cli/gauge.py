@@ -1,0 +1,147 @@
+"""How far runs are: as a line, as a rate and an estimate, and as something that moves on stderr."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hal9mig import model, units
+from hal9mig.cli.console import Console
+
+if TYPE_CHECKING:
+    import rich.progress
+
+#: Seconds between two lines where nothing can move.
+LINE_EVERY = 10.0
+_WINDOW = 10.0  # seconds a rate is the mean of; the ledger's recent_records has the same
+_ETA_FROM = 0.01  # share done below which an estimate would be a guess
+_THROTTLES = ("rate-limit", "the budget")
+
+
+def state(run: model.Run) -> str:
+    """Return where a run stands, and why it does not go on when it does not."""
+    if run.waiting and run.status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING):
+        word = "throttled" if run.waiting.startswith(_THROTTLES) else "waiting"
+        # While batches are under way a wait is only that of the next one.
+        word = run.status if word == "waiting" and run.leased else word
+        return f"{word} ({run.waiting})"
+    if run.status in (model.RunStatus.FAILED, model.RunStatus.PAUSED, model.RunStatus.CANCELLED) and run.reason:
+        return f"{run.status} ({run.reason})"
+    return str(run.status)
+
+
+def seconds(run: model.Run) -> float:
+    """Return how long a run took, or has been going."""
+    return ((run.finished_at or datetime.datetime.now(datetime.UTC)) - run.created_at).total_seconds()
+
+
+def rate(run: model.Run) -> float:
+    """Return records a second: of the last seconds, or of the whole run when it has ended."""
+    passed = max(0.001, seconds(run))
+    if run.ended:
+        return run.done_records / passed
+    return run.recent_records / min(_WINDOW, max(1.0, passed))
+
+
+def eta(run: model.Run, total: int, speed: float) -> float | None:
+    """Return the seconds that remain, None where that would be a guess."""
+    if run.ended or not speed or not total or run.done_records / total < _ETA_FROM:
+        return None
+    return max(0, total - run.done_records) / speed
+
+
+def line(run: model.Run, *, total: int, speed: float) -> str:
+    """Return a run's progress as one line."""
+    counted = f"{units.format_count(run.done_records)}/{units.format_count(total)}"
+    share = units.format_percent(run.done_records, total) if total or run.ended else "0%"
+    parts = [f"{run.category}: {counted} {share}", f"{units.format_count(round(speed))}/s", f"state: {state(run)}"]
+    remaining = eta(run, total, speed)
+    if remaining is not None:
+        parts.append(f"eta {units.format_duration(remaining)}")
+    return "; ".join(parts)
+
+
+class Gauge:
+    """Shows runs on stderr while they are waited for: bars on a terminal, else a line each ten seconds.
+
+    Args:
+        expected: records of each run by its number, for the time until all its batches are planned.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        expected: Mapping[int, int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._console = console
+        self._expected = dict(expected or {})
+        self._clock = clock
+        self._said = clock()
+        self._seen: dict[int, collections.deque[tuple[float, int]]] = {}
+        self._bars: rich.progress.Progress | None = None
+        self._tasks: dict[int, rich.progress.TaskID] = {}
+
+    def __enter__(self) -> Gauge:
+        if self._console.talk_is_terminal:
+            self._bars = _bars(self._console)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show(self, runs: Sequence[model.Run]) -> None:
+        """Show the runs as they stand."""
+        now = self._clock()
+        speeds = {run.id: self._speed(run, now) for run in runs}
+        if self._bars is not None:
+            for run in runs:
+                self._move(self._bars, run, speeds[run.id])
+        elif now - self._said >= LINE_EVERY:
+            self._said = now
+            for run in runs:
+                if not run.ended:
+                    self._console.say(line(run, total=self._total(run), speed=speeds[run.id]))
+
+    def _total(self, run: model.Run) -> int:
+        return run.total_records if run.planned else max(run.total_records, self._expected.get(run.id, 0))
+
+    def _speed(self, run: model.Run, now: float) -> float:
+        seen = self._seen.setdefault(run.id, collections.deque())
+        seen.append((now, run.done_records))
+        while len(seen) > 2 and now - seen[0][0] > _WINDOW:
+            seen.popleft()
+        passed = now - seen[0][0]
+        return (run.done_records - seen[0][1]) / passed if passed >= 1.0 else rate(run)
+
+    def _move(self, bars: rich.progress.Progress, run: model.Run, speed: float) -> None:
+        total = self._total(run)
+        remaining = eta(run, total, speed)
+        text: dict[str, Any] = {
+            "counts": f"{units.format_count(run.done_records)}/{units.format_count(total)}",
+            "share": units.format_percent(run.done_records, total) if total or run.ended else "0%",
+            "speed": f"{units.format_count(round(speed))}/s",
+            "state": state(run) + ("" if remaining is None else f", eta {units.format_duration(remaining)}"),
+        }
+        if run.id not in self._tasks:
+            self._tasks[run.id] = bars.add_task(run.category, total=total or None, **text)
+        bars.update(self._tasks[run.id], completed=run.done_records, total=total or None, **text)
+
+
+def _bars(console: Console) -> rich.progress.Progress:
+    import sys
+
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=20),
+        *(progress.TextColumn(f"{{task.fields[{name}]}}") for name in ("counts", "share", "speed", "state")),
+        console=console.rich(sys.stderr),
+    )

@@ -1,0 +1,119 @@
+"""The entry point: the tree of commands, and every error as text with an exit code."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+import hal9mig
+from hal9mig import errors
+from hal9mig.cli import failure, invocation, tree
+from hal9mig.cli.console import Console
+from hal9mig.cli.invocation import PROGRAM
+
+_HELP = """Move live state from a flat to a hierarchical PostgreSQL store, and prove both equal.
+
+\b
+Examples:
+  hal9-migrate stack up --detach
+  hal9-migrate state migrate --category user-sessions
+  hal9-migrate state verify
+"""
+_COMMANDS = {
+    "state": "hal9mig.cli.state:state",
+    "configure": "hal9mig.cli.configure:configure",
+    "runs": "hal9mig.cli.runs:runs",
+    "quarantine": "hal9mig.cli.quarantine:quarantine",
+    "stack": "hal9mig.cli.stack:stack",
+    "sample-data": "hal9mig.cli.sample_data:sample_data",
+    "db": "hal9mig.cli.db:db",
+    "completion": "hal9mig.cli.completion:completion",
+    "help": "hal9mig.cli.manual:manual",
+}
+# This group asks the context for the settings themselves.
+_WANTS_SETTINGS = "stack"
+
+
+@click.group(cls=tree.Group, commands_at=_COMMANDS, help=_HELP, context_settings=tree.CONTEXT)
+@click.version_option(hal9mig.__version__, prog_name=PROGRAM, message="%(prog)s %(version)s", help="Print the version.")
+@click.option("--config", type=click.Path(path_type=pathlib.Path, dir_okay=False), metavar="FILE",
+              help="Settings file.  [env: HAL9_CONFIG; default: ./hal9-migrate.toml]")
+@click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), metavar="DIR",
+              help="Folder of the embedded servers.  [env: HAL9_DATA_DIR]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+              help="When to use colour.  [env: NO_COLOR]")
+@click.option("--yes", is_flag=True, help="Answer every question with yes.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error too.")
+@click.option("--verbose", is_flag=True, help="The same as --debug here; more detail where a command has it.")
+@click.pass_context
+def cli(
+    context: click.Context,
+    config: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+    as_json: bool,
+    color: str,
+    yes: bool,
+    debug: bool,
+    verbose: bool,
+) -> None:
+    call = invocation.current(context)
+    call.config, call.data_dir, call.color = config, data_dir, color
+    call.json, call.yes, call.debug = as_json, yes, debug or verbose
+    if context.invoked_subcommand == _WANTS_SETTINGS and {"--help", "-h"}.isdisjoint(context.args):
+        context.obj = call.settings
+
+
+def run(args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit with its code.
+
+    Args:
+        args: without the program's name; by default those of the process.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        # A key or an error message may hold what the terminal's encoding cannot.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_quietly()
+        sys.exit(errors.EXIT_FAILED)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        sys.exit(_report(error, arguments))
+    sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
+
+
+def _report(error: BaseException, arguments: Sequence[str]) -> int:
+    # Asked of the words themselves: a line that cannot be parsed has no options yet.
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    found = failure.translated(error)
+    try:
+        if not {"--debug", "--verbose"}.isdisjoint(options) and not isinstance(error, click.ClickException):
+            Console().say("".join(traceback.format_exception(error)).rstrip())
+        if isinstance(error, click.exceptions.NoArgsIsHelpError) and "--json" not in options:
+            Console().say(error.format_message())
+        elif "--json" in options or "--jsonl" in options:
+            Console().document({"error": invocation.described(found)})
+        else:
+            for line in failure.lines(found):
+                Console().say(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_quietly()
+    return found.exit_code
+
+
+def _close_quietly() -> None:
+    """Let the interpreter's last flush go nowhere: whoever read our output has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

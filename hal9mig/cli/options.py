@@ -1,0 +1,163 @@
+"""Options that several commands share, and the types that read quantities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from hal9mig import errors, model, units
+from hal9mig.cli import invocation
+
+F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    _ToText = click.ParamType[str]
+    _ToNumber = click.ParamType[int]
+else:
+    # Older versions of click have no such parameter.
+    _ToText = _ToNumber = click.ParamType
+
+_COMPLETION_PATIENCE = 1.0  # seconds to try the ledger while somebody waits for a completion
+_MOST_RUNS = 20
+
+
+class Text(_ToText):
+    """A text that has to be readable as a quantity, and stays the text it is.
+
+    Args:
+        name: what the help calls it.
+        read: raises where the text cannot be read.
+    """
+
+    def __init__(self, name: str, read: Callable[[str], object]):
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a value."""
+        try:
+            self._read(str(value))
+        except errors.InvalidUnit as error:
+            option = param.opts[0] if param is not None and param.opts else "the value"
+            raise errors.InvalidUnit(f"{option}: {error.message}", hint=error.hint) from None
+        return str(value)
+
+
+def _rate(text: str) -> object:
+    return units.parse_rate(text)
+
+
+def validation(text: str) -> object:
+    """Read a validation mode."""
+    # Late: it lives beside the ledger, whose driver takes time to load.
+    from hal9mig.ledger import tuning
+
+    return tuning.parse_validation(text)
+
+
+COUNT = Text("N", units.parse_count)
+DURATION = Text("TIME", units.parse_duration)
+RATE = Text("RATE", _rate)
+BYTES = Text("SIZE", units.parse_bytes)
+VALIDATION = Text("MODE", validation)
+
+
+class _CategoryType(_ToText):
+    name = "NAME"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the last of several names."""
+        done, comma, part = incomplete.rpartition(",")
+        try:
+            names = [(category.slug, category.title) for category in invocation.current(ctx).registry.ordered()]
+        except errors.HAL9Error:
+            return []
+        names.append(("all", "every category"))
+        return [CompletionItem(f"{done}{comma}{name}", help=title) for name, title in names if name.startswith(part)]
+
+
+class _RunType(_ToNumber):
+    name = "RUN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a run's number; ``run 7`` and ``7`` are the same."""
+        text = str(value).removeprefix("run").strip()
+        if not text.isdecimal() or len(text) > 18:
+            raise errors.UsageError(f"{value!r} is not a run's number.", hint="hal9-migrate runs list")
+        return int(text)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the number of one of the newest runs."""
+        try:
+            found = _newest_runs(invocation.current(ctx))
+        except Exception:
+            # Whatever it is, the middle of a command line is no place to say so.
+            return []
+        return [
+            CompletionItem(str(run.id), help=f"{run.kind} {run.category} ({run.status})")
+            for run in found
+            if str(run.id).startswith(incomplete)
+        ]
+
+
+def _newest_runs(call: invocation.Invocation) -> Sequence[model.Run]:
+    from hal9mig.ledger import runs
+    from hal9mig.ledger.database import Ledger
+
+    url = call.settings.require_hier()
+    ledger = Ledger(url, application_name="hal9-migrate completion", connect_timeout=_COMPLETION_PATIENCE)
+    with ledger.begin() as session:
+        return runs.find(session, limit=_MOST_RUNS)
+
+
+CATEGORY = _CategoryType()
+RUN = _RunType()
+
+
+def _note(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def noted(context: click.Context, _: click.Parameter, value: bool) -> None:
+        # Only upwards: `hal9-migrate --json runs list` has said it already.
+        if value:
+            setattr(invocation.current(context), name, True)
+
+    return noted
+
+
+def output(command: F) -> F:
+    """Add ``--json`` and ``--debug``."""
+    command = click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_note("debug"),
+        help="Print the traceback of an error too.",
+    )(command)  # fmt: skip
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=_note("json"), help="One JSON document on stdout."
+    )(command)
+
+
+def yes(command: F) -> F:
+    """Add ``--yes``."""
+    return click.option(
+        "--yes", is_flag=True, expose_value=False, callback=_note("yes"), help="Answer every question with yes."
+    )(command)
+
+
+def categories(command: F) -> F:
+    """Add ``--category``, given as ``names``, and ``--all-categories``, given as ``everything``."""
+    command = click.option("--all-categories", "everything", is_flag=True, help="The same as --category all.")(command)
+    return click.option(
+        "--category", "--categories", "names", type=CATEGORY, multiple=True, metavar="NAME",
+        help="A category; repeat it, use commas, or say all.",
+    )(command)  # fmt: skip
+
+
+def chosen(names: Sequence[str], everything: bool) -> Sequence[str]:
+    """Return the names that ``--category`` and ``--all-categories`` stand for together; none is all.
+
+    Raises:
+        errors.UsageError: an option has an empty value.
+    """
+    if any(not part.strip() for value in names for part in value.split(",")):
+        raise errors.UsageError("--category has an empty name.", hint="leave it out for all, or name one")
+    return [*names, "all"] if everything else names
