@@ -171,6 +171,33 @@ class ServersIncomparable(Refused):
     code = "SERVERS_INCOMPARABLE"
 
 
+class WritersInFlight(Refused):
+    """A transaction that has written is still open."""
+
+    code = "WRITERS_IN_FLIGHT"
+    default_hint = "let it end, or end it with SELECT pg_terminate_backend(pid), and try again"
+
+
+class GateClosed(Refused):
+    """The gate does not let the switch pass."""
+
+    code = "GATE_CLOSED"
+
+
+class StaleEpoch(Refused):
+    """The write mode has changed since it was read."""
+
+    code = "STALE_EPOCH"
+    default_hint = "read the write mode again and repeat the transaction"
+
+
+class OperationPaused(Refused):
+    """This operation is paused while the state is being migrated."""
+
+    code = "OPERATION_PAUSED"
+    default_hint = "hal9-migrate mode"
+
+
 class Unreachable(HAL9Error):
     """A server cannot be reached."""
 

@@ -1,7 +1,7 @@
 """The schemas' histories: bringing both databases up to this program, and telling how far they are.
 
-There are three, each with its version table inside the schema it is about: ``flat`` in the flat
-store, ``hier`` and ``hal9mig`` (the ledger) in the hierarchical one.
+Each has its version table inside the schema it is about: ``flat`` in the flat store, ``hier`` and
+``hal9mig`` (the ledger) in the hierarchical one, ``hal9cap`` (capture) in both.
 """
 
 from __future__ import annotations
@@ -35,16 +35,24 @@ class History:
     folder: pathlib.Path
 
     @property
+    def name(self) -> str:
+        """The schema, with the store where both have one of this name."""
+        return f"{self.schema} ({self.store})" if self.schema == "hal9cap" else self.schema
+
+    @property
     def head(self) -> str | None:
         """The newest revision, read off the file names: alembic takes too long to load just to ask."""
         revisions = [path.name.partition("_")[0] for path in (self.folder / "versions").glob("[0-9]*_*.py")]
         return max(revisions, default=None)
 
 
+_CAPTURE = _PACKAGE / "stores" / "migrations" / "capture"
 HISTORIES = (
     History(schema="flat", store=model.StoreName.FLAT, folder=_PACKAGE / "stores" / "migrations" / "flat"),
     History(schema="hier", store=model.StoreName.HIERARCHICAL, folder=_PACKAGE / "stores" / "migrations" / "hier"),
     History(schema="hal9mig", store=model.StoreName.HIERARCHICAL, folder=_PACKAGE / "ledger" / "migrations"),
+    History(schema="hal9cap", store=model.StoreName.FLAT, folder=_CAPTURE),
+    History(schema="hal9cap", store=model.StoreName.HIERARCHICAL, folder=_CAPTURE),
 )
 
 
@@ -108,7 +116,7 @@ def status(flat_url: str, hier_url: str) -> list[SchemaState]:
                     cursor.execute(f"SELECT max(version_num) FROM {history.schema}.alembic_version")
                     row = cursor.fetchone()
                     current = None if row is None else row[0]
-                states.append(SchemaState(name=history.schema, current=current, head=history.head))
+                states.append(SchemaState(name=history.name, current=current, head=history.head))
     return states
 
 

@@ -1,0 +1,273 @@
+"""Capture in a store: its triggers, its journal of written keys, its write state and its barrier.
+
+The triggers run after each statement over its transition tables, so that a statement on many rows
+costs one journal statement. They journal keys only; whoever applies a key reads the record itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+from collections.abc import Iterator, Sequence
+
+import psycopg2
+import psycopg2.errors
+
+from hal9mig import errors, model
+from hal9mig.categories.declaration import Category
+from hal9mig.stores.connection import Connection
+
+#: What the triggers raise: a writer of an epoch that is over, and a store that takes no writes now.
+STALE_EPOCH = "HL001"
+STORE_CLOSED = "HL002"
+
+_WRITERS = "hashtextextended('hal9cap writers', 0)"
+_EVENTS = {
+    "insert": ("INSERT", "REFERENCING NEW TABLE AS new_rows"),
+    "update": ("UPDATE", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
+    "delete": ("DELETE", "REFERENCING OLD TABLE AS old_rows"),
+}
+
+
+class Mode(enum.StrEnum):
+    """Where writes go. ``CLOSED`` only during a switch, on the side that is being left or entered."""
+
+    FLAT_ONLY = "flat-only"
+    DUAL_WRITE = "dual-write"
+    HIERARCHICAL_ONLY = "hierarchical-only"
+    CLOSED = "closed"
+
+    @property
+    def ruling(self) -> model.StoreName:
+        """The store whose state counts."""
+        return model.StoreName.HIERARCHICAL if self is Mode.HIERARCHICAL_ONLY else model.StoreName.FLAT
+
+
+_MODES = tuple(Mode)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """A store's write mode and its epoch."""
+
+    mode: Mode
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A journalled key; the ids of all its rows that were visible."""
+
+    key: model.Key
+    ids: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lag:
+    """What waits in a journal: rows, and the seconds the oldest has waited."""
+
+    records: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Captured:
+    """A table whose writes are captured: the columns that hold the record's key."""
+
+    table: str
+    key: tuple[str, ...]
+
+    @property
+    def function(self) -> str:
+        return f"hal9cap.capture_{self.table.replace('.', '_')}"
+
+
+def _captured(category: Category, side: model.StoreName) -> list[_Captured]:
+    if side is model.StoreName.FLAT:
+        return [_Captured(f"{category.source.schema}.{category.source.table}", category.source.key)]
+    return [_Captured(target.qualified, target.owner) for target in category.owned]
+
+
+def install(connection: Connection, category: Category, side: model.StoreName) -> None:
+    """Create the capturing triggers of a category's tables on one side; those that are there are replaced.
+
+    Raises:
+        psycopg2.errors.LockNotAvailable: a table is in use for longer than the session's lock_timeout.
+    """
+    # Each table in a transaction of its own: holding one table's lock while waiting for the next would
+    # stop the application for both.
+    for captured in _captured(category, side):
+        with connection, connection.cursor() as cursor:
+            cursor.execute(_function(category, side, captured))
+            for name, (event, tables) in _EVENTS.items():
+                cursor.execute(
+                    f"CREATE OR REPLACE TRIGGER hal9cap_{name} AFTER {event} ON {captured.table} {tables} "
+                    f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
+                )
+            cursor.execute(
+                f"CREATE OR REPLACE TRIGGER hal9cap_truncate BEFORE TRUNCATE ON {captured.table} "
+                f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
+            )
+
+
+def uninstall(connection: Connection, category: Category, side: model.StoreName) -> None:
+    """Drop the capturing triggers of a category's tables on one side."""
+    for captured in _captured(category, side):
+        with connection, connection.cursor() as cursor:
+            for name in (*_EVENTS, "truncate"):
+                cursor.execute(f"DROP TRIGGER IF EXISTS hal9cap_{name} ON {captured.table}")
+
+
+def installed(connection: Connection, category: Category, side: model.StoreName) -> bool:
+    """Whether every table of a category on one side is captured by enabled triggers."""
+    captured = _captured(category, side)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_trigger WHERE tgrelid = ANY(%s::regclass[]) AND tgname LIKE 'hal9cap\\_%%' "
+            "AND tgenabled IN ('O', 'A')",
+            ([one.table for one in captured],),
+        )
+        row = cursor.fetchone()
+    return row is not None and row[0] == len(captured) * (len(_EVENTS) + 1)
+
+
+def _function(category: Category, side: model.StoreName, captured: _Captured) -> str:
+    key = f"ARRAY[{', '.join(f'{name}::text' for name in captured.key)}]"
+    name = "flat" if side is model.StoreName.FLAT else "hierarchical"
+    journal = f"INSERT INTO hal9cap.journal (category, key) SELECT DISTINCT '{category.slug}', {key} FROM"
+    # SECURITY DEFINER: the application's account needs no right of its own on the journal. UTC, or
+    # the text of a key that is a time would depend on who writes.
+    return f"""
+CREATE OR REPLACE FUNCTION {captured.function}() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $capture$
+BEGIN
+    IF NOT hal9cap.admit('{name}') THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        {journal} new_rows;
+    ELSIF TG_OP = 'DELETE' THEN
+        {journal} old_rows;
+    ELSIF TG_OP = 'UPDATE' THEN
+        -- Both: an update may change the key.
+        {journal} (TABLE old_rows UNION ALL TABLE new_rows) AS both_rows;
+    ELSE
+        RAISE EXCEPTION 'TRUNCATE of % cannot be captured', TG_TABLE_NAME
+              USING HINT = 'Use DELETE, or leave dual-write first.';
+    END IF;
+    RETURN NULL;
+END
+$capture$"""
+
+
+def applying(connection: Connection) -> None:
+    """Mark the open transaction as this system's own, so that its writes are not captured."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL hal9.apply = 'on'")
+
+
+def state(connection: Connection) -> State:
+    """Return the store's write state as it is at this instant, whatever the transaction's snapshot."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT last_value FROM hal9cap.state")
+        row = cursor.fetchone()
+    number = int(row[0]) if row else 4
+    return State(mode=_MODES[number % 4], epoch=number // 4)
+
+
+def set_state(connection: Connection, new: State) -> None:
+    """Set the store's write state; it acts at once and is not undone by a rollback."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT setval('hal9cap.state', %s)", (new.epoch * 4 + _MODES.index(new.mode),))
+
+
+@contextlib.contextmanager
+def barrier(connection: Connection, *, patience: float) -> Iterator[None]:
+    """Keep every captured writer out for the length of a block, after those in flight have ended.
+
+    While it waits, new writers wait behind it; so it gives up after ``patience`` seconds, and lets them go on.
+
+    Raises:
+        errors.WritersInFlight: a transaction that has written is still open; its pid is named.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(patience * 1000)}ms",))
+        connection.commit()
+        try:
+            cursor.execute(f"SELECT pg_advisory_lock({_WRITERS})")
+            connection.commit()
+        except psycopg2.errors.LockNotAvailable:
+            connection.rollback()
+            raise errors.WritersInFlight(*_writers(connection)) from None
+        try:
+            yield
+        finally:
+            connection.rollback()
+            cursor.execute(f"SELECT pg_advisory_unlock({_WRITERS}), set_config('lock_timeout', '0', false)")
+            connection.commit()
+
+
+def _writers(connection: Connection) -> tuple[str]:
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT a.pid, a.application_name, round(extract(epoch FROM clock_timestamp() - a.xact_start)), a.state
+              FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+             WHERE l.locktype = 'advisory' AND l.granted AND a.pid <> pg_backend_pid() AND l.objsubid = 1
+               AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND (l.classid::bigint << 32 | l.objid::bigint) = {_WRITERS}
+             ORDER BY a.xact_start
+            """
+        )
+        rows = cursor.fetchall()
+    held = "; ".join(f"pid {pid} ({name or 'unnamed'}, {status}, open for {age} s)" for pid, name, age, status in rows)
+    return (f"A transaction that has written is still open: {held or 'it has ended just now; try again'}.",)
+
+
+def entries(connection: Connection, category: str, *, limit: int, lane: int = 0, lanes: int = 1) -> list[Entry]:
+    """Return journalled keys that are visible now, oldest first, each once with the ids of its rows.
+
+    ``lane`` of ``lanes`` parts the keys between appliers that work side by side.
+    """
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT key, array_agg(id) FROM (SELECT id, key FROM hal9cap.journal WHERE category = %s "
+            "AND abs(hashtextextended(key::text, 0) %% %s) = %s ORDER BY id LIMIT %s) j GROUP BY key ORDER BY min(id)",
+            (category, lanes, lane, limit),
+        )
+        return [Entry(key=tuple(key), ids=ids) for key, ids in cursor.fetchall()]
+
+
+def prune(connection: Connection, applied: Sequence[Entry]) -> None:
+    """Delete the rows of keys that have been applied."""
+    ids = [number for entry in applied for number in entry.ids]
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM hal9cap.journal WHERE id = ANY(%s::bigint[])", (ids,))
+
+
+def compact(connection: Connection) -> int:
+    """Delete all but the newest row of each key, and return how many; so a paused journal stays bounded.
+
+    Only rows of one snapshot are compared, and the newest stays: a key's write is never forgotten.
+    """
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM hal9cap.journal j USING (SELECT category, key, max(id) AS newest FROM hal9cap.journal "
+            "GROUP BY category, key HAVING count(*) > 1) k "
+            "WHERE j.category = k.category AND j.key = k.key AND j.id < k.newest"
+        )
+        return cursor.rowcount
+
+
+def lag(connection: Connection) -> dict[str, Lag]:
+    """Return what waits in the journal, by category."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT category, count(*), extract(epoch FROM clock_timestamp() - min(at)) "
+            "FROM hal9cap.journal GROUP BY category"
+        )
+        return {
+            category: Lag(records=records, seconds=max(0.0, float(seconds)))
+            for category, records, seconds in cursor.fetchall()
+        }
