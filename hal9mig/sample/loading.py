@@ -32,12 +32,13 @@ _APPLICATION = "hal9-migrate sample-data"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far loading is with one category: records and bytes loaded, and records there will be."""
+    """How far loading is with one category: records and bytes loaded, records there will be, seconds passed."""
 
     category: str
     done: int
     total: int
     bytes: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,8 @@ def _load_category(
     rows = size = 0
     for loaded, sent in run(chunks):
         rows, size = rows + loaded, size + sent
-        on_progress(Progress(category=slug, done=rows, total=shape.records(slug), bytes=size))
+        passed = time.monotonic() - started
+        on_progress(Progress(category=slug, done=rows, total=shape.records(slug), bytes=size, seconds=passed))
     with connection.connected(flat_url, application_name=_APPLICATION) as opened, opened.cursor() as cursor:
         if edge_cases:
             for values in edge_rows.rows(shape, category):
