@@ -111,6 +111,11 @@ def record_hash(category: Category, alias: str) -> str:
     return f"hash_record_extended(row({columns}), 0)"
 
 
+def column_hash(column: Column, alias: str) -> str:
+    """Return the expression of one field's 64-bit hash, equal wherever the field's part in the record's is."""
+    return f"hash_record_extended(row({_canonical(alias, column)}), 0)"
+
+
 def flat_rows(category: Category, scope: Scope, chosen: Filter, *, alias: str = "s") -> tuple[str, Params]:
     """Return ``FROM ... WHERE ...`` over the flat table."""
     where, values = scope.sql(category, [f"{alias}.{name}" for name in category.key])
