@@ -16,11 +16,10 @@ from hal9mig import errors, model
 from hal9mig.categories import filters
 from hal9mig.categories.transform import Transform
 from hal9mig.engine import applier as applier_module
-from hal9mig.engine.applier import Applier
 from hal9mig.engine.reader import Reader, Step
 from hal9mig.engine.system import System
 from hal9mig.engine.writer import Cursor, Writer
-from hal9mig.ledger import batches, quarantine, tuning
+from hal9mig.ledger import batches, marks, quarantine, tuning
 from hal9mig.ledger.database import Session
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
@@ -64,11 +63,14 @@ class Copier:
         self._transform: Transform = system.transform(held.category)
         self._category = self._transform.category
         self._writer = Writer(self._transform)
-        self._applier = Applier(self._transform, self._writer)
+        self._ledger = system.ledger
         self._filter = filters.parse(self._category, held.filter)
+        self._atomic = bool(held.options.get("atomic"))
         self._merging = False
         self._held_keys: set[model.Key] = set()  # what earlier runs left in quarantine
         self._held_now: set[model.Key] = set()  # what this step puts there
+        self._suspects: dict[model.Key, Fields] = {}  # what this step cannot decide by itself
+        self._rejected_apart = 0
         self._cursor_key = held.cursor
         self._records, self._quarantined = held.records, held.quarantined
         self._bytes, self._digest = held.bytes, held.digest
@@ -81,7 +83,6 @@ class Copier:
             psycopg2.Error: a server failed.
         """
         started = time.monotonic()
-        atomic = bool(self._held.options.get("atomic"))
         if self._held.step_records == 0:
             self._quarantine_culprit()
         with self._session.begin():
@@ -101,14 +102,14 @@ class Copier:
                 try:
                     self._write(step)
                     go_on = True
-                    if step.last or not atomic:
+                    if step.last or not self._atomic:
                         go_on = self._advance(size if size < full else None).go_on
                     if step.last:
                         batches.finish(self._session, self._held, seconds=time.monotonic() - started)
                 except BaseException:
                     transaction.rollback()
                     raise
-                if step.last or not atomic:
+                if step.last or not self._atomic:
                     transaction.commit()
                     transaction = None
                 if step.last:
@@ -134,23 +135,62 @@ class Copier:
         return batches.advance(self._session, self._held, progress, lease=self._lease)
 
     def _write(self, step: Step) -> None:
+        """Write a step in the open transaction, without the records that others have to decide."""
         if not step.records:
             return
         cursor = self._raw
-        self._held_now = set()
-        self._isolating(cursor, step.records)
-        keys = [self._transform.key(fields) for fields in (step.records[0], step.records[-1])]
-        if self._tuned.validation.mode != "off":
-            self._validate(cursor, step.records, projection.Bounds(after=self._cursor_key, upto=keys[1]))
-        self._cursor_key = keys[1]
-        self._records += len(step.records) - len(self._held_now)
-        self._quarantined += len(self._held_now)
+        cursor.execute("SET LOCAL hal9.apply = 'on'; SAVEPOINT before")
+        records: Sequence[Fields] = step.records
+        last = self._transform.key(step.records[-1])
+        while True:
+            self._held_now = set()
+            # Before the look for marks and until the commit: who deletes a key waits for this.
+            marks.share_copy(self._session, self._category.slug)
+            self._suspects = {}
+            self._isolating(cursor, records)
+            if self._tuned.validation.mode != "off":
+                self._validate(cursor, records, projection.Bounds(after=self._cursor_key, upto=last))
+            theirs = self._marked(records)
+            if not theirs and not self._suspects:
+                break
+            # Taken out by writing the step again without them: undoing a part would leave what it
+            # replaced. A marked record is its applier's; a suspect is brought under its lock now.
+            cursor.execute("ROLLBACK TO SAVEPOINT before")
+            apart = theirs | set(self._suspects)
+            self._bring(cursor, [key for key in self._suspects if key not in theirs])
+            records = [fields for fields in records if self._transform.key(fields) not in apart]
+        self._cursor_key = last
+        self._records += len(step.records) - len(self._held_now) - self._rejected_apart
+        self._quarantined += len(self._held_now) + self._rejected_apart
+        self._rejected_apart = 0
         if self._held_keys:
-            written = self._held_keys.intersection(map(self._transform.key, step.records)) - self._held_now
+            written = self._held_keys.intersection(map(self._transform.key, records)) - self._held_now
             quarantine.release(self._session, self._category.slug, list(written))
             self._held_keys -= written
         self._bytes += step.bytes
         self._digest += sum(int.from_bytes(fields[-1][4:]) for fields in step.records)
+
+    def _marked(self, records: Sequence[Fields]) -> set[model.Key]:
+        """Return the records whose keys somebody has applied since this lease began to read."""
+        marked = marks.since(self._session, self._category.slug, self._held.claimed_at)
+        return marked.intersection(map(self._transform.key, records)) if marked else marked
+
+    def _bring(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
+        """Decide suspects apart from the step, each under its key's lock.
+
+        The step's transaction is back at its start, so that it holds nothing the other could wait for.
+        """
+        if not keys:
+            return
+        if self._atomic:
+            # Nothing may be visible before the end, so there is no second transaction to decide in.
+            for key in keys:
+                self._hold_key(key, "It cannot be written, or does not read back as the source's record.")
+            cursor.execute("SAVEPOINT before")
+            self._rejected_apart += len(keys)
+            return
+        applied = applier_module.apply(self._ledger, self._lookup, self._transform, keys, run_id=self._held.run_id)
+        self._rejected_apart += len(applied.rejected)
 
     def _isolating(self, cursor: Cursor, records: Sequence[Fields]) -> None:
         """Write records; those that cannot be written end in quarantine, found by halving."""
@@ -180,7 +220,11 @@ class Copier:
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT step")
             if len(good) == 1:
-                self._hold(good[0], error)
+                if isinstance(error, psycopg2.errors.UniqueViolation):
+                    # Another record holds a value this one has now: that takes both to put right.
+                    self._suspects[self._transform.key(good[0])] = good[0]
+                else:
+                    self._hold(good[0], error)
                 return
             middle = len(good) // 2
             self._isolating(cursor, good[:middle])
@@ -201,15 +245,14 @@ class Copier:
         return False
 
     def _validate(self, cursor: Cursor, records: Sequence[Fields], span: projection.Bounds) -> None:
-        """Read back what was written and compare each record's hash with the source's."""
+        """Read back what was written; what does not hash as the source's record becomes a suspect."""
         validation = self._tuned.validation
         places = self._transform.key_places
         expected = {
             tuple(fields[place] for place in places): fields
             for fields in records
-            if validation.mode == "strict"
-            or int.from_bytes(fields[-1][-2:]) < validation.share * _SAMPLE_SPAN
-        }  # fmt: skip
+            if validation.mode == "strict" or int.from_bytes(fields[-1][-2:]) < validation.share * _SAMPLE_SPAN
+        }
         if not expected:
             return
         scope: projection.Scope = span
@@ -221,49 +264,21 @@ class Copier:
         ):
             return
         found = applier_module.hashes(cursor, self._transform, scope)
-        suspects = [fields for key, fields in expected.items() if found.get(key) != fields[-1]]
-        keys = [key for key in map(self._transform.key, suspects) if key not in self._held_now]
-        if keys:
-            self._settle(cursor, keys)
+        for parts, fields in expected.items():
+            key = self._transform.key(fields)
+            if found.get(parts) != fields[-1] and key not in self._held_now:
+                self._suspects[key] = fields
 
     @property
     def _ordered_alike(self) -> bool:
         """Whether both servers are sure to order the keys alike; texts depend on their collations."""
         return not any(projection.is_text(column.type) for column in self._category.source.key_columns)
 
-    def _settle(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
-        """Decide records that read back otherwise than they were read: lagging, or not transformable.
-
-        The source may have moved on, or the target may hold something newer. Reading again under the
-        key's lock tells: what still differs then is not held exactly by the target.
-        """
-        cursor.execute("SAVEPOINT settle")
-        applied = self._applier.apply(cursor, self._lookup, keys)
-        rejected = dict(applied.rejected)
-        scope = projection.Keys(keys=list(applied.written))
-        found = applier_module.hashes(cursor, self._transform, scope) if applied.written else {}
-        read_back = {self._transform.key_of(parts): value for parts, value in found.items()}
-        for key, value in applied.written.items():
-            if read_back.get(key) != value:
-                rejected[key] = "What the target holds does not read back as the source's record."
-        cursor.execute("RELEASE SAVEPOINT settle")
-        self._writer.delete(cursor, list(rejected))
-        for key, reason in rejected.items():
-            self._hold_key(key, reason)
-
     def _hold(self, fields: Fields, error: BaseException) -> None:
         self._hold_key(self._transform.key(fields), applier_module.sentence(error))
 
     def _hold_key(self, key: model.Key, reason: str) -> None:
-        quarantine.hold(
-            self._session,
-            category=self._category.slug,
-            key=key,
-            error=reason,
-            payload=payload(self._lookup, self._transform, key),
-            transform_version=self._category.transform_version,
-            run_id=self._held.run_id,
-        )
+        applier_module.hold(self._session, self._lookup, self._transform, key, reason, run_id=self._held.run_id)
         self._held_now.add(key)
 
     def _quarantine_culprit(self) -> None:
@@ -286,17 +301,6 @@ class Copier:
             self._quarantined += 1
             self._cursor_key = key
             self._advance(1)
-
-
-def payload(lookup: Connection, transform: Transform, key: model.Key) -> str | None:
-    """Return a record's flat row as JSON text, None when it is gone."""
-    category = transform.category
-    rows, params = projection.flat_rows(category, projection.Keys(keys=[key]), filters.Filter(text=""))
-    with lookup.cursor() as cursor:
-        cursor.execute(f"SELECT row_to_json(s)::text {rows}", params)
-        row = cursor.fetchone()
-    lookup.rollback()
-    return None if row is None else str(row[0])
 
 
 def run_tuning(session: Session, held: batches.Lease) -> tuning.Tuning:

@@ -36,11 +36,12 @@ class System:
 
     @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger; a small pool of its own."""
+        """The ledger; a small pool: for the batch in hand, the heartbeat, and single records."""
         return Ledger(
             self.settings.require_hier(),
             application_name=self.role,
             connect_timeout=self.settings.connect_timeout,
+            pool_size=3,
         )
 
     @functools.cached_property

@@ -73,6 +73,32 @@ class Writer:
             if target.role is Role.PART:
                 self._replace_part(cursor, target)
 
+    def stage(self, cursor: Cursor, output: Output) -> None:
+        """Load a step's output into the temporary tables and nothing else."""
+        cursor.execute("SET LOCAL client_min_messages = warning")
+        for place, target in enumerate(self.category.targets):
+            self._load(cursor, place, target, output)
+
+    def blockers(self, cursor: Cursor) -> list[tuple[str, ...]]:
+        """Return the keys of records whose unique values collide with what is staged."""
+        found: list[tuple[str, ...]] = []
+        for target in self.category.owned:
+            cursor.execute(
+                "SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_index i "
+                "CROSS JOIN LATERAL unnest(i.indkey[:i.indnkeyatts - 1]) WITH ORDINALITY k (attnum, n) "
+                "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum "
+                "WHERE i.indrelid = %s::regclass AND i.indisunique AND NOT i.indisprimary GROUP BY i.indexrelid",
+                (target.qualified,),
+            )
+            owner = ", ".join(f"t.{name}::text" for name in target.owner)
+            for (columns,) in cursor.fetchall():
+                cursor.execute(
+                    f"SELECT DISTINCT {owner} FROM {target.qualified} t JOIN {_stage(target)} s "
+                    f"ON {_equal('t', columns, 's', columns)}"
+                )
+                found.extend(tuple(row) for row in cursor.fetchall())
+        return found
+
     def delete(self, cursor: Cursor, keys: Sequence[tuple[str, ...]]) -> None:
         """Remove all rows that belong to the records of these keys."""
         if not keys:

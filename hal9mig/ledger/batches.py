@@ -7,6 +7,7 @@ statement of the lease repeats it. Whoever has an older one finds no row.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ class Lease:
     digest: int
     step_records: int | None
     crashes: int
+    claimed_at: datetime.datetime
     category: str
     filter: str
     options: Mapping[str, Any]

@@ -1,14 +1,15 @@
 -- name: claim
 -- The message names an attempt: a second delivery, or one of an older attempt, finds no row.
 UPDATE hal9mig.batches b
-   SET status = 'leased', owner = %(owner)s, backend_pid = NULL,
+   SET status = 'leased', owner = %(owner)s, backend_pid = NULL, claimed_at = clock_timestamp(),
        lease_until = clock_timestamp() + %(lease)s * interval '1 second',
        started_at = coalesce(b.started_at, clock_timestamp())
   FROM hal9mig.runs r
  WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.attempt = %(attempt)s AND b.status = 'queued'
    AND r.id = b.run_id AND r.status IN ('planning', 'running')
 RETURNING b.run_id, b.seq, b.kind, b.attempt, b.after_key, b.upto_key, b.cursor_key, b.planned_records, b.records,
-          b.quarantined, b.bytes, b.digest, b.step_records, b.crashes, r.category, r.filter, r.options
+          b.quarantined, b.bytes, b.digest, b.step_records, b.crashes, b.claimed_at, r.category, r.filter,
+          r.options
 
 -- name: extend
 -- The heartbeat. Nothing comes back when the lease has gone to another.

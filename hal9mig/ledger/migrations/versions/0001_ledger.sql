@@ -44,6 +44,7 @@ CREATE TABLE hal9mig.batches (
     backend_pid     integer,                      -- the owner's session here, ended when its lease expires
     lease_until     timestamptz,
     queued_at       timestamptz,
+    claimed_at      timestamptz,                  -- before the present lease began to read
     not_before      timestamptz,
     started_at      timestamptz,
     finished_at     timestamptz,
