@@ -9,6 +9,7 @@ import click
 
 from hal9mig import errors, settings, units
 from hal9mig.cli import invocation, options
+from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -109,8 +110,8 @@ def state_migration(context: click.Context, /, **given: str | None) -> None:
             size = sizes[slug]
             assert size is not None
             call.console.line(
-                f"{slug}: {units.format_count(size.count)} records take {units.format_duration(seconds)} "
-                f"at {tuned.rate_limit}"
+                f"{slug}: {'' if size.exact else 'about '}{counted(size.count, 'record')} in "
+                f"{units.format_duration(seconds)} at {tuned.rate_limit}"
             )
         for note in [*notes, *([f"no estimates: {trouble.message}"] if trouble else [])]:
             call.console.say(f"warning: {note}")

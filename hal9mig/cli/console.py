@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hal9mig import errors
+from hal9mig import errors, units
 
 if TYPE_CHECKING:
     import rich.console
@@ -70,7 +70,7 @@ class Console:
 
     def verdict(self, good: bool, text: str) -> None:
         """Print a line that begins with whether it is good."""
-        self.line(f"{self.mark(good)} {text}", style="" if good else "bold")
+        self.line(f"{self.mark(good)} {text}", style="" if good else "red")
 
     def mark(self, good: bool) -> str:
         """Return the sign of a verdict that stdout can show."""
@@ -113,11 +113,14 @@ class Console:
         if moment is None:
             return "-"
         if self.out_is_terminal:
-            from hal9mig import units
-
             seconds = (datetime.datetime.now(datetime.UTC) - moment).total_seconds()
             return f"{units.format_duration(max(1, round(seconds)))} ago"
         return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 record`` or ``1,234 records``."""
+    return f"{units.format_count(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _cell(value: object) -> str:

@@ -103,7 +103,8 @@ class Invocation:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise errors.ConfirmationRequired(
-                f"{question} There is no terminal to ask on; nothing was changed.", hint=f"add {flag} to say yes"
+                f"This needs a yes, and there is no terminal to ask on; nothing was changed. {question}",
+                hint=f"add {flag}",
             )
         if not click.confirm(question, err=True):
             raise errors.Refused("Not confirmed; nothing was changed.", hint="")
@@ -141,6 +142,10 @@ def described(error: errors.HAL9Error) -> dict[str, object]:
 
 
 def current(context: click.Context) -> Invocation:
-    """Return the invocation of a context, a new one where there is none yet."""
-    found: Invocation = context.ensure_object(Invocation)
+    """Return the invocation of a context, a new one where there is none yet, as while a shell completes."""
+    found = context.find_object(Invocation)
+    if found is None:
+        context.obj = found = Invocation()
+        options = context.find_root().params
+        found.config, found.data_dir = options.get("config"), options.get("data_dir")
     return found

@@ -51,7 +51,6 @@ _WANTS_SETTINGS = "stack"
               help="When to use colour.  [env: NO_COLOR]")
 @click.option("--yes", is_flag=True, help="Answer every question with yes.")
 @click.option("--debug", is_flag=True, help="Print the traceback of an error too.")
-@click.option("--verbose", is_flag=True, help="The same as --debug here; more detail where a command has it.")
 @click.pass_context
 def cli(
     context: click.Context,
@@ -61,11 +60,10 @@ def cli(
     color: str,
     yes: bool,
     debug: bool,
-    verbose: bool,
 ) -> None:
     call = invocation.current(context)
     call.config, call.data_dir, call.color = config, data_dir, color
-    call.json, call.yes, call.debug = as_json, yes, debug or verbose
+    call.json, call.yes, call.debug = as_json, yes, debug
     if context.invoked_subcommand == _WANTS_SETTINGS and {"--help", "-h"}.isdisjoint(context.args):
         context.obj = call.settings
 
@@ -99,11 +97,11 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     found = failure.translated(error)
     try:
-        if not {"--debug", "--verbose"}.isdisjoint(options) and not isinstance(error, click.ClickException):
+        if "--debug" in options and not isinstance(error, click.ClickException):
             Console().say("".join(traceback.format_exception(error)).rstrip())
         if isinstance(error, click.exceptions.NoArgsIsHelpError) and "--json" not in options:
             Console().say(error.format_message())
-        elif "--json" in options or "--jsonl" in options:
+        elif "--json" in options:
             Console().document({"error": invocation.described(found)})
         else:
             for line in failure.lines(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from hal9mig import errors, model, units
 from hal9mig.cli import invocation, options, outcome
+from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
@@ -196,10 +198,16 @@ def _plans(call: Invocation, orders: Sequence[MigrateOrder], *, dry_run: bool) -
 def _migrate(call: Invocation, orders: Sequence[MigrateOrder], timeout: float | None) -> None:
     ended: list[model.Run] = []
     problem: errors.HAL9Error | None = None
-    for order in orders:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for place, order in enumerate(orders, start=1):
         run, plan = call.coordinator.migrate(order)
         _announce(call, run, plan)
-        (run,) = outcome.wait(call, [run], expected={run.id: plan.records}, timeout=timeout)
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            (run,) = outcome.wait(call, [run], expected={run.id: plan.records}, timeout=remaining)
+        except (errors.TimedOut, errors.Interrupted):
+            _not_started(call, orders[place:])
+            raise
         ended.append(run)
         if not call.json:
             call.console.verdict(outcome.good(run), outcome.summary(run))
@@ -207,15 +215,20 @@ def _migrate(call: Invocation, orders: Sequence[MigrateOrder], timeout: float | 
         # A later category may build on an earlier one; records in quarantine do not stand in its way.
         if problem is not None and not isinstance(problem, errors.RecordsQuarantined):
             break
-    left = [order.category for order in orders[len(ended) :]]
-    if left:
-        call.console.say(f"not started: {', '.join(left)}")
+    left = _not_started(call, orders[len(ended) :])
     steps = _next_steps(ended)
     if problem is None and not call.json:
         call.console.say(f"next: {steps[0]}")
     call.conclude(
         {"runs": [outcome.document(run) for run in ended], "not_started": left, "next_steps": steps}, problem
     )
+
+
+def _not_started(call: Invocation, orders: Sequence[MigrateOrder]) -> list[str]:
+    slugs = [order.category for order in orders]
+    if slugs:
+        call.console.say(f"not started: {', '.join(slugs)}")
+    return slugs
 
 
 def _next_steps(ended: Sequence[model.Run]) -> list[str]:
@@ -246,7 +259,7 @@ def _announce(call: Invocation, run: model.Run, plan: Plan) -> None:
 
 def _sentence(plan: Plan) -> str:
     text = (
-        f"{plan.category.slug}, {units.format_count(plan.records)} record{'' if plan.records == 1 else 's'} in "
+        f"{plan.category.slug}, {counted(plan.records, 'record')} in "
         f"{units.format_count(plan.batches)} batch{'' if plan.batches == 1 else 'es'}, "
         f"about {units.format_bytes(plan.records * plan.record_bytes)}"
     )

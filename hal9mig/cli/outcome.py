@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hal9mig import errors, model, units
 from hal9mig.cli import gauge
+from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation
 
 
@@ -37,8 +38,8 @@ def wait(
 def summary(run: model.Run) -> str:
     """Return what a run did, the verdict left out: records, time, rates, quarantine."""
     taken = max(0.001, gauge.seconds(run))
-    parts = [f"{units.format_count(run.done_records - run.quarantined)} of {units.format_count(run.total_records)} "
-             f"records in {units.format_duration(taken)}"]  # fmt: skip
+    written = units.format_count(run.done_records - run.quarantined)
+    parts = [f"{written} of {counted(run.total_records, 'record')} in {units.format_duration(taken)}"]
     if run.kind is model.RunKind.MIGRATE:
         parts.append(f"{units.format_count(round(run.done_records / taken))}/s")
         parts.append(f"{units.format_bytes(run.bytes / taken)}/s")
@@ -68,8 +69,7 @@ def problem(run: model.Run) -> errors.HAL9Error | None:
         )
     if run.status is model.RunStatus.SUCCEEDED and run.quarantined:
         return errors.RecordsQuarantined(
-            f"{units.format_count(run.quarantined)} record{'' if run.quarantined == 1 else 's'} of {run.category} "
-            f"could not be migrated and {'is' if run.quarantined == 1 else 'are'} in quarantine.",
+            f"{counted(run.quarantined, 'record')} of {run.category} could not be migrated, and went to quarantine.",
             hint=f"hal9-migrate quarantine list --category {run.category}",
         )
     return None

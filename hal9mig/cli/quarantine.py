@@ -10,6 +10,7 @@ import click
 
 from hal9mig import errors, units
 from hal9mig.cli import invocation, options
+from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -75,7 +76,7 @@ def list_(context: click.Context, names: tuple[str, ...], everything: bool, stat
         ]  # fmt: skip
         call.console.table(columns, rows, numbers=("ID", "ATTEMPTS", "RUN"))
         total = sum(counts.values())
-        call.console.say(f"{units.format_count(total)} record{'' if total == 1 else 's'} held")
+        call.console.say(f"{counted(total, 'record')} held")
         if len(found) == most:
             call.console.say(f"only the first {units.format_count(most)} are listed; more: --limit")
     call.conclude({"records": [_document(record) for record in found], "held": counts, "next_steps": steps})
@@ -125,11 +126,11 @@ def retry(
             _show_retrial(call, one)
     held = [one for one in done if one.outcome is retrial.Outcome.HELD]
     if not call.json:
-        call.console.say(f"{len(done) - len(held)} of {len(done)} records are not held any more")
+        call.console.say(f"{counted(len(done) - len(held), 'record')} released, {len(held)} held")
     problem = None
     if held:
         problem = errors.RecordsQuarantined(
-            f"{len(held)} of {len(done)} records were rejected again and stay in quarantine."
+            f"Rejected again and still in quarantine: {counted(len(held), 'record')} of {len(done)}."
         )
     document = [
         {"id": one.record.id, "category": one.record.category, "key": list(one.record.key),

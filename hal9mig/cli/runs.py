@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -109,9 +110,25 @@ def show(context: click.Context, run: int, watch: bool, timeout: str | None) -> 
 
 def _watch(call: Invocation, run_id: int, timeout: float | None) -> None:
     (run,) = outcome.wait(call, [call.coordinator.run(run_id)], timeout=timeout)
+    problem = outcome.problem(run)
+    if run.kind is model.RunKind.VERIFY and run.status is model.RunStatus.SUCCEEDED:
+        _compared(call, run)
+        return
     if not call.json:
         call.console.verdict(outcome.good(run), outcome.summary(run))
-    call.conclude({"run": outcome.document(run), "next_steps": []}, outcome.problem(run))
+    call.conclude({"run": outcome.document(run), "next_steps": []}, problem)
+
+
+def _compared(call: Invocation, run: model.Run) -> None:
+    from hal9mig.cli import comparison
+    from hal9mig.engine import verdict
+
+    with call.system.ledger.begin() as session:
+        found = verdict.collect(session, call.system.category(run.category), run.id)
+    if not call.json:
+        call.console.verdict(found.consistent, comparison.line(found))
+    report = verdict.report([found], at=datetime.datetime.now(datetime.UTC))
+    call.conclude({"run": outcome.document(run), "verdict": report}, comparison.problem([found]))
 
 
 def _show(call: Invocation, run_id: int) -> None:

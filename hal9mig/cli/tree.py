@@ -56,6 +56,6 @@ class Group(click.Group):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
                 mark = "+" if isinstance(command, click.Group) else " "
-                rows.append((f"{mark} {name}", command.get_short_help_str(formatter.width - 30)))
+                rows.append((f"{mark} {name}", command.get_short_help_str(limit=120)))
         with formatter.section("Commands (+ has commands of its own)"):
             formatter.write_dl(rows)

@@ -1,0 +1,121 @@
+"""Comparing both stores: starting the runs, waiting for them, and saying what they found."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hal9mig import errors, model, units
+from hal9mig.cli import outcome
+from hal9mig.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from hal9mig.categories.declaration import Category
+    from hal9mig.engine.verdict import CategoryVerdict
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _two_stores(context: click.Context, parameter: click.Parameter, value: str | None) -> bool:
+    """Whether stores were named; only both of them can be."""
+    if value is None:
+        return False
+    names = [name.strip() for name in value.split(",")]
+    valid = " and ".join(model.StoreName)
+    for name in names:
+        if name not in list(model.StoreName):
+            raise errors.UsageError(f"There is no store {name!r}.", hint=f"the stores are {valid}")
+    if len(names) != 2 or len(set(names)) != 2:
+        option = parameter.opts[0]
+        raise errors.UsageError(
+            f"{option} takes two different stores, not {value!r}.", hint=f"{option} {','.join(model.StoreName)}"
+        )
+    return True
+
+
+def stores(command: F) -> F:
+    """Add ``--compare A,B``, given as ``named``."""
+    return click.option(
+        "--compare", "--systems", "named", metavar="A,B", callback=_two_stores,
+        help="The two stores.  [default: flat,hierarchical]",
+    )(command)  # fmt: skip
+
+
+def compare(
+    call: Invocation,
+    categories: Sequence[Category],
+    *,
+    filter: str,
+    deep: bool,
+    timeout: float | None,
+    limit: int = 1000,
+) -> Sequence[CategoryVerdict]:
+    """Compare categories on the workers and return what was found for each.
+
+    Args:
+        deep: note which fields of a record differ.
+        timeout: seconds to wait.
+        limit: most differences of a category to return.
+
+    Raises:
+        errors.HAL9Error: as ``Coordinator.verify``; or a run did not come to its end.
+    """
+    from hal9mig.categories import filters
+    from hal9mig.engine import verdict
+
+    for category in categories:
+        filters.parse(category, filter)
+    started: list[model.Run] = []
+    try:
+        for category in categories:
+            started.append(call.coordinator.verify(category.slug, filter=filter, deep=deep))
+    except errors.HAL9Error:
+        # Nobody would wait for the ones before it.
+        for run in started:
+            with contextlib.suppress(errors.HAL9Error):
+                call.coordinator.cancel(run.id)
+        raise
+    ended = outcome.wait(call, started, timeout=timeout)
+    for run in ended:
+        problem = outcome.problem(run)
+        if problem is not None and not isinstance(problem, errors.RecordsQuarantined):
+            raise problem
+    found = []
+    with call.system.ledger.begin() as session:
+        for category, run in zip(categories, ended, strict=True):
+            found.append(verdict.collect(session, category, run.id, limit=limit))
+    return found
+
+
+def line(one: CategoryVerdict) -> str:
+    """Return the line of a category, as ``Neuron States: 100% consistent  (1,000 of 1,000 migrated)``."""
+    share = units.format_percent(one.verified, one.verified + one.differing)
+    parts = [one.coverage]
+    if one.differing:
+        mismatches = "mismatch" if one.mismatches == 1 else "mismatches"
+        counts = [(one.mismatches, mismatches), (one.missing, "missing"), (one.extra, "extra")]
+        if one.quarantined:
+            counts.append((one.quarantined, "quarantined"))
+        parts.append(", ".join(f"{units.format_count(count)} {name}" for count, name in counts))
+    if one.moving:
+        parts.append(f"{units.format_count(one.moving)} changing")
+    if not one.complete:
+        share = "not wholly compared, so far " + share
+    return f"{one.line}: {share} consistent  ({'; '.join(parts)})"
+
+
+def problem(found: Sequence[CategoryVerdict]) -> errors.HAL9Error | None:
+    """Return the error that differences amount to, None without one."""
+    wrong = [one for one in found if not one.consistent]
+    if not wrong:
+        return None
+    names = ", ".join(one.category for one in wrong)
+    if all(one.differing == one.quarantined for one in wrong):
+        return errors.RecordsQuarantined(f"The two stores differ in records that are in quarantine: {names}.")
+    return errors.DifferencesFound(
+        f"The two stores differ: {names}.",
+        hint=f"hal9-migrate state diff --category {','.join(one.category for one in wrong)} --verbose",
+    )
