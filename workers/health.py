@@ -11,14 +11,16 @@ import time
 from typing import Any
 
 import psutil
+import psycopg2
 import redis
 from billiard.exceptions import WorkerLostError
 from celery import signals
 from sqlalchemy import exc
 
 from hal9mig import errors
-from hal9mig.engine import dispatcher
+from hal9mig.engine import dispatcher, follower
 from hal9mig.engine.system import System
+from hal9mig.engine.work import Desk
 from hal9mig.ledger import batches, presence
 from workers import bootstrap
 from workers.app import SETTINGS
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 _REPORT_EVERY = 2.0  # seconds
 _IDLE = 0.5  # seconds between ticks when nothing is published
 _BUSY = 0.05  # and while batches flow
-_TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, redis.RedisError, OSError)
+_TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, psycopg2.Error, redis.RedisError, OSError)
 
 
 class Pulse(threading.Thread):
@@ -44,6 +46,8 @@ class Pulse(threading.Thread):
         self._slots = slots
         self._system = System(SETTINGS, role="worker parent")
         self._ended = threading.Event()
+        self._desk = Desk(self._system)
+        self._followed = 0.0
         self.draining = False
         self._process = psutil.Process()
 
@@ -57,12 +61,21 @@ class Pulse(threading.Thread):
                     self.report()
                     reported = time.monotonic()
                 if not self.draining:
+                    self._follow()
                     done = dispatcher.tick(self._system)
                     pause = _BUSY if done.published else min(_IDLE, max(0.01, done.again_after))
             except _TROUBLE as error:
                 log.warning("the pulse missed a beat: %s", errors.masked(str(error)))
                 pause = 1.0
             self._ended.wait(pause)
+
+    def _follow(self) -> None:
+        """Send workers to the journal, twice a second at most, from whichever worker comes first."""
+        if time.monotonic() - self._followed < _IDLE:
+            return
+        self._followed = time.monotonic()
+        with self._desk.trusted():
+            follower.call(self._system, self._desk.flat("pulse"), self._desk.hier("pulse"), slots=self._slots)
 
     def report(self) -> None:
         """Write this worker's line in the ledger."""

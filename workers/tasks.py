@@ -7,7 +7,7 @@ from typing import Any
 
 import celery
 
-from hal9mig.engine import dispatcher, work
+from hal9mig.engine import dispatcher, follower, work
 from hal9mig.queue import app as queue_app
 from workers import bootstrap
 from workers.app import app
@@ -26,3 +26,12 @@ def tick() -> int:
     """Find lost leases and messages, and publish what may go."""
     system, _ = bootstrap.process.open()
     return dispatcher.tick(system).published
+
+
+@app.task(name=queue_app.FOLLOW_TASK)
+def follow(lane: int, lanes: int) -> str:
+    """Apply a lane of the ruling store's journal to the other store."""
+    system, desk = bootstrap.process.open()
+    with desk.trusted():
+        done = follower.work(system, desk.flat("follow"), desk.hier("follow"), lane=lane, lanes=lanes)
+    return "nothing to do" if done is None else f"{done.written} written, {done.deleted} deleted"

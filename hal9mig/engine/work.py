@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg2
 from sqlalchemy import exc
@@ -61,9 +61,25 @@ class Desk:
 
     def flat(self, purpose: str) -> Connection:
         """Return the flat store's connection of this purpose."""
-        found = self._open.get(purpose)
+        return self._kept(f"flat {purpose}", self._system.flat)
+
+    def hier(self, purpose: str) -> Connection:
+        """Return the hierarchical store's connection of this purpose."""
+        return self._kept(f"hier {purpose}", self._system.hier)
+
+    @contextlib.contextmanager
+    def trusted(self) -> Iterator[None]:
+        """Close everything when the block fails: a connection in doubt is not used again."""
+        try:
+            yield
+        except BaseException:
+            self.clear()
+            raise
+
+    def _kept(self, name: str, connect: Callable[[], Connection]) -> Connection:
+        found = self._open.get(name)
         if found is None or found.closed:
-            found = self._open[purpose] = self._system.flat()
+            found = self._open[name] = connect()
         return found
 
     def clear(self) -> None:

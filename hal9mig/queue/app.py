@@ -9,6 +9,8 @@ from hal9mig import settings
 
 BATCH_TASK = "hal9.batch"
 TICK_TASK = "hal9.tick"
+FOLLOW_TASK = "hal9.follow"
+ROUND_TASK = "hal9.round"
 BATCH_QUEUE = "batches"
 CONTROL_QUEUE = "control"
 QUEUES = (CONTROL_QUEUE, BATCH_QUEUE)

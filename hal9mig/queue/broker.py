@@ -62,6 +62,24 @@ class Broker:
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
             raise errors.QueueUnreachable(f"Redis cannot be reached: {error}") from error
 
+    def control(self, task: str, args: Sequence[object], *, shown: str, expires: float) -> None:
+        """Publish an errand ahead of all batches; it is dropped when nobody takes it in ``expires`` seconds.
+
+        Raises:
+            errors.QueueUnreachable: Redis does not answer.
+        """
+        try:
+            self._app.send_task(
+                task,
+                args=tuple(args),
+                queue=queue_app.CONTROL_QUEUE,
+                priority=queue_app.CONTROL_PRIORITY,
+                expires=expires,
+                argsrepr=shown,
+            )
+        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+            raise errors.QueueUnreachable(f"Redis cannot be reached: {error}") from error
+
     def depth(self) -> int:
         """Return the number of batch messages that wait or are in workers' hands.
 

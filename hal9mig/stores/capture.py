@@ -260,6 +260,12 @@ def compact(connection: Connection) -> int:
         return cursor.rowcount
 
 
+def discard(connection: Connection) -> None:
+    """Empty the journal: what it held will not be applied."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM hal9cap.journal")
+
+
 def lag(connection: Connection) -> dict[str, Lag]:
     """Return what waits in the journal, by category."""
     with connection, connection.cursor() as cursor:

@@ -25,3 +25,25 @@ SELECT pg_advisory_xact_lock(hashtextextended('hal9mig copy ' || %(category)s, 0
 -- In one order, so that two appliers cannot wait for each other in a circle.
 SELECT pg_advisory_xact_lock(hashtextextended(k, 0))
   FROM unnest(%(names)s::text[]) WITH ORDINALITY AS u (k, n) ORDER BY n
+
+-- name: lane
+SELECT pg_try_advisory_xact_lock(hashtextextended('hal9mig lane ' || %(lane)s, 0)) AS mine
+
+-- name: mode
+SELECT mode, epoch, target, step, actor, since, attested FROM hal9mig.mode
+
+-- name: lock_switch
+-- Two operators at once: the second one waits here, and then finds what the first has done.
+SELECT pg_advisory_xact_lock(hashtextextended('hal9mig switch', 0))
+
+-- name: set_mode
+UPDATE hal9mig.mode
+   SET mode = %(mode)s, epoch = %(epoch)s, target = %(target)s, step = %(step)s, actor = %(actor)s,
+       since = CASE WHEN mode <> %(mode)s THEN clock_timestamp() ELSE since END,
+       attested = coalesce(%(attested)s::jsonb, attested)
+
+-- name: certify
+INSERT INTO hal9mig.certificates (actor, document) VALUES (%(actor)s, %(document)s) RETURNING id
+
+-- name: certificates
+SELECT id, at, actor, document FROM hal9mig.certificates ORDER BY id DESC LIMIT %(limit)s

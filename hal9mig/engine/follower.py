@@ -1,0 +1,136 @@
+"""Follows the ruling store's journal: applies the keys it holds to the other store, and prunes them.
+
+A key leaves the journal after it has been applied, so a kill in between applies it once more, which
+changes nothing. Rows are taken by what is visible, never by number, so a transaction that commits
+late is not passed over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from hal9mig import errors, model
+from hal9mig.engine import applier
+from hal9mig.engine.applier import Applied
+from hal9mig.engine.returner import Returner
+from hal9mig.engine.system import System
+from hal9mig.ledger import database
+from hal9mig.queue import app as queue_app
+from hal9mig.stores import capture
+from hal9mig.stores.capture import Mode
+from hal9mig.stores.connection import Connection
+
+#: Keys that are applied in one transaction.
+CHUNK = 500
+#: Seconds a worker stays with a lane before it looks at other work.
+TURN = 2.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Followed:
+    """What was applied, and whether the journal's lane was empty at the end."""
+
+    written: int
+    deleted: int
+    rejected: int
+    emptied: bool
+
+
+def ruling(system: System) -> model.StoreName:
+    """Return the store whose journal is followed: the one that takes the writes."""
+    hier = system.hier()
+    try:
+        return capture.state(hier).mode.ruling
+    finally:
+        hier.close()
+
+
+def apply(
+    system: System, flat: Connection, hier: Connection, side: model.StoreName, category: str, keys: list[model.Key]
+) -> Applied:
+    """Bring keys of the other store to what the ruling ``side`` says now."""
+    transform = system.transform(category)
+    if side is model.StoreName.FLAT:
+        return applier.apply(system.ledger, flat, transform, keys)
+    return Returner(transform, flat=flat, hier=hier).apply(keys)
+
+
+def follow(
+    system: System,
+    flat: Connection,
+    hier: Connection,
+    side: model.StoreName,
+    *,
+    seconds: float,
+    lane: int = 0,
+    lanes: int = 1,
+) -> Followed:
+    """Apply a lane of the journal until it is empty or the time is up.
+
+    Raises:
+        psycopg2.Error, errors.Unreachable: a server failed; what was not pruned is applied again.
+    """
+    source = flat if side is model.StoreName.FLAT else hier
+    ends = time.monotonic() + seconds
+    written = deleted = rejected = 0
+    while True:
+        found = 0
+        for category in sorted(capture.lag(source)):
+            try:
+                system.category(category)
+            except errors.UnknownCategory:
+                continue  # declared elsewhere: another worker's settings name its file
+            entries = capture.entries(source, category, limit=CHUNK, lane=lane, lanes=lanes)
+            if not entries:
+                continue
+            found += len(entries)
+            applied = apply(system, flat, hier, side, category, [entry.key for entry in entries])
+            # A rejected key is in quarantine now, which holds it; in the way back there is none, and
+            # the journal keeps it, so that the way back stays shut until somebody has looked.
+            kept = set(applied.rejected) if side is model.StoreName.HIERARCHICAL else set()
+            capture.prune(source, [entry for entry in entries if entry.key not in kept])
+            written += len(applied.written)
+            deleted += len(applied.deleted)
+            rejected += len(applied.rejected)
+            found -= len(kept)
+        if not found or time.monotonic() > ends:
+            return Followed(written=written, deleted=deleted, rejected=rejected, emptied=not found)
+
+
+def call(system: System, flat: Connection, hier: Connection, *, slots: int) -> int:
+    """Send workers to the ruling store's journal when it holds something; return how many were sent.
+
+    Raises:
+        psycopg2.Error, errors.Unreachable: a server failed.
+    """
+    now = capture.state(hier)
+    hier.rollback()
+    if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
+        return 0
+    waiting = sum(one.records for one in capture.lag(flat if now.mode is Mode.DUAL_WRITE else hier).values())
+    if not waiting:
+        return 0
+    lanes = max(1, min(slots, -(-waiting // CHUNK)))
+    for lane in range(lanes):
+        system.broker.control(
+            queue_app.FOLLOW_TASK, (lane, lanes), shown=f"lane {lane + 1} of {lanes}, {waiting} waiting", expires=10.0
+        )
+    return lanes
+
+
+def work(system: System, flat: Connection, hier: Connection, *, lane: int, lanes: int) -> Followed | None:
+    """Follow a lane for a short while; None when somebody else does or there is nothing to follow."""
+    now = capture.state(hier)
+    hier.rollback()
+    if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
+        return None
+    with system.ledger.begin() as session:
+        if not lane_lock(session, lane):
+            return None
+        return follow(system, flat, hier, now.mode.ruling, seconds=TURN, lane=lane, lanes=lanes)
+
+
+def lane_lock(session: database.Session, lane: int) -> bool:
+    """Try to be the only one on a lane until the transaction ends."""
+    return bool(database.run(session, "live", "lane", lane=lane).scalar_one())

@@ -1,0 +1,290 @@
+"""Switches the write mode, step by step, each of which can be killed and taken up again.
+
+    flat-only -> dual-write -> hierarchical-only -> flat-only, and dual-write -> flat-only
+
+The side that is left is closed before the side that is entered is opened: after a kill in between
+nobody can write, which is safe, and the next call finishes the switch. What decides is each store's
+own state (``stores.capture``), which its triggers enforce; the ledger's line says where it is going.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+
+from hal9mig import errors, model, units
+from hal9mig.engine import follower
+from hal9mig.engine.system import System
+from hal9mig.ledger import database, mode, presence
+from hal9mig.stores import capture, sequences
+from hal9mig.stores.capture import Mode, State
+from hal9mig.stores.connection import Connection
+
+#: Seconds that writers may be kept waiting for a barrier before it gives up and lets them go on.
+PATIENCE = 2.0
+#: How often a barrier or a table lock is tried, and the seconds in between.
+_TRIES, _BETWEEN = 5, 1.0
+#: Seconds that draining behind a barrier may take before the barrier is lifted again.
+_DRAIN = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Switched:
+    """What a switch did.
+
+    Attributes:
+        changed: False when it was in this mode already.
+        barrier: seconds that writers were kept out, None where there was no barrier.
+        discarded: writes of the side that was left and that the other does not have; only by force.
+        done: sentences, each an effect that was brought about.
+    """
+
+    mode: Mode
+    epoch: int
+    changed: bool
+    barrier: float | None
+    discarded: int
+    done: list[str]
+
+
+class Switch:
+    """One operator's switch.
+
+    Args:
+        pause: a hook that tests use to stop between steps; called with each step's name before it is taken.
+    """
+
+    def __init__(self, system: System, *, actor: str | None = None, pause: Callable[[str], None] = lambda step: None):
+        self._system = system
+        self._actor = actor or database.actor()
+        self._pause = pause
+
+    def line(self) -> mode.ModeLine:
+        """Return the ledger's line on the mode."""
+        with self._system.ledger.begin() as session:
+            return mode.read(session)
+
+    def enable(self, attested: Mapping[str, Any] | None = None) -> Switched:
+        """Go from flat-only to dual-write: capture every write of the flat store from here on.
+
+        Raises:
+            errors.Refused: the mode is hierarchical-only, or another switch is under way.
+            errors.WritersInFlight: a table stays locked by a transaction; its pid is named.
+        """
+        with self._guarded(Mode.DUAL_WRITE) as (line, flat, hier):
+            if line.mode == Mode.DUAL_WRITE and line.target is None and self._all_captured(flat):
+                return self._same(line)
+            if line.mode == Mode.HIERARCHICAL_ONLY:
+                raise errors.Refused(
+                    "The hierarchical store takes the writes already.", hint="hal9-migrate mode flat-only goes back"
+                )
+            epoch = line.epoch + 1
+            self._note(line, Mode.DUAL_WRITE, "triggers", attested)
+            for category in self._system.registry.ordered():
+                self._patiently(flat, lambda one=category: capture.install(flat, one, model.StoreName.FLAT))  # type: ignore[misc]
+            for store in (hier, flat):
+                self._set(store, "state", State(mode=Mode.DUAL_WRITE, epoch=epoch))
+            self._arrive(Mode.DUAL_WRITE, epoch, {})
+        return Switched(mode=Mode.DUAL_WRITE, epoch=epoch, changed=True, barrier=None, discarded=0, done=[])
+
+    def leave_flat(self, evidence: Callable[[], Mapping[str, Any]]) -> Switched:
+        """Go from dual-write to hierarchical-only. The gate has to have been passed.
+
+        Args:
+            evidence: called behind the barrier, with the journal drained; what it returns goes into the
+                certificate, and what it raises lifts the barrier and leaves the mode as it was.
+
+        Raises:
+            errors.Refused: the mode is flat-only, or another switch is under way.
+            errors.WritersInFlight: a transaction that has written stays open; its pid is named.
+            errors.GateClosed: the journal did not run empty behind the barrier, or capture does not work.
+        """
+        with self._guarded(Mode.HIERARCHICAL_ONLY) as (line, flat, hier):
+            if line.mode == Mode.HIERARCHICAL_ONLY and line.target is None:
+                return self._same(line)
+            if line.mode == Mode.FLAT_ONLY:
+                raise errors.Refused("The write mode is flat-only.", hint="hal9-migrate mode migration --enable")
+            epoch = line.epoch + 1
+            new = State(mode=Mode.HIERARCHICAL_ONLY, epoch=epoch)
+            self._note(line, Mode.HIERARCHICAL_ONLY, "reverse capture")
+            for category in self._system.registry.ordered():
+                self._patiently(hier, lambda one=category: capture.install(hier, one, model.StoreName.HIERARCHICAL))  # type: ignore[misc]
+            with self._barrier(flat) as began:
+                self._drain(flat, hier, model.StoreName.FLAT)
+                document = dict(evidence())
+                moved = [
+                    one
+                    for category in self._system.registry.ordered()
+                    for one in sequences.advance(hier, category, model.StoreName.HIERARCHICAL)
+                ]
+                # Closed first: were the other opened first, a kill here would leave both open.
+                self._set(flat, "closed", State(mode=Mode.CLOSED, epoch=epoch))
+                self._note(line, Mode.HIERARCHICAL_ONLY, "closed")
+                self._set(hier, "open", new)
+                self._set(flat, "left", new)
+                kept_out = time.monotonic() - began
+            document |= {
+                "barrier_seconds": round(kept_out, 3),
+                "epoch": epoch,
+                "sequences": [{"sequence": name, "last_value": last} for name, last in moved],
+            }
+            self._arrive(Mode.HIERARCHICAL_ONLY, epoch, document)
+        return Switched(
+            mode=Mode.HIERARCHICAL_ONLY, epoch=epoch, changed=True, barrier=kept_out, discarded=0, done=[]
+        )  # fmt: skip
+
+    def return_to_flat(self, *, force: bool = False) -> Switched:
+        """Go to flat-only from wherever it is.
+
+        Args:
+            force: discard what the flat store does not have yet, where it cannot be brought there.
+
+        Raises:
+            errors.Refused: another switch is under way.
+            errors.WritersInFlight: a transaction that has written stays open; its pid is named.
+            errors.GateClosed: writes are left that the flat store does not have; ``force`` discards them.
+        """
+        with self._guarded(Mode.FLAT_ONLY) as (line, flat, hier):
+            if line.mode == Mode.FLAT_ONLY and line.target is None:
+                return self._same(line)
+            epoch = line.epoch + 1
+            new = State(mode=Mode.FLAT_ONLY, epoch=epoch)
+            # A switch that was killed after it had closed the flat store may not have been noted as
+            # arrived: the stores know who rules.
+            rules = capture.state(hier).mode is Mode.HIERARCHICAL_ONLY
+            hier.rollback()
+            self._note(line, Mode.FLAT_ONLY, "barrier")
+            if not rules:
+                for store in (hier, flat):
+                    self._set(store, "state", new)
+                self._arrive(Mode.FLAT_ONLY, epoch, {})
+                return Switched(mode=Mode.FLAT_ONLY, epoch=epoch, changed=True, barrier=None, discarded=0, done=[])
+            with self._barrier(hier) as began:
+                try:
+                    self._drain(flat, hier, model.StoreName.HIERARCHICAL)
+                    discarded = 0
+                except errors.GateClosed:
+                    if not force:
+                        raise
+                    discarded = sum(one.records for one in capture.lag(hier).values())
+                for category in self._system.registry.ordered():
+                    sequences.advance(flat, category, model.StoreName.FLAT)
+                self._set(hier, "closed", State(mode=Mode.CLOSED, epoch=epoch))
+                self._note(line, Mode.FLAT_ONLY, "closed")
+                self._set(flat, "open", new)
+                self._set(hier, "left", new)
+                kept_out = time.monotonic() - began
+            if discarded:
+                capture.discard(hier)
+            self._arrive(Mode.FLAT_ONLY, epoch, {}, discarded=discarded)
+        return Switched(
+            mode=Mode.FLAT_ONLY, epoch=epoch, changed=True, barrier=kept_out, discarded=discarded, done=[]
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _guarded(self, target: Mode) -> Iterator[tuple[mode.ModeLine, Connection, Connection]]:
+        flat, hier = self._system.flat(), self._system.hier()
+        try:
+            # The lock's transaction stays open over the whole switch; the steps commit on others.
+            with self._system.ledger.begin() as guard:
+                mode.lock_switch(guard)
+                line = self.line()
+                # Going back is always allowed: it is the way out of a switch that does not get through.
+                if line.target not in (None, target) and target is not Mode.FLAT_ONLY:
+                    raise errors.Refused(
+                        f"A switch to {line.target} is under way (step {line.step}).",
+                        hint="repeat the command that began it, or go back with hal9-migrate mode flat-only",
+                    )
+                yield line, flat, hier
+        finally:
+            flat.close()
+            hier.close()
+
+    def _same(self, line: mode.ModeLine) -> Switched:
+        return Switched(mode=Mode(line.mode), epoch=line.epoch, changed=False, barrier=None, discarded=0, done=[])
+
+    def _all_captured(self, flat: Connection) -> bool:
+        return all(
+            capture.installed(flat, category, model.StoreName.FLAT) for category in self._system.registry.ordered()
+        )
+
+    def _patiently(self, connection: Connection, act: Callable[[], None]) -> None:
+        """Do something that needs a table's lock, giving way to the application between the tries."""
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(PATIENCE * 1000)}ms",))
+        for attempt in range(_TRIES):
+            try:
+                act()
+                break
+            except psycopg2.errors.LockNotAvailable:
+                if attempt == _TRIES - 1:
+                    raise errors.WritersInFlight(
+                        "A table to be captured stays locked by an open transaction."
+                    ) from None
+                time.sleep(_BETWEEN)
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', '0', false)")
+
+    @contextlib.contextmanager
+    def _barrier(self, connection: Connection) -> Iterator[float]:
+        """Keep writers out; tries a few times, and lets them through in between. Yields when it began."""
+        for attempt in range(_TRIES):
+            with contextlib.ExitStack() as stack:
+                began = time.monotonic()
+                try:
+                    stack.enter_context(capture.barrier(connection, patience=PATIENCE))
+                except errors.WritersInFlight:
+                    if attempt == _TRIES - 1:
+                        raise
+                    time.sleep(_BETWEEN)
+                    continue
+                yield began
+                return
+
+    def _drain(self, flat: Connection, hier: Connection, side: model.StoreName) -> None:
+        self._pause("drain")
+        source = self._system.flat() if side is model.StoreName.FLAT else self._system.hier()
+        other = hier if side is model.StoreName.FLAT else flat
+        try:
+            # A connection of its own: the barrier's must not commit or roll back under it.
+            pair = (source, other) if side is model.StoreName.FLAT else (other, source)
+            done = follower.follow(self._system, *pair, side, seconds=_DRAIN)
+            left = sum(one.records for one in capture.lag(source).values())
+        finally:
+            source.close()
+        if not done.emptied or left:
+            raise errors.GateClosed(
+                f"{units.format_count(left)} writes of the {side} store are not in the other one, and could not be "
+                f"brought there within {units.format_duration(_DRAIN)}.",
+                hint="hal9-migrate reconcile --full, and try again",
+            )
+
+    def _set(self, store: Connection, step: str, new: State) -> None:
+        self._pause(step)
+        capture.set_state(store, new)
+
+    def _note(self, line: mode.ModeLine, target: Mode, step: str, attested: Mapping[str, Any] | None = None) -> None:
+        self._pause(f"note {step}")
+        with self._system.ledger.begin() as session:
+            mode.write(
+                session, mode=line.mode, epoch=line.epoch, actor=self._actor, target=target, step=step,
+                attested=attested,
+            )  # fmt: skip
+            presence.log(session, f"switch to {target}: {step}", actor=self._actor, detail={"epoch": line.epoch})
+
+    def _arrive(self, new: Mode, epoch: int, document: Mapping[str, Any], *, discarded: int = 0) -> None:
+        self._pause("arrive")
+        with self._system.ledger.begin() as session:
+            mode.write(session, mode=new, epoch=epoch, actor=self._actor)
+            detail: dict[str, object] = {"epoch": epoch}
+            if discarded:
+                detail["discarded"] = discarded
+            presence.log(session, f"mode {new}", actor=self._actor, detail=detail)
+            if document:
+                mode.certify(session, document, actor=self._actor)
