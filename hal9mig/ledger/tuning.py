@@ -35,6 +35,15 @@ def parse_switch(text: str) -> bool:
     return text.lower() == "true"
 
 
+def parse_tolerance(text: str) -> int:
+    """Return a whole number of zero or more.
+
+    Raises:
+        errors.InvalidUnit: it has another form.
+    """
+    return 0 if text.strip() == "0" else units.parse_count(text)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Knob:
     """One tunable value: its name, how it is read, its default and its meaning."""
@@ -54,6 +63,8 @@ KNOBS: tuple[Knob, ...] = (
     Knob(name="parallel-workers", parse=units.parse_count, default="64", help="leases held at once, cluster-wide"),
     Knob(name="validation-mode", parse=parse_validation, default="strict",
          help="records read back and compared before their transaction commits"),
+    Knob(name="quarantine-policy", parse=parse_tolerance, default="0",
+         help="records that may be in quarantine when the gate is passed"),
 )  # fmt: skip
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
@@ -97,6 +108,11 @@ def stored(session: database.Session) -> list[Shown]:
         else Shown(name=knob.name, value=knob.default, origin="default", changed_at=None)
         for knob in KNOBS
     ]  # fmt: skip
+
+
+def value(session: database.Session, name: str) -> object:
+    """Return one knob's present value, as its parser makes it."""
+    return next(_BY_NAME[shown.name].parse(shown.value) for shown in stored(session) if shown.name == name)
 
 
 def resolve(session: database.Session, overrides: Mapping[str, str] | None = None) -> Tuning:

@@ -155,7 +155,7 @@ def _upgrade_one(history: History, opened: sqlalchemy.Connection) -> None:
             command.upgrade(settings, "head")
         except util.CommandError as error:
             raise _unknown(history) from error
-    if history.store is model.StoreName.FLAT:
+    if history.schema == "flat":
         for category in registry.builtin().ordered():
             inspect.check_source(category, _driver(opened))
 

@@ -47,3 +47,14 @@ INSERT INTO hal9mig.certificates (actor, document) VALUES (%(actor)s, %(document
 
 -- name: certificates
 SELECT id, at, actor, document FROM hal9mig.certificates ORDER BY id DESC LIMIT %(limit)s
+
+-- name: open_drifts
+SELECT count(*) FROM hal9mig.drifts WHERE repaired_at IS NULL
+
+-- name: clean_pass
+-- A pass over a category that found nothing, and the last moment at which its migration did something.
+SELECT (SELECT clean_from FROM hal9mig.sweeps WHERE category = %(category)s) AS clean_from,
+       greatest((SELECT since FROM hal9mig.mode),
+                (SELECT max(finished_at) FROM hal9mig.runs
+                  WHERE kind = 'migrate' AND category = %(category)s AND started_at IS NOT NULL),
+                (SELECT max(found_at) FROM hal9mig.drifts WHERE category = %(category)s)) AS last_change

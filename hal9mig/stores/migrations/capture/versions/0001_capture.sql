@@ -29,6 +29,10 @@ BEGIN
     IF current_setting('hal9.apply', true) = 'on' THEN
         RETURN false;
     END IF;
+    -- The gate's proof that a table is captured: it writes, looks into the journal, and rolls back.
+    IF current_setting('hal9.rehearse', true) = 'on' THEN
+        RETURN true;
+    END IF;
     -- Shared by all writers until they end; a switch takes it exclusively, and so sees none in flight.
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('hal9cap writers', 0));
     SELECT last_value INTO state FROM hal9cap.state;
