@@ -90,9 +90,17 @@ class Console:
         from rich import box
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD if is_utf8(sys.stdout) else box.ASCII2, show_edge=False, pad_edge=False)
-        for name in columns:
-            table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        # No header style: bold is an escape code too, which NO_COLOR does not take away.
+        table = Table(
+            box=box.SIMPLE_HEAD if is_utf8(sys.stdout) else None, show_edge=False, pad_edge=False,
+            padding=(0, 1, 0, 0), header_style="",
+        )  # fmt: skip
+        for place, name in enumerate(columns):
+            number = name in numbers
+            # Where it is narrow, words give way; a number or a name broken in two is none.
+            table.add_column(
+                name, justify="right" if number else "left", overflow="fold", no_wrap=number or place == 0
+            )
         for row in cells:
             table.add_row(*row)
         self.rich(sys.stdout).print(table)

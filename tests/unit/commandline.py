@@ -1,0 +1,65 @@
+"""Runs the command line inside the test's own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import click
+import pytest
+
+from hal9mig.cli import main
+
+
+class Result(NamedTuple):
+    """What a command line left behind."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON document on stdout."""
+        return json.loads(self.out)
+
+
+class CommandLine:
+    """Calls the entry point with arguments, in an environment without settings."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: pathlib.Path):
+        for name in list(os.environ):
+            if name.startswith("HAL9_"):
+                monkeypatch.delenv(name)
+        monkeypatch.setenv("HAL9_DATA_DIR", str(folder / "data"))
+        monkeypatch.chdir(folder)
+        self._capsys = capsys
+
+    def __call__(self, *args: str) -> Result:
+        """Run a command line to its end."""
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main.run(args)
+        captured = self._capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        assert "Traceback" not in captured.err
+        return Result(ended.value.code, captured.out, captured.err)
+
+
+def commands() -> dict[str, click.Command]:
+    """Return every command and group by its path, as ``state migrate``; the root is the empty path."""
+    found: dict[str, click.Command] = {}
+
+    def walk(path: list[str], command: click.Command) -> None:
+        found[" ".join(path)] = command
+        if isinstance(command, click.Group):
+            context = click.Context(command, info_name=path[-1] if path else main.PROGRAM)
+            for name in command.list_commands(context):
+                child = command.get_command(context, name)
+                assert child is not None, name
+                walk([*path, name], child)
+
+    walk([], main.cli)
+    return found

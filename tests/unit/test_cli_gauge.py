@@ -1,0 +1,144 @@
+"""How far runs are, in words and numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+import pytest
+
+from hal9mig import errors, model
+from hal9mig.cli import console, gauge, outcome, status
+
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+RUN = model.Run(
+    id=7,
+    kind=model.RunKind.MIGRATE,
+    category="neuron-states",
+    status=model.RunStatus.RUNNING,
+    reason="planned",
+    waiting="",
+    priority=model.Priority.NORMAL,
+    filter="",
+    options={},
+    planned=True,
+    serial=False,
+    total_records=1_000_000,
+    done_records=460_900,
+    quarantined=0,
+    total_batches=10_000,
+    done_batches=4609,
+    leased=2,
+    queued=4,
+    recent_records=980,
+    bytes=10**9,
+    status_since=START,
+    created_at=START,
+    started_at=START,
+    finished_at=None,
+    requested_by="me@here",
+)
+
+
+def run(**changes: object) -> model.Run:
+    """Return the run with other values."""
+    return dataclasses.replace(RUN, **changes)  # type: ignore[arg-type]
+
+
+def test_the_line_of_a_running_run() -> None:
+    line = gauge.line(RUN, total=1_000_000, speed=98.0)
+    assert line == "neuron-states: 460,900/1,000,000 46.1%; 98/s; state: running; eta 1h31m"
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"waiting": "rate-limit 100/s"}, "throttled (rate-limit 100/s)"),
+        ({"waiting": "the budget cannot be read (Redis)"}, "throttled (the budget cannot be read (Redis))"),
+        ({"waiting": "no worker is alive", "leased": 0}, "waiting (no worker is alive)"),
+        ({"waiting": "run 3 goes first", "leased": 1}, "running (run 3 goes first)"),
+        ({"status": model.RunStatus.FAILED, "reason": "a batch failed"}, "failed (a batch failed)"),
+        ({"status": model.RunStatus.PAUSED, "reason": "pause by me"}, "paused (pause by me)"),
+        ({"status": model.RunStatus.SUCCEEDED, "reason": "all batches done"}, "succeeded"),
+        ({"status": model.RunStatus.PLANNING}, "planning"),
+    ],
+)
+def test_the_state_says_why_it_does_not_go_on(changes: dict[str, object], state: str) -> None:
+    assert gauge.state(run(**changes)) == state
+
+
+def test_no_estimate_before_one_percent_or_without_speed() -> None:
+    assert gauge.eta(run(done_records=9_999), 1_000_000, 100.0) is None
+    assert gauge.eta(run(done_records=10_000), 1_000_000, 100.0) == 9900.0
+    assert gauge.eta(RUN, 1_000_000, 0.0) is None
+    assert gauge.eta(run(status=model.RunStatus.SUCCEEDED), 1_000_000, 100.0) is None
+    assert "eta" not in gauge.line(run(done_records=9_999), total=1_000_000, speed=100.0)
+
+
+def test_the_rate_is_the_last_seconds_and_at_the_end_the_whole() -> None:
+    assert gauge.rate(RUN) == 98.0
+    ended = run(status=model.RunStatus.SUCCEEDED, finished_at=START + datetime.timedelta(seconds=4609))
+    assert gauge.rate(ended) == 100.0
+
+
+def test_off_a_terminal_there_is_a_line_each_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with gauge.Gauge(console.Console(), clock=lambda: now[0]) as shown:
+        for second in range(26):
+            now[0] = float(second)
+            shown.show([run(done_records=400_000 + 100 * second)])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "neuron-states: 401,000/1,000,000 40.1%; 100/s; state: running; eta 1h39m",
+        "neuron-states: 402,000/1,000,000 40.2%; 100/s; state: running; eta 1h39m",
+    ]
+
+
+def test_until_all_is_planned_the_expected_number_is_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with gauge.Gauge(console.Console(), expected={7: 1_000_000}, clock=lambda: now[0]) as shown:
+        now[0] = 10.0
+        shown.show([run(planned=False, total_records=50_000, done_records=5_000, recent_records=0)])
+    assert capsys.readouterr().err.startswith("neuron-states: 5,000/1,000,000 0.5%; ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "code"),
+    [
+        ({"status": model.RunStatus.SUCCEEDED}, None, 0),
+        ({"status": model.RunStatus.SUCCEEDED, "quarantined": 1}, errors.RecordsQuarantined, 3),
+        ({"status": model.RunStatus.FAILED}, errors.RunFailed, 1),
+        ({"status": model.RunStatus.PAUSED}, errors.RunFailed, 1),
+        ({"status": model.RunStatus.CANCELLED}, errors.RunFailed, 1),
+        ({}, None, 0),
+    ],
+)
+def test_the_end_of_a_run_as_an_error(
+    changes: dict[str, object], kind: type[errors.HAL9Error] | None, code: int
+) -> None:
+    found = outcome.problem(run(**changes))
+    assert type(found) is (kind or type(None))
+    assert (found.exit_code if found else 0) == code
+    assert found is None or found.hint
+
+
+def test_the_summary_begins_with_the_verdict() -> None:
+    ended = run(
+        status=model.RunStatus.SUCCEEDED, done_records=1000, total_records=1000, quarantined=1, bytes=4_000_000,
+        finished_at=START + datetime.timedelta(seconds=20),
+    )  # fmt: skip
+    assert outcome.summary(ended) == (
+        "neuron-states: succeeded; 999 of 1,000 records in 20s; 50/s; 200 kB/s; 1 quarantined (run 7)"
+    )
+
+
+def test_migrated_records_are_those_of_the_last_whole_run_or_of_each_filter() -> None:
+    done = model.RunStatus.SUCCEEDED
+    whole = run(id=3, status=done, done_records=100, quarantined=1)
+    active = run(id=2, status=done, done_records=60, filter="active=true")
+    again = run(id=4, status=done, done_records=61, filter="active=true")
+    inactive = run(id=5, status=done, done_records=40, filter="active=false")
+    assert status.migrated([]) == 0
+    assert status.migrated([inactive, again, active]) == 101
+    assert status.migrated([again, whole, active]) == 99

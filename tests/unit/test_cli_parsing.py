@@ -1,0 +1,240 @@
+"""What the parser takes, and what it refuses with a reason before anything is touched."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+
+from hal9mig.cli import main
+from tests.unit.commandline import CommandLine
+
+GOOD = [
+    # As the runbook writes them.
+    "state verify --deep --compare flat,hierarchical --report consistency-report.json",
+    "configure state-migration --batch-size 1000 --rate-limit 100/s --parallel-workers 4 --validation-mode strict",
+    'state migrate --category user-sessions --filter "active=true" --priority high',
+    "state progress --category user-sessions",
+    'state migrate --category user-sessions --filter "active=false" --batch-mode --low-priority',
+    'state migrate --category neuron-states --filter "layer=substrate" --validate-each --checkpoint-interval 1000',
+    "state migrate --category configuration --atomic --verify-each",
+    "state migrate --category metadata --type metrics,logs,traces",
+    "state migrate --category metadata --type audit --preserve-order",
+    "state verify --all-categories --checksums --cross-reference",
+    "state status",
+    "state diff --systems flat,hierarchical --verbose",
+    "configure state-migration --rate-limit 50/s --parallel-workers 2",
+    "state stats --resources",
+    # And the other spellings of a selection.
+    "state migrate --categories all --dry-run",
+    "state migrate --category user-sessions,neuron-states --category metadata --detach",
+    "state migrate --all-categories --timeout 30m",
+    "state progress --watch",
+    "state progress --watch=2s",
+    "state verify --systems hierarchical,flat",
+    "state diff --jsonl --limit 10",
+    "--json state status",
+    "--color never --yes --debug runs list",
+    "runs show 7 --watch --timeout 1h",
+    "runs pause 7",
+    "quarantine retry --all --category neuron-states",
+    "quarantine drop 1 2 3 --yes",
+    "configure show --origin",
+    "db upgrade --dry-run",
+    "completion zsh",
+    "help exit-codes",
+    "stack up --detach",
+    "sample-data load --scale 0.01",
+]
+
+
+def parse(line: str) -> click.Context:
+    """Parse a line without carrying anything out."""
+    context = main.cli.make_context(main.PROGRAM, shlex.split(line))
+    while isinstance(context.command, click.Group):
+        name, command, args = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None
+        context = command.make_context(name, args, parent=context)
+    return context
+
+
+@pytest.mark.parametrize("line", GOOD)
+def test_a_line_is_understood(line: str) -> None:
+    parse(line)
+
+
+def test_aliases_mean_the_same() -> None:
+    one = parse("state migrate --category user-sessions --validate-each").params
+    other = parse("state migrate --categories user-sessions --verify-each").params
+    assert one == other
+
+
+BAD = [
+    # The line, words the message has, words the hint has.
+    ("state migrate --category user-sesions", ["'user-sesions'", "Did you mean user-sessions?"], ["neuron-states"]),
+    ("state progress --category nothing", ["'nothing'"], ["metadata"]),
+    ("state migrate", ["Which category"], ["--category all"]),
+    ("state migrate --category ,", ["empty name"], []),
+    ("state migrate --category user-sessions --filter colour=red", ["'colour'"], ["active", "user_id"]),
+    ("state migrate --category user-sessions --filter active", ["'active'"], ["field op value"]),
+    ("state migrate --category user-sessions,metadata --filter active=true", ["metadata", "'active'"], ["type"]),
+    ("state migrate --category user-sessions --priority high --low-priority", ["--low-priority", "one priority"], []),
+    ("state migrate --category user-sessions --batch-mode --validate-each", ["--batch-mode", "each record"], []),
+    ("state migrate --category user-sessions --batch-mode --atomic", ["--batch-mode", "single"], []),
+    ("state migrate --category configuration --batch-mode", ["configuration", "one transaction"], []),
+    ("state migrate --category user-sessions --validate-each --validation-mode off", ["--validation-mode off"], []),
+    ("state migrate --category user-sessions --type audit", ["--type", "user-sessions"], []),
+    ("state migrate --category metadata --dry-run --detach", ["--dry-run", "--detach"], []),
+    ("state migrate --category metadata --dry-run --timeout 1m", ["--dry-run", "--timeout"], []),
+    ("state migrate --category metadata --detach --timeout 1m", ["--detach", "--timeout"], []),
+    ("state migrate --category metadata --batch-size 0", ["--batch-size", "'0'"], ["1000"]),
+    ("state migrate --category metadata --batch-size -5", ["--batch-size", "'-5'"], ["1000"]),
+    ("state migrate --category metadata --checkpoint-interval 1.5", ["--checkpoint-interval", "'1.5'"], []),
+    ("state migrate --category metadata --rate-limit 0/s", ["--rate-limit", "'0/s'"], ["100/s"]),
+    ("state migrate --category metadata --rate-limit 100/d", ["--rate-limit", "'100/d'"], ["100batches/s"]),
+    ("state migrate --category metadata --timeout 0s", ["--timeout", "'0s'"], ["30s"]),
+    ("state migrate --category metadata --validation-mode most", ["--validation-mode", "'most'"], ["sample:0.1"]),
+    ("state migrate --category metadata --priority urgent", ["--priority", "'urgent'"], ["--help"]),
+    ("configure state-migration --batch-size 0", ["--batch-size"], []),
+    ("configure state-migration --parallel-workers -1", ["--parallel-workers"], []),
+    ("configure state-migration --batch-bytes 1parsec", ["--batch-bytes"], ["64KiB"]),
+    ("state verify --compare flat", ["--compare", "two different stores"], ["flat,hierarchical"]),
+    ("state verify --compare flat,flat", ["two different stores"], []),
+    ("state diff --systems flat,cloud", ["'cloud'"], ["hierarchical"]),
+    ("state migrate --catgory metadata", ["--catgory", "--category"], ["--help"]),
+    ("state migrate --rat 5/s", ["--rat"], ["--help"]),
+    ("state migrat", ["'migrat'", "Did you mean migrate?"], ["hal9-migrate state --help"]),
+    ("stat status", ["'stat'", "state"], ["hal9-migrate --help"]),
+    ("runs show", ["RUN"], ["--help"]),
+    ("runs show seven", ["'seven'"], ["runs list"]),
+    ("runs show 1 2", ["unexpected extra argument"], []),
+    ("quarantine retry", ["--all"], ["quarantine retry ID"]),
+    ("quarantine retry 1 --all", ["--all"], []),
+    ("quarantine retry 1 --category metadata", ["--category"], []),
+    ("quarantine drop 0", ["0"], []),
+    ("completion tcsh", ["'tcsh'"], []),
+    ("state progress --watch=never", ["--watch", "'never'"], []),
+    ("--config nowhere.toml state status", ["nowhere.toml"], []),
+]
+
+
+@pytest.mark.parametrize(("line", "message", "hint"), BAD)
+def test_a_bad_line_is_refused_with_its_reason(
+    line: str,
+    message: list[str],
+    hint: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: pathlib.Path,
+) -> None:
+    command = CommandLine(monkeypatch, capsys, tmp_path)
+    words = shlex.split(line)
+    told = command(*words)
+    assert told.exit_code == 2, told.err
+    assert told.out == ""
+    first, *rest = told.err.splitlines()
+    assert first.startswith("error: ")
+    for word in message:
+        assert word in first
+    for word in hint:
+        assert any(word in other for other in rest if other.startswith("  hint: ")), told.err
+
+    written = command("--json", *words)
+    assert (written.exit_code, written.err) == (2, "")
+    assert written.document["schema"] == 1
+    error = written.document["error"]
+    assert f"error: {error['message']}" == first
+    assert error["exit_code"] == 2
+    assert error["code"]
+    assert set(error) == {"code", "message", "hint", "context", "exit_code"}
+
+
+def test_one_document_and_a_stream_of_them_exclude_each_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    told = CommandLine(monkeypatch, capsys, tmp_path)("state", "diff", "--json", "--jsonl")
+    assert told.document["error"]["code"] == "CONFLICTING_FLAGS"
+
+
+def test_a_group_without_a_command_shows_its_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    command = CommandLine(monkeypatch, capsys, tmp_path)
+    told = command("runs")
+    assert told.exit_code == 2
+    assert "Usage: hal9-migrate runs" in told.err
+    assert command("--json", "runs").document["error"]["message"] == "hal9-migrate runs needs a command."
+
+
+def test_without_servers_it_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    told = CommandLine(monkeypatch, capsys, tmp_path)("state", "status")
+    assert told.exit_code == 5
+    assert "hint: hal9-migrate stack up --detach" in told.err
+
+
+def test_version_and_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    command = CommandLine(monkeypatch, capsys, tmp_path)
+    told = command("--version")
+    assert told.exit_code == 0
+    assert told.out.startswith("hal9-migrate ")
+    lines = command("help", "exit-codes").out.splitlines()
+    assert lines[0] == "CODE\tMEANING"
+    assert [line.partition("\t")[0] for line in lines[1:]] == ["0", "1", "2", "3", "4", "5", "124", "130"]
+    assert command("--json", "help", "exit-codes").document["exit_codes"]["4"] == "refused; nothing was changed"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    told = CommandLine(monkeypatch, capsys, tmp_path)("completion", shell)
+    assert told.exit_code == 0
+    assert f"_HAL9_MIGRATE_COMPLETE={shell}_complete" in told.out
+
+
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("state mig", ["migrate"]),
+        ("state migrate --category neuron", ["neuron-states"]),
+        ("state migrate --category user-sessions,met", ["user-sessions,metadata"]),
+        # No ledger can be asked here, and a completion is no place to say so.
+        ("runs show ", []),
+    ],
+)
+def test_completion(
+    line: str,
+    candidates: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: pathlib.Path,
+) -> None:
+    command = CommandLine(monkeypatch, capsys, tmp_path)
+    monkeypatch.setenv("_HAL9_MIGRATE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"hal9-migrate {line}")
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" "))))
+    told = command()
+    assert told.out.split() == [f"plain,{candidate}" for candidate in candidates]
+    assert told.err == ""
+
+
+def test_plain_commands_load_neither_celery_nor_alembic() -> None:
+    script = """
+import sys
+from hal9mig.cli import invocation, progress, runs, status
+from hal9mig.ledger import presence, quarantine, tuning
+from hal9mig.stores import connection, schema, size
+assert invocation.Invocation().registry.ordered()
+loaded = {name.partition('.')[0] for name in sys.modules}
+sys.exit(str(loaded & {'celery', 'kombu', 'alembic', 'rich', 'throttled'} or ''))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr.strip()) == ("", "")
