@@ -26,7 +26,7 @@ class _Process:
         # A fork since the last call: what is inherited belongs to the parent and is left alone.
         if self._system is None or self._desk is None or self._pid != os.getpid():
             self._pid = os.getpid()
-            self._system = System(SETTINGS, role="worker")
+            self._system = System(SETTINGS, role=f"worker {os.getpid()}@{socket.gethostname()}")
             self._desk = Desk(self._system)
         return self._system, self._desk
 

@@ -83,7 +83,7 @@ class Copier:
             psycopg2.Error: a server failed.
         """
         started = time.monotonic()
-        if self._held.step_records == 0:
+        if self._held.step_records == 0 and not self._atomic:
             self._quarantine_culprit()
         with self._session.begin():
             earlier = quarantine.find(self._session, category=self._category.slug, limit=_EVERY)

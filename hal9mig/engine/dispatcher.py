@@ -13,13 +13,13 @@ from hal9mig import errors, model, units
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, dispatch, presence, runs, tuning
 from hal9mig.ledger.database import Session
+from hal9mig.queue import broker
 from hal9mig.queue.broker import Message
 
 #: Messages in the queue for each worker slot, beyond what is leased.
 WINDOW = 3
-#: Seconds after which a published batch that nobody claims is looked for, and given up for lost.
+#: Seconds after which the message of a published batch that nobody claims is looked for.
 LOOK_AFTER = 3.0
-GIVE_UP_AFTER = 600.0
 #: What a record is taken to measure before any was copied.
 _GUESSED_BYTES = 1000
 
@@ -39,6 +39,7 @@ def tick(system: System) -> Tick:
         errors.StoreUnreachable: the ledger does not answer.
     """
     batches.expire(system.ledger)
+    _find_lost(system)
     messages: list[Message] = []
     with system.ledger.begin() as session:
         if not dispatch.leader(session):
@@ -57,9 +58,6 @@ def tick(system: System) -> Tick:
 
 def _fill(system: System, session: Session, messages: list[Message]) -> float:
     under_way = dispatch.under_way(session)
-    if any(one.oldest > LOOK_AFTER for one in under_way.values()):
-        _find_lost(system, session)
-        under_way = dispatch.under_way(session)
     waiting = dispatch.waiting(session)
     if not waiting:
         return 1.0
@@ -124,13 +122,25 @@ def cost(rate: units.Rate, records: int, record_bytes: int) -> int:
     return max(1, records if rate.unit is units.RateUnit.RECORDS else records * (record_bytes or _GUESSED_BYTES))
 
 
-def _find_lost(system: System, session: Session) -> None:
-    """Plan anew what was published and is not in the queue any more."""
+def _find_lost(system: System) -> None:
+    """Plan anew what was published and is not in the queue any more.
+
+    A message that a worker took and did not live to claim is lost too; Redis would keep it for hours.
+    """
+    with system.ledger.single() as session:
+        old = {
+            broker.task_id(one.category, one.run_id, one.seq, one.attempt): one
+            for one in batches.queued(session, seconds=LOOK_AFTER)
+        }
+    if not old:
+        return
     try:
-        empty = system.broker.depth() == 0
+        lost = system.broker.missing(old)
     except errors.QueueUnreachable:
         return
-    batches.requeue_lost(session, seconds=LOOK_AFTER if empty else GIVE_UP_AFTER)
+    with system.ledger.begin() as session:
+        for task_id in lost:
+            batches.requeue(session, old[task_id])
 
 
 def _message(run: dispatch.Waiting, batch: dispatch.Planned, attempt: int) -> Message:

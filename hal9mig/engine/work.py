@@ -40,7 +40,7 @@ class Heart(threading.Thread):
         length = self._system.settings.lease_duration
         while not self._stop_asked.wait(length / 3):
             try:
-                with self._system.ledger.begin() as session:
+                with self._system.ledger.single() as session:
                     if not batches.extend(session, self._held, length):
                         return
             except (errors.HAL9Error, exc.SQLAlchemyError) as error:
@@ -96,7 +96,7 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
     Never raises for what the ledger can put right.
     """
     try:
-        with system.ledger.begin() as session:
+        with system.ledger.single() as session:
             held = batches.claim(
                 session, run_id=run_id, seq=seq, attempt=attempt, owner=owner, lease=system.settings.lease_duration
             )

@@ -11,8 +11,13 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sqlalchemy
+
 from hal9mig import errors, model
 from hal9mig.ledger import database
+
+#: Crashes without progress after which a batch that no single record can be blamed for is failed.
+MOST_CRASHES = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,35 +167,64 @@ def expire(ledger: database.Ledger) -> int:
     """Plan every batch anew whose lease has run out, and return how many there were.
 
     A frozen worker may sit inside an open transaction that locks its rows and its ledger row. Its
-    session is ended first, in a transaction of its own, so that the locks are gone.
+    sessions are ended first, in a transaction of its own, so that the locks are gone.
     """
-    with ledger.begin() as session:
-        for row in database.run(session, "batches", "expired"):
-            end_backend(session, row.backend_pid)
-    with ledger.begin() as session:
-        return database.run(session, "batches", "expire", error="the worker fell silent").rowcount
+    with ledger.single() as session:
+        rows = database.run(session, "batches", "expired").all()
+        for row in rows:
+            _end_sessions(session, row)
+    if not rows:
+        return 0
+    return _expire(ledger, error="the worker fell silent")
 
 
 def expire_crashed(ledger: database.Ledger, *, run_id: int, seq: int, attempt: int) -> None:
     """Plan a batch anew whose worker process is known to be dead, without waiting for the lease."""
+    _expire(ledger, error="the worker process died", run_id=run_id, seq=seq, attempt=attempt)
+
+
+def _expire(
+    ledger: database.Ledger,
+    *,
+    error: str,
+    run_id: int | None = None,
+    seq: int | None = None,
+    attempt: int | None = None,
+) -> int:
     with ledger.begin() as session:
         rows = database.run(
-            session, "batches", "expire_owner", run_id=run_id, seq=seq, attempt=attempt,
-            error="the worker process died",
-        ).all()  # fmt: skip
+            session, "batches", "expire", run_id=run_id, seq=seq, attempt=attempt, most=MOST_CRASHES, error=error
+        ).all()
+    # Again, for leases that ran out since the first look.
+    with ledger.begin() as session:
         for row in rows:
-            end_backend(session, row.backend_pid)
+            _end_sessions(session, row)
+    return len(rows)
 
 
-def end_backend(session: database.Session, pid: int | None) -> None:
-    """End a database session of ours."""
-    if pid is not None:
-        database.run(session, "batches", "end_backend", pid=pid)
+def _end_sessions(session: database.Session, row: sqlalchemy.Row[Any]) -> None:
+    if row.backend_pid is not None:
+        database.run(session, "batches", "end_backend", pid=row.backend_pid, until=row.lease_until)
 
 
-def requeue_lost(session: database.Session, *, seconds: float) -> int:
-    """Plan batches anew that were published ``seconds`` ago or more and never claimed."""
-    return database.run(session, "batches", "requeue_lost", seconds=seconds).rowcount
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Queued:
+    """A batch that was published and not claimed since."""
+
+    run_id: int
+    seq: int
+    attempt: int
+    category: str
+
+
+def queued(session: database.Session, *, seconds: float) -> Sequence[Queued]:
+    """Return the batches that were published ``seconds`` ago or more and never claimed."""
+    return [Queued(**row._mapping) for row in database.run(session, "batches", "queued", seconds=seconds)]
+
+
+def requeue(session: database.Session, lost: Queued) -> None:
+    """Plan a batch anew whose message is gone."""
+    database.run(session, "batches", "requeue", run_id=lost.run_id, seq=lost.seq, attempt=lost.attempt)
 
 
 def listing(session: database.Session, run_id: int) -> Sequence[Mapping[str, Any]]:

@@ -44,6 +44,16 @@ class Ledger:
             yield session
 
     @contextlib.contextmanager
+    def single(self) -> Iterator[Session]:
+        """Open a connection on which each statement commits by itself.
+
+        The server then needs nothing more from this process to commit: one that is frozen between the
+        two leaves no lock behind.
+        """
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+            yield session
+
+    @contextlib.contextmanager
     def connection(self) -> Iterator[Session]:
         """Keep one connection for a block that opens several transactions on it with ``begin()``."""
         with self._engine.connect() as session:

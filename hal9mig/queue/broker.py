@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 
 import celery
 import kombu.exceptions
@@ -11,6 +12,11 @@ import redis
 
 from hal9mig import errors, model
 from hal9mig.queue import app as queue_app
+
+
+def task_id(category: str, run_id: int, seq: int, attempt: int) -> str:
+    """Return the id under which an attempt of a batch is published."""
+    return f"{category}-r{run_id}-b{seq}-a{attempt}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +34,7 @@ class Message:
     @property
     def task_id(self) -> str:
         """Readable and unique: ``neuron-states-r7-b12-a1``."""
-        return f"{self.category}-r{self.run_id}-b{self.seq}-a{self.attempt}"
+        return task_id(self.category, self.run_id, self.seq, self.attempt)
 
 
 class Broker:
@@ -38,6 +44,8 @@ class Broker:
         self._app = application
         self._prefix = prefix
         self._redis = connect(redis_url)
+        queue = f"{prefix}{queue_app.BATCH_QUEUE}"
+        self._lists = [f"{queue}:{step}" if step else queue for step in queue_app.PRIORITY_STEPS]
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Publish batches in one pipeline.
@@ -88,12 +96,34 @@ class Broker:
         """
         try:
             with self._redis.pipeline(transaction=False) as pipe:
-                for step in queue_app.PRIORITY_STEPS:
-                    pipe.llen(f"{self._prefix}{queue_app.BATCH_QUEUE}{f':{step}' if step else ''}")
+                for key in self._lists:
+                    pipe.llen(key)
                 pipe.hlen(f"{self._prefix}unacked")
                 return sum(pipe.execute())
         except (redis.RedisError, OSError) as error:
             raise unreachable(error) from error
+
+    def missing(self, task_ids: Collection[str]) -> set[str]:
+        """Return those of some published batches whose messages do not wait in the queue.
+
+        What a worker has taken does not wait either: it is claimed in the ledger within moments.
+
+        Raises:
+            errors.QueueUnreachable: Redis does not answer.
+        """
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key in self._lists:
+                    pipe.llen(key)
+                # The usual answer, which needs no message to be read: every one is there.
+                if sum(pipe.execute()) >= len(task_ids):
+                    return set()
+                for key in self._lists:
+                    pipe.lrange(key, 0, -1)
+                waiting = {_task_id(text) for texts in pipe.execute() for text in texts}
+        except (redis.RedisError, OSError) as error:
+            raise unreachable(error) from error
+        return set(task_ids) - waiting
 
     def ping(self) -> None:
         """Check that Redis answers.
@@ -106,6 +136,14 @@ class Broker:
             self._redis.ping()
         except (redis.RedisError, OSError) as error:
             raise unreachable(error) from error
+
+
+def _task_id(text: bytes) -> str:
+    """Return the id in a message as kombu puts it into a list."""
+    try:
+        return str(json.loads(text)["headers"]["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def connect(redis_url: str) -> redis.Redis:

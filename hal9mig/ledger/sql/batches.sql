@@ -48,7 +48,9 @@ UPDATE hal9mig.batches
    SET status = 'planned', lease_until = NULL, backend_pid = NULL, owner = NULL, error = %(error)s,
        busy_seconds = busy_seconds + %(seconds)s,
        crashes = crashes + %(crashed)s::int,
-       step_records = CASE WHEN %(crashed)s THEN greatest(0, coalesce(step_records, 1000) / 10) ELSE step_records END,
+       step_records = CASE WHEN NOT %(crashed)s THEN step_records
+                           WHEN coalesce(step_records, 1000) > 1 THEN greatest(1, coalesce(step_records, 1000) / 10)
+                           WHEN crashes < 2 THEN 1 ELSE 0 END,
        not_before = CASE WHEN %(delay)s > 0 THEN clock_timestamp() + %(delay)s * interval '1 second' END
  WHERE run_id = %(run_id)s AND seq = %(seq)s AND attempt = %(attempt)s AND owner = %(owner)s AND status = 'leased'
 RETURNING seq
@@ -62,37 +64,52 @@ RETURNING seq
 
 -- name: expired
 -- Leases whose owner has been silent, with the session that may still hold locks.
-SELECT run_id, seq, backend_pid FROM hal9mig.batches WHERE status = 'leased' AND lease_until < clock_timestamp()
+SELECT run_id, seq, backend_pid, lease_until FROM hal9mig.batches
+ WHERE status = 'leased' AND lease_until < clock_timestamp()
 
 -- name: expire
--- Leases whose owner has been silent. Its session is ended first (see Batches.expire): a frozen worker
--- would otherwise hold its rows' locks against the next attempt. A crash makes the next steps smaller.
-UPDATE hal9mig.batches
-   SET status = 'planned', crashes = crashes + 1, lease_until = NULL, owner = NULL, error = %(error)s,
-       step_records = greatest(0, coalesce(step_records, 1000) / 10)
- WHERE (run_id, seq) IN (
+-- Leases whose owner has been silent. Its sessions are ended first (see batches.expire): a frozen worker
+-- would otherwise hold its rows' locks against the next attempt. A crash makes the next steps smaller,
+-- down to one record that is alone with it, and then to none: that record is held back. A batch that
+-- cannot be taken apart so (it plans, verifies, or is one transaction) is failed after some crashes.
+UPDATE hal9mig.batches b
+   SET status = CASE WHEN b.crashes + 1 >= %(most)s AND (b.kind <> 'copy' OR coalesce((r.options->>'atomic')::boolean, false))
+                     THEN 'failed' ELSE 'planned' END,
+       crashes = b.crashes + 1, lease_until = NULL, owner = NULL, error = %(error)s,
+       step_records = CASE WHEN coalesce(b.step_records, 1000) > 1 THEN greatest(1, coalesce(b.step_records, 1000) / 10)
+                           WHEN b.crashes < 2 THEN 1 ELSE 0 END
+  FROM hal9mig.runs r
+ WHERE r.id = b.run_id AND (b.run_id, b.seq) IN (
        SELECT run_id, seq FROM hal9mig.batches
-        WHERE status = 'leased' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
-RETURNING run_id, seq, attempt, backend_pid
-
--- name: expire_owner
--- The same at once, for a worker process that is known to be dead.
-UPDATE hal9mig.batches
-   SET status = 'planned', crashes = crashes + 1, lease_until = NULL, owner = NULL, error = %(error)s,
-       step_records = greatest(0, coalesce(step_records, 1000) / 10)
- WHERE run_id = %(run_id)s AND seq = %(seq)s AND attempt = %(attempt)s AND status = 'leased'
-RETURNING run_id, seq, attempt, backend_pid
+        WHERE status = 'leased'
+          AND CASE WHEN %(run_id)s::bigint IS NULL THEN lease_until < clock_timestamp()
+                   ELSE run_id = %(run_id)s AND seq = %(seq)s AND attempt = %(attempt)s END
+          FOR UPDATE SKIP LOCKED)
+RETURNING b.run_id, b.seq, b.backend_pid, clock_timestamp() AS lease_until
 
 -- name: end_backend
--- Only a session that was opened before this lease's batch was claimed anew, under our own role.
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
- WHERE pid = %(pid)s AND usename = current_user AND application_name LIKE 'hal9-migrate %%' AND pid <> pg_backend_pid()
+-- All sessions of a worker process, known by the one that writes for its lease: the others may hold
+-- locks too. A process that got the number later has opened its session later.
+SELECT pg_terminate_backend(o.pid)
+  FROM pg_stat_activity a
+  JOIN pg_stat_activity o
+    ON o.pid = a.pid OR (o.application_name = a.application_name AND a.application_name ~ '^hal9-migrate worker [0-9]')
+ WHERE a.pid = %(pid)s AND a.backend_start < %(until)s AND a.application_name LIKE 'hal9-migrate %%'
+   AND o.usename = current_user AND o.datname = current_database() AND o.pid <> pg_backend_pid()
 
--- name: requeue_lost
--- Published long ago and never claimed: its message is gone.
+-- name: queued
+-- Published some time ago and not claimed since: is the message still there?
+SELECT b.run_id, b.seq, b.attempt, r.category
+  FROM hal9mig.batches b JOIN hal9mig.runs r ON r.id = b.run_id
+ WHERE b.status = 'queued' AND b.queued_at < clock_timestamp() - %(seconds)s * interval '1 second'
+
+-- name: requeue
+-- Its message is gone. Skips one that a worker is claiming at this very moment.
 UPDATE hal9mig.batches SET status = 'planned', queued_at = NULL
- WHERE status = 'queued' AND queued_at < clock_timestamp() - %(seconds)s * interval '1 second'
-RETURNING run_id, seq
+ WHERE (run_id, seq) IN (
+       SELECT run_id, seq FROM hal9mig.batches
+        WHERE run_id = %(run_id)s AND seq = %(seq)s AND attempt = %(attempt)s AND status = 'queued'
+          FOR UPDATE SKIP LOCKED)
 
 -- name: under_way
 SELECT b.run_id, count(*) FILTER (WHERE b.status = 'queued') AS queued,
