@@ -44,9 +44,18 @@ class UnderWay:
     oldest: float
 
 
+#: How long the one dispatcher may be silent in its transaction before the server ends it.
+PATIENCE = "10s"
+
+
 def leader(session: database.Session) -> bool:
     """Try to be the one dispatcher until the transaction ends."""
-    return bool(database.run(session, "batches", "leader").scalar_one())
+    return bool(database.run(session, "batches", "leader", patience=PATIENCE).one().leader)
+
+
+def lock_active(session: database.Session, run_id: int) -> bool:
+    """Keep a run from being paused or cancelled until the transaction ends; False where it is already."""
+    return database.run(session, "batches", "lock_active", run_id=run_id).first() is not None
 
 
 def under_way(session: database.Session) -> dict[int, UnderWay]:

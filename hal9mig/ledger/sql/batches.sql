@@ -147,5 +147,7 @@ SELECT seq, kind, status, attempt, after_key, upto_key, cursor_key, planned_reco
 SELECT seq, result FROM hal9mig.batches WHERE run_id = %(run_id)s AND kind = %(kind)s AND status = 'done' ORDER BY seq
 
 -- name: leader
--- One dispatcher at a time in the cluster; a second one finds nothing to do. Ends with the transaction.
-SELECT pg_try_advisory_xact_lock(hashtextextended('hal9mig dispatcher', 0)) AS leader
+-- One dispatcher at a time in the cluster; a second one finds nothing to do. Ends with the transaction,
+-- which the server ends when its process is frozen: nobody else could dispatch while it lasts.
+SELECT set_config('idle_in_transaction_session_timeout', %(patience)s, true),
+       pg_try_advisory_xact_lock(hashtextextended('hal9mig dispatcher', 0)) AS leader

@@ -33,7 +33,9 @@ SELECT r.id, r.kind, r.category, r.status, r.reason, r.waiting, r.priority, r.fi
  LIMIT %(limit)s
 
 -- name: lock
-SELECT status, planned, kind FROM hal9mig.runs WHERE id = %(id)s FOR UPDATE
+-- A process that is frozen now would hold up everybody who looks after runs: the server ends it.
+SELECT status, planned, kind, set_config('idle_in_transaction_session_timeout', '10s', true)
+  FROM hal9mig.runs WHERE id = %(id)s FOR UPDATE
 
 -- name: set_status
 UPDATE hal9mig.runs
