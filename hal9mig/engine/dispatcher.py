@@ -80,11 +80,14 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
         if run.priority > first.priority and room <= 0:
             runs.wait_reason(session, run.id, f"run {first.id} goes first")
             continue
-        lanes = min(room, 1 - own.queued - own.leased if run.serial else room)
+        tuned = tuning.resolve(session, run.tuning)
+        lanes = min(room, (1 if run.serial else tuned.parallel_workers) - own.queued - own.leased)
         if lanes <= 0:
             runs.wait_reason(session, run.id, "" if own.queued + own.leased else f"waits for {full}")
             continue
-        taken, wait, reason = _take(system, session, run, lanes)
+        if not dispatch.lock_active(session, run.id):
+            continue  # it is being paused or cancelled at this moment
+        taken, wait, reason = _take(system, session, run, tuned.rate_limit, lanes)
         runs.wait_reason(session, run.id, reason)
         if taken:
             attempts = dispatch.queue(session, run.id, [batch.seq for batch in taken])
@@ -96,11 +99,9 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
 
 
 def _take(
-    system: System, session: Session, run: dispatch.Waiting, lanes: int
+    system: System, session: Session, run: dispatch.Waiting, rate: units.Rate | None, lanes: int
 ) -> tuple[list[dispatch.Planned], float, str]:
     """Take a run's next batches as far as the budget goes: those, seconds to wait, and why."""
-    overrides = {str(name): str(value) for name, value in dict(run.options.get("tuning", {})).items()}
-    rate = tuning.resolve(session, overrides).rate_limit
     taken: list[dispatch.Planned] = []
     for batch in dispatch.planned(session, run.id, lanes):
         if rate is not None and batch.kind == "copy":
@@ -112,7 +113,8 @@ def _take(
             if wait:
                 return taken, wait, f"rate-limit {rate}"
         taken.append(batch)
-    return taken, 0.0, ""
+    # There are planned batches, and none of them may go yet.
+    return taken, 0.0, "" if taken else "it waits before it tries again"
 
 
 def cost(rate: units.Rate, records: int, record_bytes: int) -> int:

@@ -22,6 +22,11 @@ class Waiting:
     options: Mapping[str, Any]
     record_bytes: int
 
+    @property
+    def tuning(self) -> dict[str, str]:
+        """The run's own values of tuning knobs."""
+        return {str(name): str(value) for name, value in dict(self.options.get("tuning", {})).items()}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planned:

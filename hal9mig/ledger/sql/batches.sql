@@ -127,6 +127,11 @@ SELECT r.id, r.category, r.priority, r.kind, r.serial, r.options,
 HAVING count(*) FILTER (WHERE b.status = 'planned') > 0
  ORDER BY r.priority, r.id
 
+-- name: lock_active
+-- A pause or cancel at the same moment waits until what is published now can be called back, or is
+-- seen here. One that is under way already keeps the run out of this tick.
+SELECT FROM hal9mig.runs WHERE id = %(run_id)s AND status IN ('planning', 'running') FOR SHARE SKIP LOCKED
+
 -- name: next_planned
 SELECT seq, kind, attempt, planned_records - records - quarantined AS records, after_key, upto_key, cursor_key
   FROM hal9mig.batches
