@@ -8,9 +8,11 @@ implemented by throttled-py.
 from __future__ import annotations
 
 import datetime
+import time
 
 import redis
 import throttled
+from redis import backoff, retry
 from throttled import exceptions as throttled_exceptions
 
 from hal9mig import errors, units
@@ -18,6 +20,14 @@ from hal9mig import errors, units
 #: How late the dispatcher may come without losing budget, in seconds of budget. Also the most that
 #: a start can be ahead of the rate.
 SLACK = 0.25
+#: Seconds for which nothing is asked after Redis did not answer: whoever asks holds up the others.
+BLIND = 1.0
+# One more try: the first one after Redis was restarted finds the old connection closed.
+_OPTIONS = {
+    "SOCKET_TIMEOUT": 2,
+    "SOCKET_CONNECT_TIMEOUT": 2,
+    "CONNECTION_POOL_KWARGS": {"retry": retry.Retry(backoff.NoBackoff(), 1)},
+}
 
 
 class Throttle:
@@ -25,8 +35,9 @@ class Throttle:
 
     def __init__(self, redis_url: str, prefix: str):
         url = redis_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
-        self._store = throttled.RedisStore(server=url, options={"SOCKET_TIMEOUT": 5, "SOCKET_CONNECT_TIMEOUT": 5})
+        self._store = throttled.RedisStore(server=url, options=_OPTIONS)
         self._key = f"{prefix}budget"
+        self._blind_until = 0.0
 
     def take(self, rate: units.Rate, cost: int) -> float:
         """Take ``cost`` units; return 0.0 when granted, else the seconds after which to ask again.
@@ -36,12 +47,16 @@ class Throttle:
         Raises:
             errors.QueueUnreachable: Redis does not answer, so nothing may be granted.
         """
+        if time.monotonic() < self._blind_until:
+            raise errors.QueueUnreachable("The budget cannot be read, so nothing is granted.")
         # A cost larger than the capacity would never be granted, so the capacity follows the cost.
         capacity = max(1, cost) + max(1, round(rate.per_second * SLACK))
         quota = throttled.per_duration(datetime.timedelta(seconds=rate.per), rate.amount, burst=capacity)
         limiter = throttled.Throttled(using="gcra", quota=quota, store=self._store)
         try:
-            result = limiter.limit(f"{self._key}:{rate.unit.value}", cost=max(1, cost))
+            # An account for each rate: what was taken at another rate must not be paid off at this one.
+            result = limiter.limit(f"{self._key}:{rate}", cost=max(1, cost))
         except (redis.RedisError, throttled_exceptions.BaseThrottledError, OSError) as error:
+            self._blind_until = time.monotonic() + BLIND
             raise errors.QueueUnreachable(f"The budget cannot be read, so nothing is granted: {error}") from error
         return max(0.01, result.state.retry_after) if result.limited else 0.0
