@@ -26,7 +26,6 @@ from hal9mig.stores.connection import Connection
 
 _MODULUS = 1 << 64
 _SAMPLE_SPAN = 1 << 16
-_EVERY = 10**9
 Fields = list[bytes]
 
 
@@ -86,8 +85,7 @@ class Copier:
         if self._held.step_records == 0 and not self._atomic:
             self._quarantine_culprit()
         with self._session.begin():
-            earlier = quarantine.find(self._session, category=self._category.slug, limit=_EVERY)
-        self._held_keys = {record.key for record in earlier}
+            self._held_keys = quarantine.held_keys(self._session, self._category.slug)
         scope = projection.Bounds(after=self._cursor_key or self._held.after, upto=self._held.upto)
         full = self._tuned.checkpoint_interval
         first = self._held.step_records if self._held.step_records is not None else full
@@ -149,7 +147,8 @@ class Copier:
             self._suspects = {}
             self._isolating(cursor, records)
             if self._tuned.validation.mode != "off":
-                self._validate(cursor, records, projection.Bounds(after=self._cursor_key, upto=last))
+                low = self._cursor_key or self._held.after
+                self._validate(cursor, records, projection.Bounds(after=low, upto=last))
             theirs = self._marked(records)
             if not theirs and not self._suspects:
                 break
@@ -218,7 +217,7 @@ class Copier:
         except psycopg2.Error as error:
             if not applier_module.blames_record(error):
                 raise
-            cursor.execute("ROLLBACK TO SAVEPOINT step")
+            cursor.execute("ROLLBACK TO SAVEPOINT step; RELEASE SAVEPOINT step")
             if len(good) == 1:
                 if isinstance(error, psycopg2.errors.UniqueViolation):
                     # Another record holds a value this one has now: that takes both to put right.

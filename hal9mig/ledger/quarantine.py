@@ -59,6 +59,11 @@ def find(
     return [Held(**{**row._mapping, "key": tuple(row.key)}) for row in rows]
 
 
+def held_keys(session: database.Session, category: str) -> set[model.Key]:
+    """Return the keys of a category's held records, without their payloads, which may be large."""
+    return {tuple(row.key) for row in database.run(session, "quarantine", "held_keys", category=category)}
+
+
 def get(session: database.Session, id: int) -> Held:
     """Return one record.
 

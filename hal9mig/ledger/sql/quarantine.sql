@@ -13,6 +13,9 @@ SELECT id, category, key, status, error, payload, transform_version, run_id, att
    AND (%(status)s::text IS NULL OR status = %(status)s)
  ORDER BY id LIMIT %(limit)s
 
+-- name: held_keys
+SELECT key FROM hal9mig.quarantine WHERE category = %(category)s AND status = 'held'
+
 -- name: settle
 UPDATE hal9mig.quarantine SET status = %(status)s, changed_at = clock_timestamp()
  WHERE id = %(id)s AND status = 'held' RETURNING id
