@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 import threading
 from collections.abc import Iterator
+
+import psycopg2
 
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
@@ -78,7 +81,9 @@ class Reader:
         self._stop.set()
         if self._thread.is_alive():
             # The server may be waiting on a lock: without this the thread would wait with it.
-            self._connection.cancel()
+            # A server that is gone cannot be asked, and needs not be.
+            with contextlib.suppress(psycopg2.Error):
+                self._connection.cancel()
         while self._thread.is_alive():
             try:
                 self._waiting.get(timeout=0.05)
