@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import sqlalchemy
 from sqlalchemy import exc
 
 from hal9mig import errors, model
@@ -151,17 +154,22 @@ def finish_planning(session: database.Session, run_id: int) -> None:
 def settle(session: database.Session, id: int | None = None) -> None:
     """Take every run (or one) that has nothing left to wait for to where it is going."""
     for row in database.run(session, "runs", "ends", id=id):
-        status = model.RunStatus(row.status)
-        overdue = row.seconds > model.RUN_DEADLINES.get(status, float("inf"))
-        if status is model.RunStatus.PAUSING and (row.leased == 0 or overdue):
-            move(session, row.id, model.RunStatus.PAUSED, "paused" if row.leased == 0 else "paused at its deadline")
-        elif status is model.RunStatus.CANCELLING and (row.leased == 0 or overdue):
-            move(session, row.id, model.RunStatus.CANCELLED, "cancelled")
-        elif status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING) and row.failed and row.leased == 0:
-            move(session, row.id, model.RunStatus.FAILED, row.error or "a batch failed")
-            database.run(session, "runs", "call_back", id=row.id)
-        elif status is model.RunStatus.RUNNING and row.open == 0 and row.planned:
-            move(session, row.id, model.RunStatus.SUCCEEDED, "all batches done")
+        with contextlib.suppress(errors.IllegalTransition):  # an operator has moved it since it was read
+            _settle(session, row)
+
+
+def _settle(session: database.Session, row: sqlalchemy.Row[Any]) -> None:
+    status = model.RunStatus(row.status)
+    overdue = row.seconds > model.RUN_DEADLINES.get(status, float("inf"))
+    if status is model.RunStatus.PAUSING and (row.leased == 0 or overdue):
+        move(session, row.id, model.RunStatus.PAUSED, "paused" if row.leased == 0 else "paused at its deadline")
+    elif status is model.RunStatus.CANCELLING and (row.leased == 0 or overdue):
+        move(session, row.id, model.RunStatus.CANCELLED, "cancelled")
+    elif status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING) and row.failed and row.leased == 0:
+        move(session, row.id, model.RunStatus.FAILED, row.error or "a batch failed")
+        database.run(session, "runs", "call_back", id=row.id)
+    elif status is model.RunStatus.RUNNING and row.open == 0 and row.planned:
+        move(session, row.id, model.RunStatus.SUCCEEDED, "all batches done")
 
 
 def covers(session: database.Session, category: str) -> Sequence[Cover]:
