@@ -67,6 +67,10 @@ class Pulse(threading.Thread):
             except _TROUBLE as error:
                 log.warning("the pulse missed a beat: %s", errors.masked(str(error)))
                 pause = 1.0
+            except Exception:
+                # Without its pulse a worker counts as gone, though it works on.
+                log.exception("the pulse missed a beat")
+                pause = 1.0
             self._ended.wait(pause)
 
     def _follow(self) -> None:
