@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import tomllib
+import urllib.parse
 from collections.abc import Mapping
 
 from hal9mig import errors, units
@@ -51,6 +52,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(key="stack.flower_auth", env="HAL9_FLOWER_AUTH", default=None, secret=True,
             help="user:password for Flower; made up when unset, see `stack status --show-login`"),
     Setting(key="log.dir", env="HAL9_LOG_DIR", default="/var/log/hal9", help="folder of reconciliation.log"),
+    Setting(key="alerts.webhook_url", env="HAL9_WEBHOOK_URL", default=None, secret=True,
+            help="where alarms are sent by POST as JSON, http:// or https://"),
+    Setting(key="alerts.webhook_secret", env="HAL9_WEBHOOK_SECRET", default=None, secret=True,
+            help="key of the signature in X-Hal9-Signature (HMAC-SHA256 of the body)"),
     Setting(key="categories.files", env="HAL9_CATEGORIES", default=(),
             help="Python files that declare categories of your own, separated by commas"),
     Setting(key="lease.duration", env="HAL9_LEASE", default="15s",
@@ -73,6 +78,8 @@ class Settings:
     flower_port: int
     flower_auth: str | None
     log_dir: pathlib.Path
+    webhook_url: str | None
+    webhook_secret: str | None
     category_files: tuple[pathlib.Path, ...]
     lease_duration: float
     config_file: pathlib.Path | None
@@ -191,6 +198,8 @@ def load(
         flower_port=units.parse_count(str(values["stack.flower_port"])),
         flower_auth=_text(values["stack.flower_auth"]),
         log_dir=pathlib.Path(str(values["log.dir"])),
+        webhook_url=_text(values["alerts.webhook_url"]),
+        webhook_secret=_text(values["alerts.webhook_secret"]),
         category_files=tuple(pathlib.Path(str(name).strip()).absolute() for name in names if str(name).strip()),
         lease_duration=units.parse_duration(str(values["lease.duration"])),
         config_file=layers[-1] if layers else None,
@@ -205,6 +214,9 @@ def shown(setting: Setting, value: object) -> str:
         return "(unset)"
     if setting.secret and "://" not in str(value):
         return "***"
+    if setting.key == "alerts.webhook_url":
+        # Whoever knows the path of such an address may often write there.
+        return f"{str(value).partition('://')[0]}://{urllib.parse.urlsplit(str(value)).hostname or ''}/***"
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value)) or "(none)"
     return errors.masked(str(value))

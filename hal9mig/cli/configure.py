@@ -96,7 +96,7 @@ def state_migration(context: click.Context, /, **given: str | None) -> None:
     values = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
     with call.ledger.begin() as session:
         tuning.change(session, values, actor=database.actor())
-        stored = tuning.stored(session)
+        stored = tuning.stored(session, tuning.Group.STATE_MIGRATION)
         tuned = tuning.resolve(session)
         slots = sum(worker.slots for worker in presence.alive(session) if not worker.draining)
     sizes, trouble = _sizes(call)

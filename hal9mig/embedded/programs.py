@@ -117,6 +117,10 @@ def _environment(resolved: settings.Settings, addresses: Addresses, environ: Map
         MARK: str(resolved.data_dir),
         "PYTHONUNBUFFERED": "1",
     }
+    if resolved.webhook_url:
+        env["HAL9_WEBHOOK_URL"] = resolved.webhook_url
+    if resolved.webhook_secret:
+        env["HAL9_WEBHOOK_SECRET"] = resolved.webhook_secret
     if resolved.config_file:
         env["HAL9_CONFIG"] = str(resolved.config_file.absolute())
     # In a checkout nothing is installed; the children work elsewhere and must find the packages.

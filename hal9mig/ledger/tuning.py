@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import enum
 from collections.abc import Callable, Mapping
 
 from hal9mig import errors, model, units
@@ -35,6 +36,18 @@ def parse_switch(text: str) -> bool:
     return text.lower() == "true"
 
 
+def parse_portion(text: str) -> float:
+    """Return a share above zero.
+
+    Raises:
+        errors.InvalidUnit: it has another form, or is zero.
+    """
+    share = units.parse_share(text)
+    if not share:
+        raise errors.InvalidUnit(f"{text!r} leaves nothing to work with.", hint="write it like 0.1 or 10%")
+    return share
+
+
 def parse_tolerance(text: str) -> int:
     """Return a whole number of zero or more.
 
@@ -44,14 +57,22 @@ def parse_tolerance(text: str) -> int:
     return 0 if text.strip() == "0" else units.parse_count(text)
 
 
+class Group(enum.StrEnum):
+    """Which command sets a value."""
+
+    STATE_MIGRATION = "state-migration"
+    RECONCILIATION = "reconciliation"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Knob:
-    """One tunable value: its name, how it is read, its default and its meaning."""
+    """One tunable value: its name, how it is read, its default, its meaning, and the command that sets it."""
 
     name: str
     parse: Callable[[str], object]
     default: str
     help: str
+    group: Group = Group.STATE_MIGRATION
 
 
 KNOBS: tuple[Knob, ...] = (
@@ -65,6 +86,16 @@ KNOBS: tuple[Knob, ...] = (
          help="records read back and compared before their transaction commits"),
     Knob(name="quarantine-policy", parse=parse_tolerance, default="0",
          help="records that may be in quarantine when the gate is passed"),
+    Knob(name="reconcile-interval", parse=units.parse_duration, default="30s",
+         help="time from one round of the reconciler to the next", group=Group.RECONCILIATION),
+    Knob(name="auto-fix", parse=parse_switch, default="true",
+         help="whether a round repairs what it finds, or only notes it", group=Group.RECONCILIATION),
+    Knob(name="alert-threshold", parse=units.parse_share, default="0.01",
+         help="share of records that differ above which it alerts", group=Group.RECONCILIATION),
+    Knob(name="reconcile-share", parse=parse_portion, default="0.1",
+         help="share of one core that comparing may take", group=Group.RECONCILIATION),
+    Knob(name="journal-alarm", parse=units.parse_count, default="100000",
+         help="writes waiting in a journal above which it alerts", group=Group.RECONCILIATION),
 )  # fmt: skip
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
@@ -89,6 +120,25 @@ class Tuning:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Reconciliation:
+    """How the reconciler works.
+
+    Attributes:
+        interval: seconds from round to round.
+        auto_fix: whether a round repairs what it finds.
+        alert_threshold: share of records that differ above which it alerts.
+        share: of one core that comparing may take.
+        journal_alarm: writes waiting in a journal above which it alerts.
+    """
+
+    interval: float
+    auto_fix: bool
+    alert_threshold: float
+    share: float
+    journal_alarm: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Shown:
     """A tuned value with where it came from."""
 
@@ -98,8 +148,8 @@ class Shown:
     changed_at: datetime.datetime | None
 
 
-def stored(session: database.Session) -> list[Shown]:
-    """Return every knob's present value."""
+def stored(session: database.Session, group: Group | None = None) -> list[Shown]:
+    """Return the present value of every knob, or of those of one group."""
     rows = {row.name: row for row in database.run(session, "workers", "tuning")}
     return [
         Shown(name=knob.name, value=rows[knob.name].value, origin=rows[knob.name].changed_by,
@@ -107,6 +157,7 @@ def stored(session: database.Session) -> list[Shown]:
         if knob.name in rows
         else Shown(name=knob.name, value=knob.default, origin="default", changed_at=None)
         for knob in KNOBS
+        if group is None or knob.group is group
     ]  # fmt: skip
 
 
@@ -130,6 +181,18 @@ def resolve(session: database.Session, overrides: Mapping[str, str] | None = Non
         rate_limit=parsed["rate-limit"],  # type: ignore[arg-type]
         parallel_workers=parsed["parallel-workers"],  # type: ignore[arg-type]
         validation=parsed["validation-mode"],  # type: ignore[arg-type]
+    )
+
+
+def reconciliation(session: database.Session) -> Reconciliation:
+    """Return how the reconciler works at present."""
+    values = {shown.name: _BY_NAME[shown.name].parse(shown.value) for shown in stored(session, Group.RECONCILIATION)}
+    return Reconciliation(
+        interval=values["reconcile-interval"],  # type: ignore[arg-type]
+        auto_fix=values["auto-fix"],  # type: ignore[arg-type]
+        alert_threshold=values["alert-threshold"],  # type: ignore[arg-type]
+        share=values["reconcile-share"],  # type: ignore[arg-type]
+        journal_alarm=values["journal-alarm"],  # type: ignore[arg-type]
     )
 
 

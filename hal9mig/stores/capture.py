@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import json
 from collections.abc import Iterator, Sequence
 
 import psycopg2
@@ -246,18 +247,37 @@ def prune(connection: Connection, applied: Sequence[Entry]) -> None:
         cursor.execute("DELETE FROM hal9cap.journal WHERE id = ANY(%s::bigint[])", (ids,))
 
 
-def compact(connection: Connection) -> int:
-    """Delete all but the newest row of each key, and return how many; so a paused journal stays bounded.
+def waiting(connection: Connection, category: str, keys: Sequence[model.Key]) -> set[model.Key]:
+    """Return which of these keys wait in the journal to be applied."""
+    texts = json.dumps([list(key) for key in keys])
+    with connection, connection.cursor() as cursor:
+        # Materialised, so that a long journal is joined by hashing and not once for each key.
+        cursor.execute(
+            "WITH wanted AS MATERIALIZED (SELECT ARRAY(SELECT jsonb_array_elements_text(k)) AS key "
+            "FROM jsonb_array_elements(%s::jsonb) AS k) "
+            "SELECT DISTINCT j.key FROM hal9cap.journal j JOIN wanted USING (key) WHERE j.category = %s",
+            (texts, category),
+        )
+        return {tuple(key) for (key,) in cursor.fetchall()}
 
-    Only rows of one snapshot are compared, and the newest stays: a key's write is never forgotten.
+
+def compact(connection: Connection) -> int:
+    """Leave one row of each key, and return how many are gone; so a paused journal stays bounded.
+
+    The row that is left is a new one. An applier may have read the key already and be about to prune
+    the rows it saw: were one of those kept for the others, a write among the others would go with it.
     """
     with connection, connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM hal9cap.journal j USING (SELECT category, key, max(id) AS newest FROM hal9cap.journal "
-            "GROUP BY category, key HAVING count(*) > 1) k "
-            "WHERE j.category = k.category AND j.key = k.key AND j.id < k.newest"
+            "WITH gone AS (DELETE FROM hal9cap.journal j USING (SELECT category, key FROM hal9cap.journal "
+            "GROUP BY category, key HAVING count(*) > 1) k WHERE j.category = k.category AND j.key = k.key "
+            "RETURNING j.id, j.category, j.key, j.at), "
+            "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone "
+            "GROUP BY category, key RETURNING id) "
+            "SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)"
         )
-        return cursor.rowcount
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 def discard(connection: Connection) -> None:

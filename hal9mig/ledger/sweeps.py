@@ -1,0 +1,68 @@
+"""How far the rolling comparison of each category is, and when one last found nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+
+from hal9mig import model
+from hal9mig.ledger import database
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A category's pass.
+
+    Attributes:
+        position: the last key looked at; None before the first and after the last one.
+        number: how many passes have been begun.
+        records, differing: what the pass has looked at and found.
+        clean_from, clean_until: start and end of the newest whole pass that found nothing.
+    """
+
+    category: str
+    position: model.Key | None
+    number: int
+    began: datetime.datetime
+    records: int
+    differing: int
+    clean_from: datetime.datetime | None
+    clean_until: datetime.datetime | None
+
+
+def find(session: database.Session) -> Mapping[str, Sweep]:
+    """Return every category's pass."""
+    return {
+        row.category: Sweep(
+            category=row.category,
+            position=None if row.position is None else tuple(row.position),
+            number=row._mapping["pass"],
+            began=row.pass_began,
+            records=row.records,
+            differing=row.differing,
+            clean_from=row.clean_from,
+            clean_until=row.clean_until,
+        )
+        for row in database.run(session, "reconcile", "sweeps")
+    }
+
+
+def begin(session: database.Session, category: str) -> None:
+    """Begin a pass over a category; one that is under way is given up."""
+    database.run(session, "reconcile", "add_sweep", category=category)
+    database.run(session, "reconcile", "begin_pass", category=category)
+
+
+def advance(
+    session: database.Session, category: str, *, position: model.Key | None, records: int, differing: int
+) -> None:
+    """Note a range that was looked at."""
+    database.run(
+        session, "reconcile", "advance", category=category, position=position, records=records, differing=differing
+    )
+
+
+def end(session: database.Session, category: str) -> bool:
+    """End a pass and return whether it found nothing."""
+    return bool(database.run(session, "reconcile", "end_pass", category=category).scalar_one())
