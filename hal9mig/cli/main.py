@@ -28,6 +28,7 @@ Examples:
 _COMMANDS = {
     "state": "hal9mig.cli.state:state",
     "configure": "hal9mig.cli.configure:configure",
+    "mode": "hal9mig.cli.mode:mode",
     "runs": "hal9mig.cli.runs:runs",
     "quarantine": "hal9mig.cli.quarantine:quarantine",
     "stack": "hal9mig.cli.stack:stack",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,11 +11,13 @@ import click
 
 from hal9mig import errors, model, units
 from hal9mig.cli import gauge, invocation, options
+from hal9mig.cli.console import counted
 from hal9mig.cli.db import word
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
     from hal9mig.cli.invocation import Invocation
+    from hal9mig.stores.connection import Connection
     from hal9mig.stores.schema import SchemaState
     from hal9mig.stores.size import Records
 
@@ -46,8 +49,8 @@ class Standing:
 @options.output
 @click.pass_context
 def status(context: click.Context) -> None:
-    from hal9mig.ledger import presence, quarantine, runs, tuning
-    from hal9mig.stores import connection, schema, size
+    from hal9mig.ledger import mode, presence, quarantine, runs, tuning
+    from hal9mig.stores import capture, schema, size
 
     call = invocation.current(context)
     categories = call.registry.ordered()
@@ -60,11 +63,16 @@ def status(context: click.Context) -> None:
         problem = errors.SchemaBehind(f"A database schema is older than this program: {', '.join(behind)}.")
         call.conclude({"schemas": _schema_document(states), "next_steps": ["hal9-migrate db upgrade"]}, problem)
         return
-    with connection.connected(
-        flat_url, application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout
-    ) as flat:
+    with _opened(call, flat_url) as flat:
         sizes = size.records(flat, categories)
+        flat.rollback()
+        lags = list(capture.lag(flat).values())
+    with _opened(call, hier_url) as hier:
+        lags += capture.lag(hier).values()
+    waiting = sum(one.records for one in lags)
+    oldest = max((one.seconds for one in lags), default=0.0)
     with call.ledger.begin() as session:
+        line = mode.read(session)
         newest = runs.find(session, kind=model.RunKind.MIGRATE, limit=_MOST_RUNS)
         active = runs.find(session, active=True)
         held = quarantine.counts(session)
@@ -75,6 +83,10 @@ def status(context: click.Context) -> None:
     speed = sum(gauge.rate(run) for run in active if run.kind is model.RunKind.MIGRATE)
     steps = _next_steps(standings, slots)
     if not call.json:
+        call.console.line(f"Write Mode: {line.mode}")
+        if line.target is not None:
+            call.console.line(f"A switch to {line.target} is under way; its last step is: {line.step}")
+        call.console.line(f"Lag: {counted(waiting, 'write')} to apply, the oldest for {units.format_duration(oldest)}")
         _schemas(call, states)
         call.console.line(f"Workers: {len(workers)} alive, {slots} slots")
         budget = f"of {tuned.rate_limit}" if tuned.rate_limit else "no limit"
@@ -84,12 +96,24 @@ def status(context: click.Context) -> None:
             call.console.say(f"next: {step}")
     call.conclude(
         {
+            "write_mode": line.mode,
+            "epoch": line.epoch,
+            "switch": None if line.target is None else {"target": line.target, "step": line.step},
+            "lag": {"records": waiting, "seconds": round(oldest, 3)},
             "schemas": _schema_document(states),
             "workers": {"alive": len(workers), "slots": slots},
             "budget": {"rate_limit": str(tuned.rate_limit or "off"), "records_per_second": round(speed, 1)},
             "categories": [_document(standing) for standing in standings],
             "next_steps": steps,
         }
+    )
+
+
+def _opened(call: Invocation, url: str) -> contextlib.closing[Connection]:
+    from hal9mig.stores import connection
+
+    return contextlib.closing(
+        connection.connect(url, application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout)
     )
 
 
@@ -126,8 +150,7 @@ def _schemas(call: Invocation, states: Sequence[SchemaState]) -> None:
 
 def _schema_document(states: Sequence[SchemaState]) -> list[dict[str, object]]:
     return [
-        {"name": state.name, "state": word(state), "current": state.current, "head": state.head}
-        for state in states
+        {"name": state.name, "state": word(state), "current": state.current, "head": state.head} for state in states
     ]
 
 
@@ -166,8 +189,6 @@ def _document(one: Standing) -> dict[str, object]:
 
 def _next_steps(standings: Sequence[Standing], slots: int) -> list[str]:
     steps = [] if slots else ["hal9-migrate stack up --detach"]
-    steps += [
-        f"hal9-migrate quarantine list --category {one.category.slug}" for one in standings if one.held
-    ]
+    steps += [f"hal9-migrate quarantine list --category {one.category.slug}" for one in standings if one.held]
     waiting = [one.category.slug for one in standings if one.last is None and one.flat and one.flat.count]
     return steps + [f"hal9-migrate state migrate --category {slug}" for slug in waiting[:1]]

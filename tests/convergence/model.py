@@ -213,7 +213,7 @@ def _kills(state: State) -> list[State]:
                 copy_shared=False,
                 uncommitted=None if mine else state.uncommitted,
                 kills=state.kills - 1,
-            )  # fmt: skip
+            )
         )
     for place, one in enumerate(state.appliers):
         if one.step == "take":
