@@ -176,7 +176,8 @@ def _give_up(system: System, held: batches.Lease, started: float, reason: str | 
                 runs.settle(session, held.run_id)
                 return "failed"
             delay = 0.0 if reason is None else min(30.0, 2.0 ** min(held.crashes, 5))
-            batches.hand_back(session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing)
+            if not batches.hand_back(session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing):
+                return "lost"
     except (errors.HAL9Error, exc.SQLAlchemyError) as error:
         log.warning("%s: not handed back, its lease will run out: %s", held.name, applier.sentence(error))
         return "lost"
