@@ -87,6 +87,8 @@ def show(context: click.Context, origin: bool) -> None:
 @click.option("--checkpoint-interval", type=options.COUNT,
               help="Records between durable cursors: one transaction.  [default: 1000]")
 @click.option("--batch-bytes", type=options.BYTES, help="Bytes at which a transaction is cut.  [default: 8MB]")
+@click.option("--quarantine-policy", type=options.TOLERANCE,
+              help="Records that may be in quarantine when the gate is passed.  [default: 0]")
 @options.output
 @click.pass_context
 def state_migration(context: click.Context, /, **given: str | None) -> None:

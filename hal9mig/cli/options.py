@@ -49,19 +49,25 @@ def _rate(text: str) -> object:
     return units.parse_rate(text)
 
 
-def validation(text: str) -> object:
-    """Read a validation mode."""
+def _validation(text: str) -> object:
     # Late: it lives beside the ledger, whose driver takes time to load.
     from hal9mig.ledger import tuning
 
     return tuning.parse_validation(text)
 
 
+def _tolerance(text: str) -> object:
+    from hal9mig.ledger import tuning
+
+    return tuning.parse_tolerance(text)
+
+
 COUNT = Text("N", units.parse_count)
 DURATION = Text("TIME", units.parse_duration)
 RATE = Text("RATE", _rate)
 BYTES = Text("SIZE", units.parse_bytes)
-VALIDATION = Text("MODE", validation)
+VALIDATION = Text("MODE", _validation)
+TOLERANCE = Text("N", _tolerance)
 
 
 class _CategoryType(_ToText):

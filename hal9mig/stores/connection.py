@@ -97,6 +97,9 @@ def _parsed(url: str) -> sqlalchemy.URL:
         raise errors.InvalidSettings(
             f"A store's address names {parsed.drivername}, not PostgreSQL.", hint="postgresql://user@host/db"
         )
+    if "@" in (parsed.host or ""):
+        # The rest of the password would pass for the host, and be printed as such.
+        raise errors.InvalidSettings("A store's address has an @ in its user or password.", hint="write it as %40")
     return parsed
 
 

@@ -103,6 +103,18 @@ def test_until_all_is_planned_the_expected_number_is_the_whole(capsys: pytest.Ca
     assert capsys.readouterr().err.startswith("neuron-states: 5,000/1,000,000 0.5%; ")
 
 
+def test_on_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(console.Console, "talk_is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "120")
+    waiting = run(waiting="rate-limit 100/s")
+    with gauge.Gauge(console.Console(color="never")) as shown:
+        shown.show([waiting])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for word in ("neuron-states", "460,900/1,000,000", "46.1%", "98/s", "throttled (rate-limit 100/s), eta 1h31m"):
+        assert word in captured.err
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "code"),
     [
