@@ -17,7 +17,6 @@ from hal9mig.categories.transform import Output, Transform
 
 Cursor = psycopg2.extensions.cursor
 _CHUNK = 1 << 18  # bytes handed to the driver at a time
-_WON = "hal9_won"
 
 
 def _stage(target: Target) -> str:
@@ -38,6 +37,8 @@ class Writer:
 
     def __init__(self, transform: Transform):
         self.category: Category = transform.category
+        # Of its own for each category: a session works several, whose keys have other types.
+        self._won_table = f"hal9_won_{self.category.slug.replace('-', '_')}"
         self._columns = [writer.columns for writer in transform.writers]
 
     def straight(self, cursor: Cursor, output: Output) -> None:
@@ -136,8 +137,8 @@ class Writer:
     def _won(self, cursor: Cursor) -> None:
         keys = ", ".join(f"NULL::{column.type} AS k{at}" for at, column in enumerate(self.category.source.key_columns))
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {_WON} ON COMMIT DELETE ROWS AS SELECT {keys} WITH NO DATA; "
-            f"TRUNCATE {_WON}"
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._won_table} ON COMMIT DELETE ROWS AS SELECT {keys} WITH NO DATA; "
+            f"TRUNCATE {self._won_table}"
         )
 
     @property
@@ -161,12 +162,12 @@ class Writer:
         cursor.execute(
             f"WITH won AS (INSERT INTO {root.qualified} AS t ({names}) SELECT {names} FROM {_stage(root)} s "
             f"WHERE true{elsewhere} ORDER BY {key} ON CONFLICT ({key}) DO {action} "
-            f"RETURNING {_columns(root.owner, 't')}) INSERT INTO {_WON} SELECT * FROM won"
+            f"RETURNING {_columns(root.owner, 't')}) INSERT INTO {self._won_table} SELECT * FROM won"
         )
         for other in others:
             # Only what this root has just won: its stage says which records those are.
             cursor.execute(
-                f"DELETE FROM {other.qualified} o USING {_WON} w, {_stage(root)} s "
+                f"DELETE FROM {other.qualified} o USING {self._won_table} w, {_stage(root)} s "
                 f"WHERE {_equal('o', other.owner, 'w', self._won_columns)} "
                 f"AND {_equal('s', root.owner, 'w', self._won_columns)}"
             )
@@ -174,9 +175,9 @@ class Writer:
     def _replace_part(self, cursor: Cursor, part: Target) -> None:
         names = _columns(part.names)
         cursor.execute(
-            f"DELETE FROM {part.qualified} p USING {_WON} w WHERE {_equal('p', part.owner, 'w', self._won_columns)}"
+            f"DELETE FROM {part.qualified} p USING {self._won_table} w WHERE {_equal('p', part.owner, 'w', self._won_columns)}"
         )
         cursor.execute(
             f"INSERT INTO {part.qualified} ({names}) SELECT {_columns(part.names, 's')} FROM {_stage(part)} s "
-            f"JOIN {_WON} w ON {_equal('s', part.owner, 'w', self._won_columns)} ORDER BY {_columns(part.key, 's')}"
+            f"JOIN {self._won_table} w ON {_equal('s', part.owner, 'w', self._won_columns)} ORDER BY {_columns(part.key, 's')}"
         )
