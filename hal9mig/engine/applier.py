@@ -3,12 +3,17 @@
 Mark, lock, read, write: a key is marked, so that a copy which has read it before leaves it alone; it
 is locked; only then the source is read; then the target is written. Whoever applies a key last has
 read it last, so the order in which captures, retries and repairs of a key arrive does not matter.
+
+That holds while the source rules. Whoever applies keeps its fence until it commits, and a switch
+closes the fence before it opens the store that was written: one that was slow, or frozen since before
+the switch, then finds that this store rules itself, and writes nothing over what it took since.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg2
 import psycopg2.errors
@@ -21,9 +26,16 @@ from hal9mig.engine import reader
 from hal9mig.engine.writer import Cursor, Writer
 from hal9mig.ledger import marks, quarantine
 from hal9mig.ledger.database import Ledger, Session
-from hal9mig.stores import projection
+from hal9mig.stores import capture, projection
+from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
+_FENCE = "hashtextextended('hal9mig applying', 0)"
+#: The modes of a store in which it is not the one that is applied to.
+_RULES_ITSELF = {
+    model.StoreName.FLAT: (Mode.FLAT_ONLY, Mode.DUAL_WRITE),
+    model.StoreName.HIERARCHICAL: (Mode.HIERARCHICAL_ONLY, Mode.CLOSED),
+}
 #: SQLSTATE classes that blame the record: data exception, integrity, program limit.
 _RECORD_FAULTS = ("22", "23", "54")
 _EVERYTHING = Filter(text="")
@@ -63,6 +75,49 @@ def sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def fence(cursor: Cursor, target: model.StoreName) -> None:
+    """Make sure that a store is the one to apply to, and stays it until the transaction ends.
+
+    To be called first: whoever waits here must not hold a key that one in front of it needs.
+
+    Raises:
+        errors.StaleEpoch: the store rules itself.
+    """
+    cursor.execute(f"SELECT pg_advisory_xact_lock_shared({_FENCE})")
+    now = capture.state(cursor.connection)
+    if now.mode in _RULES_ITSELF[target]:
+        raise errors.StaleEpoch(f"Nothing is applied to the {target} store, which rules: its write mode is {now.mode}.")
+
+
+@contextlib.contextmanager
+def fenced(connection: Connection, *, patience: float) -> Iterator[None]:
+    """Keep appliers off a store for the length of a block, after those in flight have ended.
+
+    Raises:
+        errors.GateClosed: one in flight does not end within ``patience`` seconds.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(patience * 1000)}ms",))
+        connection.commit()
+        try:
+            cursor.execute(f"SELECT pg_advisory_lock({_FENCE})")
+            connection.commit()
+        except psycopg2.errors.LockNotAvailable:
+            connection.rollback()
+            raise errors.GateClosed(
+                "A worker or a client is still applying a write to the store that is to be opened.", hint="try again"
+            ) from None
+        finally:
+            cursor.execute("SELECT set_config('lock_timeout', '0', false)")
+            connection.commit()
+        try:
+            yield
+        finally:
+            connection.rollback()
+            cursor.execute(f"SELECT pg_advisory_unlock({_FENCE})")
+            connection.commit()
+
+
 class Applier:
     """Applies keys of one category from the flat store to the hierarchical one.
 
@@ -85,6 +140,7 @@ class Applier:
         hold exactly goes to quarantine; one that was there and can be written now is released.
 
         Raises:
+            errors.StaleEpoch: the target rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
         slug = self._category.slug
@@ -102,6 +158,7 @@ class Applier:
             # A write onto a copy's uncommitted row waits for it; a delete would not see the row at
             # all. So deletes wait for the copies in flight, and read the source again after that.
             with self._session.begin():
+                fence(self._session.connection.cursor(), model.StoreName.HIERARCHICAL)  # type: ignore[arg-type]
                 marks.exclude_copy(self._session, slug)
                 deleted, late = self._bring(gone, delete=True)
                 self._note(late, run_id)
@@ -112,8 +169,9 @@ class Applier:
         return Applied(written=list(outcome.written), deleted=gone, rejected=outcome.rejected)
 
     def _bring(self, keys: Sequence[model.Key], *, delete: bool) -> tuple[list[model.Key], _Outcome]:
-        marks.lock_keys(self._session, self._category.slug, keys)
         cursor: Cursor = self._session.connection.cursor()  # type: ignore[assignment]
+        fence(cursor, model.StoreName.HIERARCHICAL)
+        marks.lock_keys(self._session, self._category.slug, keys)
         cursor.execute("SET LOCAL hal9.apply = 'on'")
         present = self._read(keys)
         gone = [key for key in keys if key not in present]

@@ -85,7 +85,11 @@ def follow(
             if not entries:
                 continue
             found += len(entries)
-            applied = apply(system, flat, hier, side, category, [entry.key for entry in entries])
+            try:
+                applied = apply(system, flat, hier, side, category, [entry.key for entry in entries])
+            except errors.StaleEpoch:
+                # A switch came in between: whoever it was that brought these keys over, it is done.
+                return Followed(written=written, deleted=deleted, rejected=rejected, emptied=False)
             # A rejected key is in quarantine now, which holds it; in the way back there is none, and
             # the journal keeps it, so that the way back stays shut until somebody has looked.
             kept = set(applied.rejected) if side is model.StoreName.HIERARCHICAL else set()

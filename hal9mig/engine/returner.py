@@ -16,7 +16,7 @@ from hal9mig import model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
-from hal9mig.engine.applier import Applied, blames_record, sentence
+from hal9mig.engine.applier import Applied, blames_record, fence, sentence
 from hal9mig.engine.writer import Cursor
 from hal9mig.ledger.database import json_text
 from hal9mig.stores import projection
@@ -42,6 +42,7 @@ class Returner:
         """Make the flat records of these keys equal to the hierarchical ones, and commit.
 
         Raises:
+            errors.StaleEpoch: the flat store rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
         wanted = sorted(set(keys))
@@ -49,6 +50,7 @@ class Returner:
             return Applied(written=(), deleted=(), rejected={})
         rejected: dict[model.Key, str] = {}
         with self._flat, self._flat.cursor() as cursor:
+            fence(cursor, model.StoreName.FLAT)
             cursor.execute("SET LOCAL hal9.apply = 'on'; SET LOCAL client_min_messages = warning")
             cursor.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s::text[]) WITH ORDINALITY u (k, n) "

@@ -19,7 +19,7 @@ import psycopg2
 import psycopg2.errors
 
 from hal9mig import errors, model, units
-from hal9mig.engine import follower
+from hal9mig.engine import applier, follower
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, mode, presence
 from hal9mig.stores import capture, sequences
@@ -124,9 +124,10 @@ class Switch:
                     for one in sequences.advance(hier, category, model.StoreName.HIERARCHICAL)
                 ]
                 # Closed first: were the other opened first, a kill here would leave both open.
-                self._set(flat, "closed", State(mode=Mode.CLOSED, epoch=epoch))
-                self._note(line, Mode.HIERARCHICAL_ONLY, "closed")
-                self._set(hier, "open", new)
+                with applier.fenced(hier, patience=PATIENCE):
+                    self._set(flat, "closed", State(mode=Mode.CLOSED, epoch=epoch))
+                    self._note(line, Mode.HIERARCHICAL_ONLY, "closed")
+                    self._set(hier, "open", new)
                 self._set(flat, "left", new)
                 kept_out = time.monotonic() - began
             document |= {
@@ -175,9 +176,10 @@ class Switch:
                     discarded = sum(one.records for one in capture.lag(hier).values())
                 for category in self._system.registry.ordered():
                     sequences.advance(flat, category, model.StoreName.FLAT)
-                self._set(hier, "closed", State(mode=Mode.CLOSED, epoch=epoch))
-                self._note(line, Mode.FLAT_ONLY, "closed")
-                self._set(flat, "open", new)
+                with applier.fenced(flat, patience=PATIENCE):
+                    self._set(hier, "closed", State(mode=Mode.CLOSED, epoch=epoch))
+                    self._note(line, Mode.FLAT_ONLY, "closed")
+                    self._set(flat, "open", new)
                 self._set(hier, "left", new)
                 kept_out = time.monotonic() - began
             if discarded:
