@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 
+from beat.interval import LiveInterval, Watch
 from hal9mig import settings
 from hal9mig.queue import app as queue_app
 
 #: Seconds between two looks for lost leases and messages. Workers look too; this one does so when they are few.
 TICK_EVERY = 2.0
+#: Seconds after which a call for a round that nobody has taken is none any more: the next one follows.
+_ROUND_EXPIRES = 10.0
+SETTINGS = settings.load(environ=os.environ)
 
-app = queue_app.make(settings.load(environ=os.environ))
+app = queue_app.make(SETTINGS)
 app.conf.update(
     beat_max_loop_interval=2,
     # The stock scheduler keeps a file of pickles; everything worth keeping is in the ledger.
@@ -26,6 +30,16 @@ app.conf.update(
                 "expires": TICK_EVERY,
                 "argsrepr": "find lost leases and messages, dispatch",
             },
-        }
+        },
+        "round": {
+            "task": queue_app.ROUND_TASK,
+            "schedule": LiveInterval(Watch(SETTINGS)),
+            "options": {
+                "queue": queue_app.CONTROL_QUEUE,
+                "priority": queue_app.CONTROL_PRIORITY,
+                "expires": _ROUND_EXPIRES,
+                "argsrepr": "reconcile: a round",
+            },
+        },
     },
 )

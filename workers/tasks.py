@@ -7,7 +7,7 @@ from typing import Any
 
 import celery
 
-from hal9mig.engine import dispatcher, follower, work
+from hal9mig.engine import dispatcher, follower, reconciler, work
 from hal9mig.queue import app as queue_app
 from workers import bootstrap
 from workers.app import app
@@ -35,3 +35,14 @@ def follow(lane: int, lanes: int) -> str:
     with desk.trusted():
         done = follower.work(system, desk.flat("follow"), desk.hier("follow"), lane=lane, lanes=lanes)
     return "nothing to do" if done is None else f"{done.written} written, {done.deleted} deleted"
+
+
+@app.task(name=queue_app.ROUND_TASK)
+def round_() -> str:
+    """Do the reconciler's next round; the ledger decides whether it is time."""
+    system, desk = bootstrap.process.open()
+    with desk.trusted():
+        done = reconciler.round_(system, desk)
+    if done is None:
+        return "not now"
+    return f"{done.compared} compared, {len(done.outcomes)} drifted, {done.repaired} repaired"

@@ -63,9 +63,12 @@ def note(session: database.Session, category: str, findings: Sequence[Finding], 
     return {tuple(row.key) for row in rows if row.new}
 
 
-def close(session: database.Session, category: str, keys: Sequence[model.Key], repair: str) -> None:
-    """Note that records do not differ any more, and how that came."""
-    _set(session, "close_drifts", category, keys, repair)
+def close(session: database.Session, category: str, keys: Sequence[model.Key], repair: str) -> set[model.Key]:
+    """Note that records do not differ any more, and how that came; return those that had been open."""
+    if not keys:
+        return set()
+    rows = database.run(session, "reconcile", "close_drifts", category=category, keys=texts(keys), repair=repair)
+    return {tuple(row.key) for row in rows}
 
 
 def leave(session: database.Session, category: str, keys: Sequence[model.Key], reason: str) -> None:
@@ -80,7 +83,7 @@ def quarantined(session: database.Session, category: str, keys: Sequence[model.K
 
 def _set(session: database.Session, statement: str, category: str, keys: Sequence[model.Key], repair: str) -> None:
     if keys:
-        database.run(session, "reconcile", statement, category=category, keys=_texts(keys), repair=repair)
+        database.run(session, "reconcile", statement, category=category, keys=texts(keys), repair=repair)
 
 
 def find(
@@ -103,7 +106,7 @@ def find(
 
 def repairs(session: database.Session, category: str, keys: Sequence[model.Key]) -> Mapping[model.Key, int]:
     """Return how often each of these keys was repaired lately; keys that were not are left out."""
-    rows = database.run(session, "reconcile", "repairs", category=category, keys=_texts(keys), seconds=WINDOW)
+    rows = database.run(session, "reconcile", "repairs", category=category, keys=texts(keys), seconds=WINDOW)
     return {tuple(row.key): row.times for row in rows}
 
 
@@ -118,5 +121,6 @@ def counts(session: database.Session) -> Mapping[str, tuple[int, int]]:
     return {row.category: (row.open, row.closed) for row in database.run(session, "reconcile", "drift_counts")}
 
 
-def _texts(keys: Sequence[model.Key]) -> list[str]:
+def texts(keys: Sequence[model.Key]) -> list[str]:
+    """Return keys as the JSON texts that the ledger has them in."""
     return [json.dumps(list(key)) for key in keys]

@@ -40,11 +40,6 @@ def lock(session: database.Session) -> bool:
     return bool(database.run(session, "reconcile", "lock_round").scalar_one())
 
 
-def share_switch(session: database.Session) -> bool:
-    """Try to keep the write mode as it is until the transaction ends; False when it is being switched."""
-    return bool(database.run(session, "reconcile", "share_switch").scalar_one())
-
-
 def due(session: database.Session, interval: float) -> bool:
     """Whether it is time for a round."""
     return bool(database.run(session, "reconcile", "due", seconds=interval * _DUE).scalar_one())

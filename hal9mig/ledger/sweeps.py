@@ -16,7 +16,7 @@ class Sweep:
 
     Attributes:
         position: the last key looked at; None before the first and after the last one.
-        number: how many passes have been begun.
+        number: the pass that is under way or comes next.
         records, differing: what the pass has looked at and found.
         clean_from, clean_until: start and end of the newest whole pass that found nothing.
     """

@@ -1,10 +1,6 @@
 -- name: lock_round
 SELECT pg_try_advisory_xact_lock(hashtextextended('hal9mig round', 0)) AS mine
 
--- name: share_switch
--- Held while something is repaired: a switch of the write mode waits for it, and none is begun during one.
-SELECT pg_try_advisory_xact_lock_shared(hashtextextended('hal9mig switch', 0)) AS mine
-
 -- name: due
 SELECT NOT EXISTS (SELECT FROM hal9mig.rounds WHERE began > clock_timestamp() - %(seconds)s * interval '1 second')
        AS due
@@ -30,11 +26,13 @@ DELETE FROM hal9mig.rounds WHERE began < clock_timestamp() - interval '30 days'
 SELECT category, position, pass, pass_began, records, differing, clean_from, clean_until FROM hal9mig.sweeps
 
 -- name: add_sweep
-INSERT INTO hal9mig.sweeps (category, pass) VALUES (%(category)s, 0) ON CONFLICT (category) DO NOTHING
+-- One that is new begins where the others are, or they would wait for it to catch up.
+INSERT INTO hal9mig.sweeps (category, pass) SELECT %(category)s, coalesce(min(pass), 1) FROM hal9mig.sweeps
+ON CONFLICT (category) DO NOTHING
 
 -- name: begin_pass
 UPDATE hal9mig.sweeps
-   SET position = NULL, pass = pass + 1, pass_began = clock_timestamp(), records = 0, differing = 0
+   SET position = NULL, pass_began = clock_timestamp(), records = 0, differing = 0
  WHERE category = %(category)s
 
 -- name: advance
@@ -44,7 +42,7 @@ UPDATE hal9mig.sweeps
 
 -- name: end_pass
 UPDATE hal9mig.sweeps
-   SET position = NULL, clean_from = CASE WHEN differing = 0 THEN pass_began ELSE clean_from END,
+   SET position = NULL, pass = pass + 1, clean_from = CASE WHEN differing = 0 THEN pass_began ELSE clean_from END,
        clean_until = CASE WHEN differing = 0 THEN clock_timestamp() ELSE clean_until END
  WHERE category = %(category)s
 RETURNING differing = 0 AS clean
@@ -61,6 +59,7 @@ RETURNING id, key, xmax = 0 AS new
 -- name: close_drifts
 UPDATE hal9mig.drifts SET repaired_at = clock_timestamp(), repair = %(repair)s
  WHERE category = %(category)s AND repaired_at IS NULL AND key = ANY(%(keys)s::jsonb[])
+RETURNING key
 
 -- name: leave_drifts
 -- Why they were not repaired.
