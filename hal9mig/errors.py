@@ -198,6 +198,32 @@ class OperationPaused(Refused):
     default_hint = "hal9-migrate mode"
 
 
+class InvalidRecord(UsageError):
+    """A record or a key has another form than its category declares."""
+
+    code = "INVALID_RECORD"
+
+
+class RecordRefused(Refused):
+    """The store refuses the record."""
+
+    code = "RECORD_REFUSED"
+
+
+class Conflict(Refused):
+    """The record is not at the version that was expected."""
+
+    code = "CONFLICT"
+    default_hint = "read the record again and decide anew"
+
+
+class WritesClosed(Refused):
+    """A switch of the write mode is under way, and neither store takes writes."""
+
+    code = "WRITES_CLOSED"
+    default_hint = "hal9-migrate mode"
+
+
 class Unreachable(HAL9Error):
     """A server cannot be reached."""
 
@@ -210,6 +236,13 @@ class StoreUnreachable(Unreachable):
     """The database cannot be reached."""
 
     code = "STORE_UNREACHABLE"
+
+
+class OutcomeUnknown(Unreachable):
+    """The connection was lost while the transaction committed, so nobody can say whether it did."""
+
+    code = "OUTCOME_UNKNOWN"
+    default_hint = "read the records again"
 
 
 class QueueUnreachable(Unreachable):

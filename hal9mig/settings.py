@@ -58,6 +58,8 @@ SETTINGS: tuple[Setting, ...] = (
             help="key of the signature in X-Hal9-Signature (HMAC-SHA256 of the body)"),
     Setting(key="categories.files", env="HAL9_CATEGORIES", default=(),
             help="Python files that declare categories of your own, separated by commas"),
+    Setting(key="client.noncritical", env="HAL9_NONCRITICAL", default=("reports", "analytics", "compaction"),
+            help="operations that hal9mig.client refuses during dual-write, separated by commas"),
     Setting(key="lease.duration", env="HAL9_LEASE", default="15s",
             help="how long a worker may be silent before its batch goes to another"),
 )  # fmt: skip
@@ -81,6 +83,7 @@ class Settings:
     webhook_url: str | None
     webhook_secret: str | None
     category_files: tuple[pathlib.Path, ...]
+    noncritical: tuple[str, ...]
     lease_duration: float
     config_file: pathlib.Path | None
     values: Mapping[str, object]
@@ -185,8 +188,6 @@ def load(
             if values.get(key) is None:
                 put(key, value, "stack")
 
-    files = values["categories.files"]
-    names = files.split(",") if isinstance(files, str) else list(files)  # type: ignore[call-overload]
     return Settings(
         flat_url=_text(values["stores.flat_url"]),
         hier_url=_text(values["stores.hier_url"]),
@@ -200,7 +201,8 @@ def load(
         log_dir=pathlib.Path(str(values["log.dir"])),
         webhook_url=_text(values["alerts.webhook_url"]),
         webhook_secret=_text(values["alerts.webhook_secret"]),
-        category_files=tuple(pathlib.Path(str(name).strip()).absolute() for name in names if str(name).strip()),
+        category_files=tuple(pathlib.Path(name).absolute() for name in _names(values["categories.files"])),
+        noncritical=tuple(_names(values["client.noncritical"])),
         lease_duration=units.parse_duration(str(values["lease.duration"])),
         config_file=layers[-1] if layers else None,
         values=values,
@@ -220,6 +222,11 @@ def shown(setting: Setting, value: object) -> str:
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value)) or "(none)"
     return errors.masked(str(value))
+
+
+def _names(value: object) -> list[str]:
+    listed = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    return [str(name).strip() for name in listed if str(name).strip()]
 
 
 def _text(value: object) -> str | None:

@@ -1,0 +1,190 @@
+"""How one write is made, and how records are read, in the hierarchical store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hal9mig import errors, model
+from hal9mig.categories import wire
+from hal9mig.categories.declaration import Category, Pass, Role, Target
+from hal9mig.categories.filters import Filter
+from hal9mig.categories.transform import Output, Transform
+from hal9mig.client import sides, values
+from hal9mig.client.transaction import Write, conflict
+from hal9mig.client.values import Record
+from hal9mig.engine import applier
+from hal9mig.engine.writer import Cursor, Writer
+from hal9mig.ledger import database
+from hal9mig.stores import projection
+
+_Statement = tuple[str, list[Any]]
+
+
+class HierarchicalSide:
+    """The hierarchical store: a record is rows of several tables, so its key is locked and not a row.
+
+    Args:
+        transform: gives a category's compiled transform.
+    """
+
+    def __init__(self, transform: Callable[[str], Transform]):
+        self._transform = transform
+
+    def lock(self, cursor: Cursor, writes: Sequence[Write]) -> None:
+        """Lock the keys, all at once and in one order, so that two transactions cannot wait in a circle."""
+        wanted = sorted({(write.category.slug, write.key) for write in writes})
+        names = [f"{slug}/{database.json_text(list(key))}" for slug, key in wanted]
+        cursor.execute(database.statements("live")["lock_keys"], {"names": names})
+
+    def write(self, cursor: Cursor, write: Write) -> None:
+        """Make a write; the key's lock is held."""
+        first, found, write.existed = self._present(cursor, write)
+        if write.expected is not None and (found or 0) != write.expected:
+            raise conflict(write, found)
+        if write.record is None:
+            write.version = found
+            Writer(self._transform(write.category.slug)).delete(cursor, [write.key])
+            return
+        if write.category.source.version is not None:
+            write.version = max(found + 1, write.given or 0) if found is not None else (write.given or first)
+        self._replace(cursor, write, write.record)
+
+    def _present(self, cursor: Cursor, write: Write) -> tuple[int, int | None, bool]:
+        parts: list[str] = []
+        parameters: list[object] = []
+        for root in write.category.roots:
+            where, key = projection.Keys(keys=[write.key]).sql(write.category, [f"r.{name}" for name in root.owner])
+            version = f"r.{root.version}" if root.version else "NULL"
+            parts.append(f"SELECT {version}::bigint AS version FROM {root.qualified} r WHERE {where}")
+            parameters += key
+        cursor.execute(
+            f"SELECT {sides.FIRST_VERSION}, (SELECT max(version) FROM ({' UNION ALL '.join(parts)}) v), "
+            f"EXISTS ({' UNION ALL '.join(parts)})",
+            parameters * 2,
+        )
+        row = cursor.fetchone()
+        assert row is not None
+        return row
+
+    def _replace(self, cursor: Cursor, write: Write, record: Mapping[str, Any]) -> None:
+        category = write.category
+        transform = self._transform(category.slug)
+        given = {**record, str(category.source.version): write.version}
+        fields = _encoded(cursor, category, given)
+        output = transform.apply([fields])
+        if output.rejections:
+            raise output.rejections[0].error
+        # All in one: each statement by itself would cost a round trip.
+        statements = [
+            cursor.mogrify(sql, parameters)
+            for place, target in enumerate(category.targets)
+            for sql, parameters in _statements(category, target, write, _rows(target, transform, place, output, given))
+        ]
+        cursor.execute(b"; ".join(statements))
+        # What does not come back as it was given would be lost without anybody noticing.
+        held = applier.hashes(cursor, transform, projection.Keys(keys=[write.key]))
+        if list(held.values()) != [fields[-1]]:
+            raise errors.RecordRejected(
+                f"The hierarchical store cannot hold {category.slug} {'/'.join(write.key)} exactly as it was given."
+            )
+
+    def read(self, cursor: Cursor, category: Category, scope: projection.Scope, chosen: Filter) -> list[Record]:
+        """Return records, rebuilt, in the order of their keys."""
+        rows, parameters = projection.rebuilt_rows(category, scope)
+        condition, more = chosen.sql("s")
+        return sides.select(cursor, category, f"{rows} WHERE {condition}", [*parameters, *more])
+
+    def keys(self, cursor: Cursor, category: Category, after: model.Key | None, limit: int) -> list[model.Key]:
+        """Return the keys that come next, from the roots alone: rebuilding starts with knowing which."""
+        parts: list[str] = []
+        parameters: list[object] = []
+        order = projection.key_order(category, "s", bytewise=True)
+        scope = projection.Bounds(after=after, bytewise=True)
+        for root in category.roots:
+            owner = ", ".join(f"r.{name} AS {key}" for name, key in zip(root.owner, category.key, strict=True))
+            where, bounds = scope.sql(category, [f"s.{name}" for name in category.key])
+            parts.append(
+                f"(SELECT * FROM (SELECT {owner} FROM {root.qualified} r) s WHERE {where} ORDER BY {order} LIMIT %s)"
+            )
+            parameters += [*bounds, limit]
+        cursor.execute(
+            f"SELECT {projection.key_texts(category)} FROM ({' UNION ALL '.join(parts)}) s ORDER BY {order} LIMIT %s",
+            [*parameters, limit],
+        )
+        return [tuple(row) for row in cursor.fetchall()]
+
+
+def _rows(
+    target: Target, transform: Transform, place: int, output: Output, given: Mapping[str, Any]
+) -> list[list[Any]]:
+    """Return the parameters of a target's rows, in the order of ``_casts``."""
+    names = transform.writers[place].columns
+    pieces, width = output.pieces[place], len(names) + 1
+    by_name = {column.name: column for column in target.columns}
+    rows = []
+    for start in range(0, len(pieces), width):
+        made = dict(zip(names, pieces[start + 1 : start + width], strict=True))
+        row = []
+        for name in target.names:
+            column = by_name[name]
+            row.append(given[column.source] if isinstance(column, Pass) else _decoded(made[name], column.type))
+        rows.append(row)
+    return rows
+
+
+def _decoded(field: bytes, type_name: str) -> Any:
+    """Return the parameter of a value that the transform made."""
+    kind = wire.canonical_type(type_name)
+    if field == wire.NULL:
+        return None
+    if kind in ("json", "jsonb"):
+        # As text: parsing could lose a digit.
+        return field[5 if kind == "jsonb" else 4 :].decode()
+    return values.parameter(wire.codec(kind).decode(field[4:]), kind)
+
+
+def _statements(category: Category, target: Target, write: Write, rows: list[list[Any]]) -> Iterator[_Statement]:
+    """Yield what makes a table hold these rows of the record and no others."""
+    if target.role is not Role.SHARED and (target.role is Role.PART or not rows):
+        # A root without a row is the one of another kind, in which the record may have been.
+        where, key = projection.Keys(keys=[write.key]).sql(category, target.owner)
+        yield f"DELETE FROM {target.qualified} WHERE {where}", key
+    if not rows:
+        return
+    types = {column.name: column.type for column in category.source.columns}
+    casts = [
+        f"%s::{wire.canonical_type(types[column.source] if isinstance(column, Pass) else column.type)}"
+        for column in target.columns
+    ]
+    action = ""
+    if target.role is not Role.PART:
+        changed = [f"{name} = excluded.{name}" for name in target.names if name not in target.key]
+        update = f"UPDATE SET {', '.join(changed)}" if changed and target.role is Role.ROOT else "NOTHING"
+        action = f" ON CONFLICT ({', '.join(target.key)}) DO {update}"
+    one = f"({', '.join(casts)})"
+    yield (
+        f"INSERT INTO {target.qualified} ({', '.join(target.names)}) VALUES {', '.join([one] * len(rows))}{action}",
+        [value for row in rows for value in row],
+    )
+
+
+def _encoded(cursor: Cursor, category: Category, record: Mapping[str, Any]) -> list[bytes]:
+    """Return a record's fields as the server sends them, with its hash, as a copy would read them."""
+    columns = category.source.columns
+    values = ", ".join(f"%s::{wire.canonical_type(column.type)} AS {column.name}" for column in columns)
+    names = ", ".join(f"s.{column.name}" for column in columns)
+    fingerprint = projection.record_hash(category, "s")
+    query = cursor.mogrify(
+        f"SELECT {names}, {fingerprint} FROM (SELECT {values}) s", [record[column.name] for column in columns]
+    )
+    collected: list[bytes] = []
+
+    class _Collector:
+        def write(self, message: bytes) -> None:
+            row = wire.rows_of(message)
+            if row is not None:
+                collected.append(row)
+
+    cursor.copy_expert(f"COPY ({query.decode()}) TO STDOUT (FORMAT binary)", _Collector())
+    return wire.split(collected[0], len(columns) + 1)

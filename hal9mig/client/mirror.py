@@ -1,0 +1,94 @@
+"""The second half of a dual write: what was written to the flat store, brought to the other at once.
+
+It is a courtesy: the journal carries every key anyway, and the workers bring over what this did not.
+So it never waits long, and nothing that goes wrong here is the application's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg2
+import sqlalchemy
+from sqlalchemy import event, exc
+
+from hal9mig import errors, model
+from hal9mig.categories.transform import Transform
+from hal9mig.client.pool import Pool
+from hal9mig.engine.applier import Applier
+from hal9mig.stores import connection as stores_connection
+
+log = logging.getLogger(__name__)
+
+#: Seconds that one statement on the target may take, and that a lock may be waited for.
+PATIENCE = 1.0
+#: Seconds after a failure in which the target is left to the workers, so that it does not slow each write.
+_REST = 2.0
+#: Seconds that a write waits for its turn, before it is left to the workers.
+_QUEUE = 0.1
+
+
+class Mirror:
+    """Applies written keys to the hierarchical store.
+
+    Args:
+        slots: threads that do so at a time; the writes of the others are left to the workers.
+    """
+
+    def __init__(
+        self, url: str, flat: Pool, transform: Callable[[str], Transform], *,
+        application_name: str, connect_timeout: float, slots: int = 8,
+    ):  # fmt: skip
+        self._flat = flat
+        self._transform = transform
+        self._slots = threading.BoundedSemaphore(slots)
+        self._engine: sqlalchemy.Engine = stores_connection.engine(
+            url,
+            application_name=application_name,
+            connect_timeout=min(connect_timeout, PATIENCE),
+            pool_size=slots,
+        )
+        event.listen(self._engine, "connect", _bound)
+        self._rests_until = 0.0
+        self._pid = os.getpid()
+
+    def bring(self, written: Sequence[tuple[str, model.Key]]) -> bool:
+        """Bring records over by category and key, and return whether all of them are there now."""
+        if time.monotonic() < self._rests_until or not self._slots.acquire(timeout=_QUEUE):
+            return False
+        if self._pid != os.getpid():
+            # The sockets are the parent's.
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        try:
+            for category in sorted({slug for slug, _ in written}):
+                keys = [key for slug, key in written if slug == category]
+                with self._flat.taken() as flat, self._engine.connect() as session:
+                    if Applier(self._transform(category), session=session, flat=flat).apply(keys).rejected:
+                        return False
+        except (errors.HAL9Error, psycopg2.Error, exc.SQLAlchemyError) as error:
+            self._rests_until = time.monotonic() + _REST
+            log.warning("a dual write is left to the workers: %s", " ".join(str(error).split()))
+            return False
+        finally:
+            self._slots.release()
+        return True
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+
+def _bound(connection: psycopg2.extensions.connection, _: object) -> None:
+    # The last one: a process that is stopped in the middle must not hold its locks for ever.
+    milliseconds = round(PATIENCE * 1000)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SET statement_timeout = {milliseconds}; SET lock_timeout = {milliseconds}; "
+            f"SET idle_in_transaction_session_timeout = {5 * milliseconds}"
+        )
+    connection.commit()
