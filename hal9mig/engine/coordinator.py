@@ -14,7 +14,8 @@ from hal9mig.categories.declaration import Category
 from hal9mig.engine import applier, dispatcher, planner
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, presence, runs, tuning
-from hal9mig.stores import inspect, schema
+from hal9mig.stores import capture, inspect, schema
+from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
 #: Records that a plan reads to tell how large they are.
@@ -108,6 +109,7 @@ class Coordinator:
         flat, hier = self._system.flat(), self._system.hier()
         try:
             inspect.check_category(category, flat, hier)
+            _refuse_a_ruling_target(hier)
             records = _counted(flat, category, chosen)
             if not known and not order.merge:
                 _refuse_foreign_rows(hier, category)
@@ -298,6 +300,16 @@ def _record_bytes(flat: Connection, category: Category, chosen: filters.Filter) 
         row = cursor.fetchone()
     flat.rollback()
     return int(row[0]) if row else 0
+
+
+def _refuse_a_ruling_target(hier: Connection) -> None:
+    now = capture.state(hier)
+    hier.rollback()
+    if now.mode in (Mode.HIERARCHICAL_ONLY, Mode.CLOSED):
+        raise errors.Refused(
+            f"The write mode is {now.mode}: nothing is copied into a store that takes the application's writes.",
+            hint="hal9-migrate mode",
+        )
 
 
 def _refuse_foreign_rows(hier: Connection, category: Category) -> None:

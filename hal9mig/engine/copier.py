@@ -137,6 +137,8 @@ class Copier:
         if not step.records:
             return
         cursor = self._raw
+        # A worker that was frozen since before a switch must not write over what came after.
+        applier_module.fence(cursor, model.StoreName.HIERARCHICAL)
         cursor.execute("SET LOCAL hal9.apply = 'on'; SAVEPOINT before")
         records: Sequence[Fields] = step.records
         last = self._transform.key(step.records[-1])
