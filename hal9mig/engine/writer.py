@@ -137,8 +137,8 @@ class Writer:
     def _won(self, cursor: Cursor) -> None:
         keys = ", ".join(f"NULL::{column.type} AS k{at}" for at, column in enumerate(self.category.source.key_columns))
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._won_table} ON COMMIT DELETE ROWS AS SELECT {keys} WITH NO DATA; "
-            f"TRUNCATE {self._won_table}"
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._won_table} ON COMMIT DELETE ROWS AS "
+            f"SELECT {keys} WITH NO DATA; TRUNCATE {self._won_table}"
         )
 
     @property
@@ -175,9 +175,11 @@ class Writer:
     def _replace_part(self, cursor: Cursor, part: Target) -> None:
         names = _columns(part.names)
         cursor.execute(
-            f"DELETE FROM {part.qualified} p USING {self._won_table} w WHERE {_equal('p', part.owner, 'w', self._won_columns)}"
+            f"DELETE FROM {part.qualified} p USING {self._won_table} w "
+            f"WHERE {_equal('p', part.owner, 'w', self._won_columns)}"
         )
         cursor.execute(
             f"INSERT INTO {part.qualified} ({names}) SELECT {_columns(part.names, 's')} FROM {_stage(part)} s "
-            f"JOIN {self._won_table} w ON {_equal('s', part.owner, 'w', self._won_columns)} ORDER BY {_columns(part.key, 's')}"
+            f"JOIN {self._won_table} w ON {_equal('s', part.owner, 'w', self._won_columns)} "
+            f"ORDER BY {_columns(part.key, 's')}"
         )
