@@ -35,7 +35,6 @@ from hal9mig.categories.declaration import (
     Target,
 )
 
-
 #: A layer wider than this is a damaged record; computing it would take all memory.
 MOST_OUTPUTS = 65536
 

@@ -129,9 +129,7 @@ class Transform:
         self.source_count = len(category.source.columns)
         self.key_places = tuple(category.source.names.index(name) for name in category.source.key)
         self._key_types = [column.type for column in category.source.key_columns]
-        computed = [
-            column for target in category.targets for column in target.columns if isinstance(column, Computed)
-        ]
+        computed = [column for target in category.targets for column in target.columns if isinstance(column, Computed)]
         self._computed = [
             (_Arguments(category, column.sources, as_bytes=column.as_bytes), column.function, _encoder(column.type))
             for column in computed
@@ -141,9 +139,7 @@ class Transform:
         place_of: dict[object, int] = {column: first + at for at, column in enumerate(computed)}
         first += len(computed)
         self._headers = [len(target.columns).to_bytes(2) for target in category.targets]
-        self.writers = [
-            _Writer(category, target, place_of, first + at) for at, target in enumerate(category.targets)
-        ]
+        self.writers = [_Writer(category, target, place_of, first + at) for at, target in enumerate(category.targets)]
         self._root_places = [at for at, target in enumerate(category.targets) if target.role is Role.ROOT]
         self._routed = any(target.when is not None for target in category.targets)
 
