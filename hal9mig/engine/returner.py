@@ -17,7 +17,7 @@ from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.applier import Applied, blames_record, fence, sentence
-from hal9mig.engine.writer import Cursor
+from hal9mig.engine.writer import Cursor, emptied
 from hal9mig.ledger.database import json_text
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
@@ -105,7 +105,7 @@ class Returner:
         stage = f"{_STAGE}_{self._category.source.table}"
         cursor.execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
-            f"SELECT {names} FROM {self._table} WITH NO DATA; TRUNCATE {stage}"
+            f"SELECT {names} FROM {self._table} WITH NO DATA; {emptied(stage)}"
         )
         cursor.copy_expert(f"COPY {stage} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(wire.document(rows)))
 

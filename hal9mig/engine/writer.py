@@ -32,6 +32,14 @@ def _equal(left: str, left_names: Sequence[str], right: str, right_names: Sequen
     return " AND ".join(f"{left}.{one} = {right}.{other}" for one, other in pairs)
 
 
+def emptied(table: str) -> str:
+    """Return the statement that empties a temporary table, which the transaction may have filled before.
+
+    Most often it is empty, and a TRUNCATE makes a new file even then, which takes longer than a small write.
+    """
+    return f"DO $$BEGIN IF EXISTS (SELECT FROM {table}) THEN TRUNCATE {table}; END IF; END$$"
+
+
 class Writer:
     """Writes a step's output inside the caller's transaction; keeps nothing between steps."""
 
@@ -120,7 +128,7 @@ class Writer:
         stage, columns = _stage(target), _columns(self._columns[place])
         cursor.execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
-            f"SELECT {columns} FROM {target.qualified} WITH NO DATA; TRUNCATE {stage}"
+            f"SELECT {columns} FROM {target.qualified} WITH NO DATA; {emptied(stage)}"
         )
         if output.rows[place]:
             self._copy(cursor, stage, place, output)
@@ -138,7 +146,7 @@ class Writer:
         keys = ", ".join(f"NULL::{column.type} AS k{at}" for at, column in enumerate(self.category.source.key_columns))
         cursor.execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._won_table} ON COMMIT DELETE ROWS AS "
-            f"SELECT {keys} WITH NO DATA; TRUNCATE {self._won_table}"
+            f"SELECT {keys} WITH NO DATA; {emptied(self._won_table)}"
         )
 
     @property
