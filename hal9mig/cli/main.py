@@ -37,19 +37,30 @@ _COMMANDS = {
     "completion": "hal9mig.cli.completion:completion",
     "help": "hal9mig.cli.manual:manual",
 }
-# This group asks the context for the settings themselves.
-_WANTS_SETTINGS = "stack"
 
 
 @click.group(cls=tree.Group, commands_at=_COMMANDS, help=_HELP, context_settings=tree.CONTEXT)
 @click.version_option(hal9mig.__version__, prog_name=PROGRAM, message="%(prog)s %(version)s", help="Print the version.")
-@click.option("--config", type=click.Path(path_type=pathlib.Path, dir_okay=False), metavar="FILE",
-              help="Settings file.  [env: HAL9_CONFIG; default: ./hal9-migrate.toml]")
-@click.option("--data-dir", type=click.Path(path_type=pathlib.Path, file_okay=False), metavar="DIR",
-              help="Folder of the embedded servers.  [env: HAL9_DATA_DIR]")
+@click.option(
+    "--config",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    metavar="FILE",
+    help="Settings file.  [env: HAL9_CONFIG; default: ./hal9-migrate.toml]",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    metavar="DIR",
+    help="Folder of the embedded servers.  [env: HAL9_DATA_DIR]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
-              help="When to use colour.  [env: NO_COLOR]")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="When to use colour.  [env: NO_COLOR]",
+)
 @click.option("--yes", is_flag=True, help="Answer every question with yes.")
 @click.option("--debug", is_flag=True, help="Print the traceback of an error too.")
 @click.pass_context
@@ -65,8 +76,6 @@ def cli(
     call = invocation.current(context)
     call.config, call.data_dir, call.color = config, data_dir, color
     call.json, call.yes, call.debug = as_json, yes, debug
-    if context.invoked_subcommand == _WANTS_SETTINGS and {"--help", "-h"}.isdisjoint(context.args):
-        context.obj = call.settings
 
 
 def run(args: Sequence[str] | None = None) -> NoReturn:

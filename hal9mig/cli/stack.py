@@ -6,10 +6,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 
 import click
 
 from hal9mig import errors, settings, units
+from hal9mig.cli import invocation
 from hal9mig.embedded import daemon, programs, record
 from hal9mig.embedded import stack as stacks
 
@@ -82,7 +84,7 @@ def up(context: click.Context, workers: int | None, flower_port: int | None, det
 def status(context: click.Context, as_json: bool, show_login: bool) -> None:
     resolved = _settings(context, {})
     found = record.read(resolved.data_dir)
-    if as_json:
+    if as_json or invocation.current(context).json:
         click.echo(json.dumps(_document(found, show_login), indent=2))
     else:
         _show_status(resolved, found, show_login)
@@ -114,15 +116,14 @@ def _talk(line: str) -> None:
     click.echo(errors.masked(line), err=True)
 
 
-def _settings(context: click.Context, flags: dict[str, object]) -> settings.Settings:
-    known = context.find_object(settings.Settings)
-    if known is None:
-        return settings.load(flags=flags, environ=os.environ)
+def _settings(context: click.Context, flags: Mapping[str, object]) -> settings.Settings:
+    call = invocation.current(context)
     if all(value is None for value in flags.values()):
-        return known
+        return call.settings
     # The flags of `hal9-migrate` itself were read already; these join them.
+    known = call.settings
     earlier = {key: known.values[key] for key, origin in known.origins.items() if origin == "flag"}
-    return settings.load(flags={**earlier, **flags}, config=known.config_file, environ=os.environ)
+    return settings.load(flags={**earlier, **flags}, config=call.config, environ=os.environ)
 
 
 def _already_up(resolved: settings.Settings, found: record.StackStatus, workers: int | None) -> None:
