@@ -144,7 +144,10 @@ class Coordinator:
         Raises: as ``plan``.
         """
         plan = self.plan(order)
-        options: dict[str, object] = {"tuning": dict(order.tuning)}
+        options: dict[str, object] = {
+            "tuning": dict(order.tuning),
+            "transform_version": plan.category.transform_version,
+        }
         for name in ("atomic", "bulk", "merge"):
             if getattr(order, name):
                 options[name] = True

@@ -130,6 +130,7 @@ class Round:
         self._mender = mender
         self._clock = clock
         self.done = Done() if done is None else done
+        self._beside: dict[str, int] = {}  # what was repaired beside the pass, which so did not see it
 
     def tail(self, interval: float) -> None:
         """Apply what waits in the journal, as far as a worker's turn goes, and look at what was applied lately."""
@@ -141,7 +142,8 @@ class Round:
         for category in self._system.registry.ordered():
             with self._system.ledger.begin() as session:
                 keys = drifts.marked_lately(session, category.slug, seconds=2 * interval, limit=_MOST_KEYS)
-            self._settle(self._sides(category), keys)
+            found = self._settle(self._sides(category), keys)
+            self._beside[category.slug] = sum(outcome.repaired for outcome in found)
 
     def open_drifts(self) -> None:
         """Look again at what drifted before and was not put right."""
@@ -153,7 +155,7 @@ class Round:
     def sweep(self, seconds: float) -> None:
         """Compare ranges, at least one, until the time is used or every category's pass has ended once."""
         began = self._clock()
-        passing: set[str] = set()  # categories that cannot be read now
+        passing: set[str] = set()  # whose pass has ended, or that cannot be read now
         while category := self._next(passing):
             try:
                 if self.range(category):
@@ -166,7 +168,10 @@ class Round:
                 self._desk.clear()
             self.done.seconds = self._clock() - began
             if self.done.seconds >= seconds:
-                return
+                break
+        with self._system.ledger.begin() as session:
+            for slug, differing in self._beside.items():
+                sweeps.add(session, slug, differing=differing)
 
     def range(self, category: Category) -> bool:
         """Compare the next range of a category and settle what looks different; whether its pass ended with it."""

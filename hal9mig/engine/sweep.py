@@ -32,14 +32,14 @@ class Look:
     suspects: Sequence[model.Key]
 
 
-def look(both: Sides, after: model.Key | None, *, span: int = SPAN) -> Look:
+def look(both: Sides, after: model.Key | None) -> Look:
     """Compare the range that follows a key.
 
     Raises:
         psycopg2.Error: a store failed.
         errors.HAL9Error: a store gives its keys out of order.
     """
-    upto = _bound(both, after, span)
+    upto = _bound(both, after, SPAN)
     scope = projection.Bounds(after=after, upto=upto, bytewise=True)
     flat_rows = projection.flat_rows(both.category, scope, _EVERYTHING)
     hier_rows = projection.rebuilt_rows(both.category, scope)

@@ -63,6 +63,11 @@ def advance(
     )
 
 
+def add(session: database.Session, category: str, *, differing: int) -> None:
+    """Count records that were found to differ beside the pass."""
+    database.run(session, "reconcile", "add_differing", category=category, differing=differing)
+
+
 def end(session: database.Session, category: str) -> bool:
     """End a pass and return whether it found nothing."""
     return bool(database.run(session, "reconcile", "end_pass", category=category).scalar_one())

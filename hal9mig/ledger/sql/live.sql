@@ -49,7 +49,8 @@ INSERT INTO hal9mig.certificates (actor, document) VALUES (%(actor)s, %(document
 SELECT id, at, actor, document FROM hal9mig.certificates ORDER BY id DESC LIMIT %(limit)s
 
 -- name: open_drifts
-SELECT count(*) FROM hal9mig.drifts WHERE repaired_at IS NULL
+-- What is in quarantine is counted there.
+SELECT count(*) FROM hal9mig.drifts WHERE repaired_at IS NULL AND cause <> 'quarantine'
 
 -- name: clean_pass
 -- A pass over a category that found nothing, and the last moment at which its migration did something.

@@ -40,6 +40,9 @@ UPDATE hal9mig.sweeps
    SET position = %(position)s, records = records + %(records)s, differing = differing + %(differing)s
  WHERE category = %(category)s
 
+-- name: add_differing
+UPDATE hal9mig.sweeps SET differing = differing + %(differing)s WHERE category = %(category)s
+
 -- name: end_pass
 UPDATE hal9mig.sweeps
    SET position = NULL, pass = pass + 1, clean_from = CASE WHEN differing = 0 THEN pass_began ELSE clean_from END,
