@@ -16,6 +16,7 @@ import psycopg2
 import psycopg2.errors
 
 from hal9mig import errors, model
+from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.stores.connection import Connection
 
@@ -137,11 +138,15 @@ def _function(category: Category, side: model.StoreName, captured: _Captured) ->
     key = f"ARRAY[{', '.join(f'{name}::text' for name in captured.key)}]"
     name = "flat" if side is model.StoreName.FLAT else "hierarchical"
     journal = f"INSERT INTO hal9cap.journal (category, key) SELECT DISTINCT '{category.slug}', {key} FROM"
-    # SECURITY DEFINER: the application's account needs no right of its own on the journal. UTC, or
-    # the text of a key that is a time would depend on who writes.
+    # The text of a key that is a time would depend on who writes; setting the zone costs, so only then.
+    times = any(
+        wire.canonical_type(column.type).startswith(("timestamp", "date")) for column in category.source.key_columns
+    )
+    zone = " SET timezone = 'UTC' SET datestyle = 'ISO'" if times else ""
+    # SECURITY DEFINER: the application's account needs no right of its own on the journal.
     return f"""
 CREATE OR REPLACE FUNCTION {captured.function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $capture$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp{zone} AS $capture$
 BEGIN
     IF NOT hal9cap.admit('{name}') THEN
         RETURN NULL;

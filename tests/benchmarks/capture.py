@@ -1,0 +1,79 @@
+"""What capture costs the application: pgbench's TPC-B-like load with and without the triggers.
+
+The transaction updates an account, a teller and a branch and writes history; the accounts are captured.
+Rounds with and without triggers take turns on the same database; the ratio is that of the medians.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+from collections.abc import Callable
+
+from hal9mig import model
+from hal9mig.embedded.postgres import Cluster
+from hal9mig.stores import capture, connection, schema
+from tests.categories.accounts import ACCOUNTS
+
+_TPS = re.compile(r"tps = ([0-9.]+)")
+#: Clients of pgbench; the machine's cores serve them and the server.
+CLIENTS = 4
+
+
+def measure(
+    flat: Cluster, hier: Cluster, *, rounds: int, seconds: int, say: Callable[[str], None]
+) -> dict[str, float | int]:
+    """Return transactions a second with and without capture, their ratio, and the keys journalled.
+
+    Args:
+        rounds: of each kind.
+        seconds: of each round.
+    """
+    flat_url = flat.create_database("capture_flat")
+    hier_url = hier.create_database("capture_hier")
+    schema.upgrade(flat_url, hier_url)
+    _pgbench(flat, flat_url, ["--initialize", "--scale", "5", "--quiet"])
+    opened = connection.connect(flat_url, application_name="hal9-migrate benchmark")
+    side = model.StoreName.FLAT
+    found: dict[bool, list[float]] = {True: [], False: []}
+    journalled = 0
+    try:
+        _pgbench(flat, flat_url, ["--time", str(seconds), "--client", str(CLIENTS)])  # warm-up
+        for _ in range(rounds):
+            for captured in (False, True):
+                if captured:
+                    capture.install(opened, ACCOUNTS, side)
+                else:
+                    capture.uninstall(opened, ACCOUNTS, side)
+                capture.discard(opened)
+                said = _pgbench(flat, flat_url, ["--time", str(seconds), "--client", str(CLIENTS)])
+                tps = float(_TPS.findall(said)[-1])
+                found[captured].append(tps)
+                say(f"capture {'on' if captured else 'off'}: {tps:.0f} transactions/s")
+                if captured:
+                    journalled = sum(one.records for one in capture.lag(opened).values())
+    finally:
+        opened.close()
+    without, with_ = statistics.median(found[False]), statistics.median(found[True])
+    return {
+        "without_tps": round(without, 1),
+        "with_tps": round(with_, 1),
+        "ratio": round(with_ / without, 3),
+        "cost_percent": round(100 * (1 - with_ / without), 1),
+        "journalled_in_last_round": journalled,
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+
+
+def _pgbench(cluster: Cluster, url: str, args: list[str]) -> str:
+    done = subprocess.run(
+        [str(cluster.bin / "pgbench"), *args, url],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+    )
+    return done.stdout + done.stderr
