@@ -75,7 +75,8 @@ def momentum_given(given: bytes | None) -> bool:
 
 
 # Left joins: a unit that lost a part is a record that differs, not one that is missing. A row made into
-# an object as a whole takes two thirds of the time of jsonb_build_object, and half of the query is this.
+# an object as a whole takes two thirds of the time of jsonb_build_object, an array of them made into JSON
+# at once six tenths of that of jsonb_agg, and half of the query is this.
 _REBUILD = """
 SELECT u.unit_id AS neuron_id, u.layer, u.kind AS neuron_type, u.activation, l.weights, l.biases, l.learning_rate,
        CASE WHEN l.momentum_given THEN l.momentum END AS momentum,
@@ -89,7 +90,7 @@ SELECT u.unit_id AS neuron_id, u.layer, u.kind AS neuron_type, u.activation, l.w
         WHERE RANGE(p.unit_id)
   ) AS l ON l.unit_id = u.unit_id
   LEFT JOIN (
-       SELECT c.unit_id, jsonb_agg(o ORDER BY c.ordinal) AS connections
+       SELECT c.unit_id, to_jsonb(array_agg(o ORDER BY c.ordinal)) AS connections
          FROM hier.unit_connections AS c
         CROSS JOIN LATERAL (SELECT c.target_id AS target, c.weight, c.connection_type AS conn_type) AS o
         WHERE RANGE(c.unit_id)

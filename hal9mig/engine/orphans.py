@@ -14,10 +14,15 @@ def query(category: Category, scope: projection.Scope) -> Query | None:
     for part in category.targets:
         if part.role is Role.PART:
             where, params = scope.sql(category, [f"p.{name}" for name in part.owner])
-            rootless = " AND ".join(_absent(root, part) for root in category.roots)
-            keys = ", ".join(f"p.{name} AS {key}" for name, key in zip(part.owner, category.key, strict=True))
-            selects.append(f"SELECT {keys} FROM {part.qualified} p WHERE {where} AND {rootless}")
             values += params
+            absent = []
+            for root in category.roots:
+                # The range stands here too: without it a merge would read the root's index from its beginning.
+                within, params = scope.sql(category, [f"r.{name}" for name in root.owner])
+                absent.append(f"NOT EXISTS (SELECT FROM {root.qualified} r WHERE {_same(root, part)} AND {within})")
+                values += params
+            keys = ", ".join(f"p.{name} AS {key}" for name, key in zip(part.owner, category.key, strict=True))
+            selects.append(f"SELECT {keys} FROM {part.qualified} p WHERE {where} AND {' AND '.join(absent)}")
     if not selects:
         return None
     names = ", ".join(f"s.{name}" for name in category.key)
@@ -29,6 +34,5 @@ def query(category: Category, scope: projection.Scope) -> Query | None:
     )
 
 
-def _absent(root: Target, part: Target) -> str:
-    pairs = zip(root.owner, part.owner, strict=True)
-    return f"NOT EXISTS (SELECT FROM {root.qualified} r WHERE {' AND '.join(f'r.{a} = p.{b}' for a, b in pairs)})"
+def _same(root: Target, part: Target) -> str:
+    return " AND ".join(f"r.{one} = p.{other}" for one, other in zip(root.owner, part.owner, strict=True))
