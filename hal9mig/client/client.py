@@ -39,7 +39,6 @@ PATIENCE = 30.0
 #: Records that a scan reads at a time.
 PAGE = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
-_EVERYTHING = filters.Filter(text="")
 #: What passes by itself, with nothing written: serialization failure, deadlock.
 _AGAIN = ("40001", "40P01")
 _MOVED = (capture.STALE_EPOCH, capture.STORE_CLOSED)
@@ -189,7 +188,7 @@ class Client:
 
         def read(side: sides.Side, cursor: Cursor) -> list[values.Record]:
             keys = projection.Keys(keys=[sides.spelled(cursor, found, parameters)])
-            return side.read(cursor, found, keys, _EVERYTHING)
+            return side.read(cursor, found, keys, sides.EVERYTHING)
 
         return next(iter(self._read(read)), None)
 
@@ -281,11 +280,20 @@ class Client:
         """
         found = self.registry.get(category)
         with self._pools[side].taken() as connection, connection.cursor() as cursor:
-            return self._sides[side].read(cursor, found, projection.Keys(keys=keys), _EVERYTHING)
+            return self._sides[side].read(cursor, found, projection.Keys(keys=keys), sides.EVERYTHING)
 
     def place(self) -> Place:
         """Return which store rules, asked of the stores."""
         return self._ruling.look()
+
+    def waiting(self) -> int:
+        """Return how many written keys are still to be brought to the other store.
+
+        Raises:
+            errors.Unreachable: the ruling store cannot be reached.
+        """
+        with self._pools[self._ruling.look().side].taken() as connection:
+            return sum(one.records for one in capture.lag(connection).values())
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - a client lives as long as its process
     def _transform(self, slug: str) -> Transform:
@@ -315,7 +323,7 @@ class Client:
             side.lock(cursor, writes)
             for write in writes:
                 side.write(cursor, write)
-            _commit(connection, cursor)
+            sides.commit(connection, cursor)
         return place
 
     def _read(self, read: Callable[[sides.Side, Cursor], T]) -> T:
@@ -370,18 +378,6 @@ class Client:
 
 #: What ``hal9cap.admit`` calls the sides.
 _CALLED = {StoreName.FLAT: "flat", StoreName.HIERARCHICAL: "hierarchical"}
-
-
-def _commit(connection: psycopg2.extensions.connection, cursor: Cursor) -> None:
-    try:
-        cursor.execute("COMMIT")
-    except psycopg2.Error as error:
-        # An error that leaves the connection is the server's word that nothing was written.
-        if connection.closed or (error.pgcode or "57")[:2] == "57":
-            raise errors.OutcomeUnknown from error
-        raise
-    if cursor.statusmessage != "COMMIT":
-        raise errors.HAL9Error(f"The transaction ended with {cursor.statusmessage}; nothing was written.")
 
 
 def _translated(error: psycopg2.Error) -> errors.HAL9Error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from hal9mig import model
+import psycopg2
+
+from hal9mig import errors, model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
@@ -13,10 +15,13 @@ from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
 from hal9mig.engine.writer import Cursor
 from hal9mig.stores import projection
+from hal9mig.stores.connection import Connection
 
 #: The version of a new record: the server's clock in microseconds. So a record that is deleted and comes
 #: back is newer than it was, and an old copy of it can never pass for the present one.
 FIRST_VERSION = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+EVERYTHING = Filter(text="")
 
 
 class Side(Protocol):
@@ -66,6 +71,24 @@ def _spelled(cursor: Cursor, category: Category, keys: Sequence[tuple[Any, ...]]
         [list(part) for part in zip(*keys, strict=True)],
     )
     return [tuple(row) for row in cursor.fetchall()]
+
+
+def commit(connection: Connection, cursor: Cursor) -> None:
+    """Commit.
+
+    Raises:
+        errors.OutcomeUnknown: the connection was lost, and the commit may have happened.
+        psycopg2.Error: the server refused; nothing was written.
+    """
+    try:
+        cursor.execute("COMMIT")
+    except psycopg2.Error as error:
+        # An error that leaves the connection is the server's word that nothing was written.
+        if connection.closed or (error.pgcode or "57")[:2] == "57":
+            raise errors.OutcomeUnknown from error
+        raise
+    if cursor.statusmessage != "COMMIT":
+        raise errors.HAL9Error(f"The transaction ended with {cursor.statusmessage}; nothing was written.")
 
 
 def _rows(cursor: Cursor, names: Sequence[str]) -> list[Record]:
@@ -167,7 +190,7 @@ class FlatSide:
     def keys(self, cursor: Cursor, category: Category, after: model.Key | None, limit: int) -> list[model.Key]:
         """Return the keys that come next."""
         scope = projection.Bounds(after=after, bytewise=True)
-        rows, parameters = projection.flat_rows(category, scope, Filter(text=""))
+        rows, parameters = projection.flat_rows(category, scope, EVERYTHING)
         cursor.execute(
             f"SELECT {projection.key_texts(category)} {rows} "
             f"ORDER BY {projection.key_order(category, 's', bytewise=True)} LIMIT %s",
