@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, settings, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import invocation, options, reconciliation
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def configure() -> None:
     """Set how is migrated, and show the settings (not HAL9's configuration data)."""
 
 
+configure.add_command(reconciliation.reconciliation)
+
+
 @configure.command(help=_SHOW)
 @click.option("--origin", is_flag=True, help="Say of each value who set it.")
 @options.output
@@ -64,7 +67,7 @@ def show(context: click.Context, origin: bool) -> None:
             for setting, value, where in shown
         ]
         call.console.table(columns, rows)
-        call.console.say("rates and sizes: hal9-migrate configure state-migration")
+        call.console.say("rates and sizes: hal9-migrate configure state-migration; rounds: configure reconciliation")
     call.conclude(
         {
             "config_file": None if found.config_file is None else str(found.config_file),
@@ -79,16 +82,28 @@ def show(context: click.Context, origin: bool) -> None:
 
 @configure.command("state-migration", help=_STATE_MIGRATION)
 @click.option("--batch-size", type=options.COUNT, help="Records a batch: one task, one lease.  [default: 10000]")
-@click.option("--rate-limit", type=options.RATE,
-              help="Budget of the whole cluster: 100/s, 6000/m, 100batches/s, 20MB/s or off.  [default: off]")
+@click.option(
+    "--rate-limit",
+    type=options.RATE,
+    help="Budget of the whole cluster: 100/s, 6000/m, 100batches/s, 20MB/s or off.  [default: off]",
+)
 @click.option("--parallel-workers", type=options.COUNT, help="Batches in hand at once, cluster-wide.  [default: 64]")
-@click.option("--validation-mode", type=options.VALIDATION,
-              help="Records read back and compared: strict (each), sample:SHARE or off.  [default: strict]")
-@click.option("--checkpoint-interval", type=options.COUNT,
-              help="Records between durable cursors: one transaction.  [default: 1000]")
+@click.option(
+    "--validation-mode",
+    type=options.VALIDATION,
+    help="Records read back and compared: strict (each), sample:SHARE or off.  [default: strict]",
+)
+@click.option(
+    "--checkpoint-interval",
+    type=options.COUNT,
+    help="Records between durable cursors: one transaction.  [default: 1000]",
+)
 @click.option("--batch-bytes", type=options.BYTES, help="Bytes at which a transaction is cut.  [default: 8MB]")
-@click.option("--quarantine-policy", type=options.TOLERANCE,
-              help="Records that may be in quarantine when the gate is passed.  [default: 0]")
+@click.option(
+    "--quarantine-policy",
+    type=options.TOLERANCE,
+    help="Records that may be in quarantine when the gate is passed.  [default: 0]",
+)
 @options.output
 @click.pass_context
 def state_migration(context: click.Context, /, **given: str | None) -> None:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "state": "hal9mig.cli.state:state",
     "configure": "hal9mig.cli.configure:configure",
     "mode": "hal9mig.cli.mode:mode",
+    "reconcile": "hal9mig.cli.reconcile:reconcile",
     "runs": "hal9mig.cli.runs:runs",
     "quarantine": "hal9mig.cli.quarantine:quarantine",
     "stack": "hal9mig.cli.stack:stack",

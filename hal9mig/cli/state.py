@@ -13,6 +13,7 @@ _COMMANDS = {
     "stats": "hal9mig.cli.stats:stats",
     "verify": "hal9mig.cli.verify:verify",
     "diff": "hal9mig.cli.diff:diff",
+    "fix": "hal9mig.cli.fix:fix",
 }
 
 

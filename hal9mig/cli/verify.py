@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import pathlib
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import comparison, invocation, options
+from hal9mig.cli import comparison, invocation, options, reportfile
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -38,13 +35,22 @@ Examples:
 @click.command(help=_HELP)
 @options.categories
 @comparison.stores
-@click.option("--filter", "filter_", default="", metavar="EXPR",
-              help="Only records of which this holds: field op value, joined by commas that mean and.")
+@click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="EXPR",
+    help="Only records of which this holds: field op value, joined by commas that mean and.",
+)
 @click.option("--deep", is_flag=True, help="Note which fields of a record differ, and how.")
 @click.option("--checksums", is_flag=True, help="Print the totals; the report has each category's digests.")
 @click.option("--cross-reference", is_flag=True, help="Print the totals; missing and extra records of both stores.")
-@click.option("--report", type=click.Path(path_type=pathlib.Path, dir_okay=False), metavar="FILE",
-              help="Write everything found as JSON; at once or not at all.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    metavar="FILE",
+    help="Write everything found as JSON; at once or not at all.",
+)
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
 @click.pass_context
@@ -65,7 +71,7 @@ def verify(
     call = invocation.current(context)
     totals = checksums or cross_reference or everything
     if report is not None:
-        _require_folder(report)
+        reportfile.require_folder(report)
     found = comparison.compare(
         call,
         call.categories(options.chosen(names, everything)),
@@ -75,7 +81,7 @@ def verify(
     )
     document = verdict.report(found, at=datetime.datetime.now(datetime.UTC))
     if report is not None:
-        _write(report, document)
+        reportfile.write(report, document)
         call.console.say(f"written: {report}")
     problem = comparison.problem(found)
     pending = sum(one.pending for one in found)
@@ -87,34 +93,6 @@ def verify(
         if totals:
             _show_totals(call, found)
     call.conclude(document, problem)
-
-
-def _require_folder(report: pathlib.Path) -> None:
-    folder = report.absolute().parent
-    if not folder.is_dir():
-        raise errors.Refused(
-            f"The folder {folder} of the report does not exist; nothing was compared.", hint=f"mkdir -p {folder}"
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.Refused(f"The folder {folder} of the report cannot be written to; nothing was compared.")
-
-
-def _write(report: pathlib.Path, document: Mapping[str, object]) -> None:
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
-    descriptor, name = tempfile.mkstemp(dir=report.absolute().parent, prefix=f".{report.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp lets only its owner read; a report is for others too, as the umask allows.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, report)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _show_totals(call: Invocation, found: Sequence[CategoryVerdict]) -> None:
@@ -143,4 +121,3 @@ def _not_migrated(found: Sequence[CategoryVerdict], pending: int) -> errors.HAL9
         f"{counted(pending, 'record')} not migrated yet: {names}.",
         hint=f"hal9-migrate state migrate --category {names}",
     )
-

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
-from hal9mig import errors
+from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import drift, reconciler, watch
+from hal9mig.engine.drift import Sides
 from hal9mig.engine.repair import Mender, Outcome, RepairPolicy
 from hal9mig.engine.system import System
 from hal9mig.engine.watch import Waiting
@@ -43,7 +44,7 @@ class Tally:
     """What was found in a category: records of the last pass, the outcome of each key, and whether it was clean."""
 
     compared: int = 0
-    outcomes: dict[tuple[str, ...], Outcome] = dataclasses.field(default_factory=dict)
+    outcomes: dict[model.Key, Outcome] = dataclasses.field(default_factory=dict)
     clean: bool = False
 
 
@@ -84,7 +85,7 @@ class FullPass:
         """What became of every record that drifted."""
         return [outcome for tally in self.found.values() for outcome in tally.outcomes.values()]
 
-    def run(self, policy: RepairPolicy) -> Iterator[Progress]:
+    def run(self, policy: RepairPolicy) -> Generator[Progress, None, None]:
         """Compare every category, repair as the policy says, and look again where something was found.
 
         Raises:
@@ -99,23 +100,29 @@ class FullPass:
                 if tally.clean or not any(one.repaired for one in tally.outcomes.values()):
                     break
 
-    def settle(self, policy: RepairPolicy, category: Category, keys: Sequence[tuple[str, ...]]) -> Sequence[Outcome]:
-        """Judge keys anew and repair them as the policy says."""
-        with self._round() as (number, _):
-            with self._system.ledger.begin() as session:
-                both = drift.sides(session, category, self._state, flat=self._flat, hier=self._hier)
-            found = self._mender(policy, number).settle(both, keys)
+    def settle(
+        self, policy: RepairPolicy, category: Category, keys: Sequence[model.Key], *, chosen: bool = False
+    ) -> Sequence[Outcome]:
+        """Judge keys anew and repair them as the policy says, or all that an operator has ``chosen``."""
+        with self._round() as (number, done):
+            found = self._mender(policy, number, chosen=chosen).settle(self.sides(category), keys)
+            done.outcomes += found
         tally = self.found[category.slug]
         agreeing = set(keys) - {one.key for one in found}
         tally.outcomes = {key: one for key, one in tally.outcomes.items() if key not in agreeing}
         tally.outcomes |= {one.key: one for one in found}
         return found
 
+    def sides(self, category: Category) -> Sides:
+        """Return both sides of a category."""
+        with self._system.ledger.begin() as session:
+            return drift.sides(session, category, self._state, flat=self._flat, hier=self._hier)
+
     def waiting(self) -> Waiting:
         """Return what waits in the ruling store's journal."""
         return watch.waiting(self._hier if self._state.mode is Mode.HIERARCHICAL_ONLY else self._flat)
 
-    def _pass(self, category: Category, policy: RepairPolicy, number: int) -> Iterator[Progress]:
+    def _pass(self, category: Category, policy: RepairPolicy, number: int) -> Generator[Progress, None, None]:
         slug, tally = category.slug, self.found[category.slug]
         with self._system.ledger.begin() as session:
             sweeps.begin(session, slug)
@@ -158,9 +165,11 @@ class FullPass:
                 done.seconds = self._clock() - began
                 reconciler.end(self._system, number, done, self.waiting())
 
-    def _mender(self, policy: RepairPolicy, number: int) -> Mender:
+    def _mender(self, policy: RepairPolicy, number: int, *, chosen: bool = False) -> Mender:
         # Somebody waits for it, so it waits for the budget.
-        return Mender(self._system, policy=policy, round=number, insist=self._insist, patience=60.0)
+        return Mender(
+            self._system, policy=policy, round=number, insist=self._insist, chosen=chosen, patience=60.0
+        )  # fmt: skip
 
     @property
     def _flat(self) -> Connection:

@@ -88,6 +88,7 @@ class Mender:
     Args:
         round: the round that this is part of.
         insist: repair what was repaired again and again, too: an operator wants it.
+        chosen: an operator has looked at each of the keys, so that all are repaired.
         patience: seconds to wait for the cluster's budget; what it does not allow is left for the next time.
         lately: seconds within which applying a key counts as the cause of its drift.
     """
@@ -99,6 +100,7 @@ class Mender:
         policy: RepairPolicy,
         round: int | None = None,
         insist: bool = False,
+        chosen: bool = False,
         patience: float = 2.0,
         lately: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
@@ -107,6 +109,7 @@ class Mender:
         self._policy = policy
         self._round = round
         self._insist = insist
+        self._chosen = chosen
         self._patience = patience
         self._lately = lately
         self._sleep = sleep
@@ -150,6 +153,8 @@ class Mender:
         return found
 
     def _plan(self, one: Verdict, times: int, *, forward: bool) -> _Plan:
+        if self._chosen:
+            return _Plan(_Step.REPAIR)
         if one.held:
             return _Plan(_Step.LEAVE, "held in quarantine")
         if times >= MOST_REPAIRS and not self._insist:
@@ -176,7 +181,7 @@ class Mender:
         findings = []
         for one in drifting:
             # What a repair takes away for good is kept.
-            lost = one.kind is Kind.EXTRA and plans[one.key].step is _Step.REPAIR
+            lost = (one.kind is Kind.EXTRA or one.newer) and plans[one.key].step is _Step.REPAIR
             payload = drift.target_record(both, one.key) if lost else None
             kind = one.kind or Kind.MISMATCH
             findings.append(Finding(key=one.key, kind=kind, cause=causes[one.key], payload=payload))

@@ -1,0 +1,45 @@
+"""Reports as files: at once or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+
+from hal9mig import errors
+
+
+def require_folder(report: pathlib.Path) -> None:
+    """Check, before a long work, that its report can be written.
+
+    Raises:
+        errors.Refused: it cannot.
+    """
+    folder = report.absolute().parent
+    if not folder.is_dir():
+        raise errors.Refused(
+            f"The folder {folder} of the report does not exist; nothing was compared.", hint=f"mkdir -p {folder}"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise errors.Refused(f"The folder {folder} of the report cannot be written to; nothing was compared.")
+
+
+def write(report: pathlib.Path, document: Mapping[str, object]) -> None:
+    """Write a document as JSON, in the place of what was there."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+    descriptor, name = tempfile.mkstemp(dir=report.absolute().parent, prefix=f".{report.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp lets only its owner read; a report is for others too, as the umask allows.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, report)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise
