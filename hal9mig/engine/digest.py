@@ -13,6 +13,12 @@ from hal9mig.engine.keystream import Cursor, Query
 from hal9mig.ledger import runs
 from hal9mig.stores import projection
 
+#: For a transaction that reads: compiling takes longer than reading a narrow range, and sorts of keys
+#: should not touch the disk.
+SESSION = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET LOCAL max_parallel_workers_per_gather = 0"
+#: For one that reads ranges. Of a range within one bucket of its histogram, and of one in a table without
+#: statistics, the planner expects a single record, and would read the parts of all records for each of them.
+RANGE = f"{SESSION}; SET LOCAL enable_nestloop = off"
 #: Predicates that need no rows.
 FALSE: Query = ("FALSE", [])
 TRUE: Query = ("TRUE", [])

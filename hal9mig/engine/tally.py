@@ -24,7 +24,8 @@ class Tally:
     Attributes:
         flat, hier: records there at the last look.
         pending: in the flat store only, and of no run so far.
-        moving: changed at the source while being compared.
+        moving: changed while being compared, or not applied yet; counted as a flat record even where it is
+            not one any more.
         flat_digest, hier_digest: sums of the hashes of all records but pending ones, modulo 2^64.
         unlisted: differences that are counted but not listed.
     """
@@ -67,8 +68,13 @@ class Tally:
         self.hier += 1
         self.extra += 1
 
-    def judge(self, before: Pair, now: Pair, *, held: bool) -> Kind | None:
-        """Count a record that differed at the first look by what the second one finds; its kind if it differs."""
+    def judge(self, now: Pair, *, changed: bool, held: bool) -> Kind | None:
+        """Count a record that differed at the first look by what the second one finds; its kind if it differs.
+
+        Args:
+            changed: the side that rules was written meanwhile, or its last write has not been applied yet.
+            held: it is in quarantine.
+        """
         flat, hier = now.flat, now.hier
         hashes = [row.hash for row in hier]
         if flat is not None and hashes == [flat.hash]:
@@ -78,7 +84,7 @@ class Tally:
         if flat is None and not hier:
             return None  # deleted in both
         self.hier += len(hier)
-        if (before.flat and before.flat.hash) != (flat and flat.hash):
+        if changed:
             self.flat += 1
             self.moving += 1
             self.hashes(flat and flat.hash, hashes)
