@@ -111,7 +111,7 @@ class Coordinator:
             inspect.check_category(category, flat, hier)
             _refuse_a_ruling_target(hier)
             records = _counted(flat, category, chosen)
-            if not known and not order.merge:
+            if not known and not order.merge and not _captured_before(flat):
                 _refuse_foreign_rows(hier, category)
             size = _record_bytes(flat, category, chosen)
         finally:
@@ -313,6 +313,13 @@ def _refuse_a_ruling_target(hier: Connection) -> None:
             f"The write mode is {now.mode}: nothing is copied into a store that takes the application's writes.",
             hint="hal9-migrate mode",
         )
+
+
+def _captured_before(flat: Connection) -> bool:
+    """Whether capture has ever been on, so that rows may have come from the journal before any run."""
+    now = capture.state(flat)
+    flat.rollback()
+    return now != capture.INITIAL
 
 
 def _refuse_foreign_rows(hier: Connection, category: Category) -> None:

@@ -57,6 +57,10 @@ class State:
     epoch: int
 
 
+#: What a store begins with.
+INITIAL = State(mode=Mode.FLAT_ONLY, epoch=1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
     """A journalled key; the ids of all its rows that were visible."""
@@ -281,6 +285,14 @@ def compact(connection: Connection) -> int:
             "GROUP BY category, key RETURNING id) "
             "SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)"
         )
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def records(connection: Connection) -> int:
+    """Return how many records wait in the journal, each once however often it was written."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM (SELECT DISTINCT category, key FROM hal9cap.journal) k")
         row = cursor.fetchone()
     return int(row[0]) if row else 0
 
