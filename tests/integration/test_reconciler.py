@@ -199,7 +199,8 @@ class TestDrift:
              "(SELECT max(session_id::text)::uuid FROM hier.session_attributes)"),
             ("learning-data", "UPDATE hier.patterns SET kind = 'other' WHERE pattern_id IN "
              "(SELECT max(pattern_id::text)::uuid FROM hier.patterns)"),
-            ("configuration", "DELETE FROM hier.config_values WHERE path IN (SELECT min(path) FROM hier.config_values)"),
+            ("configuration", "DELETE FROM hier.config_values WHERE path = "
+             "(SELECT min(path) FROM hier.config_values)"),
             ("metadata", "UPDATE hier.metrics SET source = 'other' WHERE id IN (SELECT max(id) FROM hier.metrics)"),
             ("metadata", "DELETE FROM hier.audit_events WHERE id IN (SELECT min(id) FROM hier.audit_events)"),
         ],
@@ -329,7 +330,7 @@ class TestLag:
         for writer in writers:
             writer.start()
         try:
-            for _ in range(6):
+            for _ in range(3):
                 assert world.round().outcomes == []
         finally:
             ended.set()
@@ -537,6 +538,20 @@ class TestRounds:
         assert watch.NO_WORKERS in world.alarms()
         with world.system.ledger.begin() as session:
             presence.leave(session, name="w1", pid=1)
+        world.round()
+        assert world.alarms() == {}
+
+    def test_a_lag_that_grows_from_round_to_round(self, world: World) -> None:
+        world.prepare(SLUG)
+        with world.lagging():
+            world.flat_sql("UPDATE flat.neuron_states SET activation = 2, version = version + 1")
+            for _ in range(3):
+                world.flat_sql("UPDATE hal9cap.journal SET at = at - interval '31 seconds'")
+                world.round()
+                assert watch.LAG not in world.alarms()
+            world.flat_sql("UPDATE hal9cap.journal SET at = at - interval '31 seconds'")
+            world.round()
+            assert "with 200 writes waiting" in world.alarms()[watch.LAG].message
         world.round()
         assert world.alarms() == {}
 
