@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SCALE ?= 0.05
+SCALE ?= 0.02
 
 .PHONY: demo test lint check unit bench format clean
 .DEFAULT_GOAL := demo
@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-## demo: start real servers, fill a flat store, migrate it, prove both sides equal, stop
+## demo: real servers, live traffic; migrate, switch over, go back, prove that nothing was lost
 demo: $(VENV)/installed
 	@SCALE=$(SCALE) BIN=$(abspath $(BIN)) bash config/demo.sh
 

@@ -3,24 +3,53 @@
 set -euo pipefail
 
 BIN=${BIN:-.venv/bin}
-SCALE=${SCALE:-0.05}
+SCALE=${SCALE:-0.02}
 # Not in the checkout: under root PostgreSQL runs as another user, who may not be let in there.
 HAL9_DATA_DIR=$(mktemp -d /tmp/hal9-demo.XXXXXX)
 HAL9_LOG_DIR=$HAL9_DATA_DIR/log
 export HAL9_DATA_DIR HAL9_LOG_DIR
 chmod 711 "$HAL9_DATA_DIR"
 unset HAL9_FLAT_URL HAL9_HIER_URL HAL9_REDIS_URL HAL9_CONFIG
+WRITES=$HAL9_DATA_DIR/writes.jsonl
+TRAFFIC=
 
-say() { printf '\n\033[1m$ %s\033[0m\n' "$*" >&2; }
-run() { say "hal9-migrate $*"; "$BIN/hal9-migrate" "$@"; }
+title() { printf '\n== %s\n' "$*" >&2; }
+run() { printf '\n$ hal9-migrate %s\n' "$*" >&2; "$BIN/hal9-migrate" "$@"; }
 finish() {
-  "$BIN/hal9-migrate" stack down >&2 || true
+  [ -z "$TRAFFIC" ] || kill "$TRAFFIC" 2>/dev/null || true
+  title "stopping, and removing $HAL9_DATA_DIR"
+  "$BIN/hal9-migrate" stack down >/dev/null 2>&1 || true
   rm -rf "$HAL9_DATA_DIR"
 }
 trap finish EXIT
 
+title "real servers, and a flat store of the real shape"
 run stack up --detach --workers 2 --flower-port "${FLOWER_PORT:-5555}"
 run sample-data load --scale "$SCALE" --seed 42
+
+title "an application begins to write, and goes on until the end"
+printf '\n$ hal9-migrate sample-data traffic --writers 2 --rate 40/s --duration 1h --file %s &\n' "$WRITES" >&2
+"$BIN/hal9-migrate" sample-data traffic --writers 2 --rate 40/s --duration 1h --file "$WRITES" \
+  >"$HAL9_DATA_DIR/traffic.txt" 2>&1 &
+TRAFFIC=$!
+
+title "capture its writes, migrate under them, and compare"
+run mode migration --enable --attest
 run state migrate --category all
 run state verify --all-categories --deep --checksums
+run reconcile --full --fix-mode auto --report "$HAL9_DATA_DIR/reconcile.json"
+
+title "switch over, let it write there, and go back"
+run mode migration --disable-dual-write
+run state status
+sleep 5
+run mode flat-only
+sleep 3
+
+title "was anything lost?"
+kill -INT "$TRAFFIC"
+wait "$TRAFFIC" || true
+TRAFFIC=
+grep -v '^next:' "$HAL9_DATA_DIR/traffic.txt"
+run sample-data check-traffic "$WRITES"
 run state stats --resources
