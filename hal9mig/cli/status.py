@@ -155,7 +155,7 @@ def _schema_document(states: Sequence[SchemaState]) -> list[dict[str, object]]:
 
 
 def _table(call: Invocation, standings: Sequence[Standing]) -> None:
-    columns = ["CATEGORY", "LAST RUN", "STATE", "MIGRATED", "IN FLAT", "DONE", "QUARANTINED"]
+    columns = ["CATEGORY", "LAST RUN", "STATE", "COPIED", "IN FLAT", "DONE", "QUARANTINED"]
     rows = []
     for one in standings:
         total = one.flat.count if one.flat else None
@@ -170,7 +170,7 @@ def _table(call: Invocation, standings: Sequence[Standing]) -> None:
                 units.format_count(one.held),
             ]
         )
-    call.console.table(columns, rows, numbers=("LAST RUN", "MIGRATED", "IN FLAT", "DONE", "QUARANTINED"))
+    call.console.table(columns, rows, numbers=("LAST RUN", "COPIED", "IN FLAT", "DONE", "QUARANTINED"))
 
 
 def _document(one: Standing) -> dict[str, object]:
