@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg2
 
-from hal9mig.categories import wire
+from hal9mig.categories import compiled, wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
 from hal9mig.stores import projection
@@ -62,7 +62,7 @@ class Reader:
         first: int | None = None,
     ):
         self._connection = connection
-        self._fields = len(category.source.columns) + 1
+        self._split = _splitter(category)
         self._sql, self._params = select(category, scope, chosen)
         self._records = records
         self._limit = min(first or records, records)
@@ -70,7 +70,7 @@ class Reader:
         self._waiting: queue.Queue[Step | BaseException] = queue.Queue(maxsize=1)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self._rows: list[list[bytes]] = []
+        self._rows: list[bytes] = []
         self._size = 0
 
     def __enter__(self) -> Reader:
@@ -107,18 +107,22 @@ class Reader:
 
     def write(self, message: bytes) -> None:
         """Take one message of the COPY; the driver calls this."""
-        row = wire.rows_of(message)
+        # A row begins with its number of columns, so with zero unless there are very many of them.
+        row = message if message[:1] == b"\0" else wire.rows_of(message)
         if row is None:
             return
-        if self._rows and (len(self._rows) >= self._limit or self._size + len(row) > self._most):
+        rows = self._rows
+        if rows and (len(rows) >= self._limit or self._size + len(row) > self._most):
             self._hand_over(last=False)
             self._limit = min(self._limit * 2, self._records)
-        self._rows.append(wire.split(row, self._fields))
+            rows = self._rows
+        rows.append(row)
         self._size += len(row) - _FINGERPRINT_BYTES
 
     def _hand_over(self, *, last: bool) -> None:
-        self._put(Step(records=self._rows, bytes=self._size, last=last))
+        rows, size = self._rows, self._size
         self._rows, self._size = [], 0
+        self._put(Step(records=[self._split(row) for row in rows], bytes=size, last=last))
 
     def _put(self, item: Step | BaseException) -> None:
         while not self._stop.is_set():
@@ -153,16 +157,20 @@ def select(category: Category, scope: projection.Scope, chosen: Filter) -> tuple
     return f"SELECT {columns}, {fingerprint} {rows} ORDER BY {projection.key_order(category, 's')}", params
 
 
+def _splitter(category: Category) -> Callable[[bytes], list[bytes]]:
+    return compiled.splitter((*(column.type for column in category.source.columns), "bigint"))
+
+
 def read(connection: Connection, category: Category, keys: list[tuple[str, ...]], chosen: Filter) -> list[list[bytes]]:
     """Return the present flat rows of some keys at once, as fields with their hash."""
     collected: list[list[bytes]] = []
-    count = len(category.source.columns) + 1
+    split = _splitter(category)
 
     class _Collector:
         def write(self, message: bytes) -> None:
             row = wire.rows_of(message)
             if row is not None:
-                collected.append(wire.split(row, count))
+                collected.append(split(row))
 
     sql, params = select(category, projection.Keys(keys=keys), chosen)
     with connection.cursor() as cursor:
