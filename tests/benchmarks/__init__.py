@@ -1,0 +1,1 @@
+"""Speed against peers, as ratios inside one run; ``python -m tests.benchmarks``."""
