@@ -13,11 +13,14 @@ import psycopg2
 import psycopg2.extensions
 
 from hal9mig import errors, model, settings
+from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
+from hal9mig.engine import dispatcher, work
 from hal9mig.engine.coordinator import Coordinator, MigrateOrder
 from hal9mig.engine.system import System
-from hal9mig.ledger import batches, quarantine, tuning
+from hal9mig.engine.work import Desk
+from hal9mig.ledger import batches, presence, quarantine, tuning
 from hal9mig.sample import loading, shape
 from hal9mig.stores import projection
 from tests import comparison
@@ -70,14 +73,49 @@ def met(folder: pathlib.Path) -> set[str]:
 class Driver:
     """One test's migrations: the coordinator in this process, on the test's own stores."""
 
-    def __init__(self, stores: Stores, env: Mapping[str, str]):
+    def __init__(self, stores: Stores, env: Mapping[str, str], *, categories: Sequence[Category] = ()):
         self.stores = stores
         self.system = System(settings.load(environ=env), role="test")
+        if categories:
+            # As if they had been declared in a file; what loads files has its own tests.
+            known = {category.slug: category for category in categories}
+            vars(self.system)["registry"] = registry.Registry(categories=known, origins=dict.fromkeys(known, "test"))
         self.coordinator = Coordinator(self.system, actor="test")
+        self.desk = Desk(self.system)
 
     def close(self) -> None:
         """Close the connections."""
+        self.desk.clear()
         self.system.ledger.close()
+
+    def work(self, run_id: int, *, until: Callable[[], bool] = lambda: False) -> model.Run:
+        """Work a run's batches in this process, as a worker would, until it has ended or stands still.
+
+        Args:
+            until: asked after each batch; True leaves the rest, queued batches included.
+        """
+        while True:
+            with self.system.ledger.begin() as session:
+                presence.report(
+                    session, name="here", host="here", pid=1, slots=8, draining=False, rss_bytes=0, cpu_percent=0
+                )
+            dispatcher.tick(self.system)
+            with self.system.ledger.begin() as session:
+                queued = [batch for batch in batches.listing(session, run_id) if batch["status"] == "queued"]
+            for batch in queued:
+                seq, attempt = batch["seq"], batch["attempt"]
+                work.perform(self.system, self.desk, run_id=run_id, seq=seq, attempt=attempt, owner="here/1")
+                if until():
+                    break
+            run = self.run(run_id)
+            if run.ended or run.status is model.RunStatus.PAUSED or until():
+                return run
+
+    def copy(self, category: str = NEURONS, **order: Any) -> model.Run:
+        """Start a migration, work it in this process, and return the run, which has succeeded."""
+        run = self.work(self.start(category, **order))
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        return run
 
     def load(self, category: str, records: int, *, seed: int = 7, edge_cases: bool = False) -> int:
         """Fill the flat store with sample records and return how many there are."""
@@ -125,6 +163,10 @@ class Driver:
         with self.system.ledger.begin() as session:
             tuning.change(session, {name.replace("_", "-"): value for name, value in values.items()}, actor="test")
 
+    def missing(self, category: str = NEURONS) -> frozenset[model.Key]:
+        """Return the keys that only the flat store has."""
+        return comparison.differences(self.stores, self.system.category(category)).missing
+
     def assert_equal(
         self, category: str = NEURONS, *, records: int | None = None, missing: Sequence[model.Key] = ()
     ) -> None:
@@ -146,6 +188,22 @@ class Driver:
             counted, digest = _digest(self.stores.flat_url, category, scope)
             assert (batch["records"] + batch["quarantined"], batch["digest"]) == (counted, digest), batch
         assert run.done_records == run.total_records == sum(batch["records"] + batch["quarantined"] for batch in found)
+
+
+@contextlib.contextmanager
+def drivers(stores: Stores, env: Mapping[str, str]) -> Iterator[Callable[..., Driver]]:
+    """Yield ``make(*categories)``, a driver that knows only these, or HAL9's own."""
+    made: list[Driver] = []
+
+    def make(*categories: Category) -> Driver:
+        made.append(Driver(stores, env, categories=categories))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for driver in made:
+            driver.close()
 
 
 def _key(value: Sequence[str] | None) -> model.Key | None:
