@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import threading
+import time
 
 import psycopg2
 from celery.schedules import schedstate, schedule
@@ -13,7 +14,7 @@ from sqlalchemy import exc
 from hal9mig import errors, settings
 from hal9mig.engine import watch
 from hal9mig.engine.system import System
-from hal9mig.ledger import tuning
+from hal9mig.ledger import presence, tuning
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,15 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Look for ever."""
         system = System(self._resolved, role="beat")
+        began = time.monotonic()
         pause = threading.Event()
         down = False
         while True:
             try:
                 self.look(system)
+                # Who starts together with the workers gives them the time to say so.
+                if time.monotonic() - began > presence.SILENCE:
+                    watch.oversee(system)
                 down = False
             except _TROUBLE as error:
                 if not down:
@@ -49,10 +54,13 @@ class Watch(threading.Thread):
             pause.wait(LOOK_EVERY)
 
     def look(self, system: System) -> None:
-        """Look once."""
+        """Read the interval.
+
+        Raises:
+            errors.Unreachable: the ledger does not answer.
+        """
         with system.ledger.begin() as session:
             self.interval = tuning.reconciliation(session).interval
-        watch.oversee(system)
 
 
 class LiveInterval(schedule):

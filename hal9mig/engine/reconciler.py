@@ -27,8 +27,6 @@ from hal9mig.ledger.drifts import Cause
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
 
-#: Seconds that comparing may take in one round, whatever the interval: a worker's slot is for batches too.
-LONGEST = 30.0
 #: Keys that a round looks at because they were applied lately, or drifted before, of each category.
 _MOST_KEYS = 1000
 
@@ -74,7 +72,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
         try:
             work.tail(tuned.interval)
             work.open_drifts()
-            work.sweep(min(tuned.share * tuned.interval, LONGEST))
+            work.sweep(tuned.seconds)
         except errors.StaleEpoch as switched:
             end(system, number, work.done, Waiting(), error=switched.message)
             return work.done

@@ -170,8 +170,9 @@ def standing(session: Session, records: int) -> Standing:
 
 def coverage(newest: Sequence[rounds.Round], records: int, tuned: Reconciliation) -> float | None:
     """Return the seconds from looking at a record to looking at it again, from what rounds have measured."""
+    newest = [one for one in newest if one.error is None]
     compared, seconds = sum(one.compared for one in newest), sum(one.seconds for one in newest)
     if not compared or not seconds:
         return None
-    in_a_round = max(1.0, compared / seconds * tuned.share * tuned.interval)
+    in_a_round = max(1.0, compared / seconds * tuned.seconds)
     return tuned.interval * max(1.0, records / in_a_round)

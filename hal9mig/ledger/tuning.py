@@ -57,6 +57,10 @@ def parse_tolerance(text: str) -> int:
     return 0 if text.strip() == "0" else units.parse_count(text)
 
 
+#: Seconds that comparing may take in one round, whatever the interval.
+LONGEST_ROUND = 30.0
+
+
 class Group(enum.StrEnum):
     """Which command sets a value."""
 
@@ -136,6 +140,11 @@ class Reconciliation:
     alert_threshold: float
     share: float
     journal_alarm: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that comparing may take in one round; bounded, as a worker's slot is for batches too."""
+        return min(self.share * self.interval, LONGEST_ROUND)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -203,7 +203,10 @@ class TestFix:
         workers(1)
         place.migrated()
         place.hier(BREAK.format(2))
-        place.hier("INSERT INTO hier.unit_connections VALUES (gen_random_uuid(), 1, gen_random_uuid(), 'forward', 1)")
+        place.hier(
+            "INSERT INTO hier.unit_connections (unit_id, ordinal, target_id, connection_type, weight) "
+            "VALUES (gen_random_uuid(), 1, gen_random_uuid(), 'forward', 1)"
+        )
         place.ok("state", "fix", "--auto", "--category", SLUG, code=4)
         assert place.hier("SELECT count(*) FROM hal9mig.drifts") == 0
         safe = place.document("state", "fix", "--auto", "--safe-only", "--category", SLUG, code=3)
