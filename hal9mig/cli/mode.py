@@ -235,7 +235,8 @@ def _leave_flat(call: Invocation, *, dry_run: bool) -> None:
             call.console.say("it was so already; nothing was changed")
         call.conclude({"mode": line.mode, "epoch": line.epoch, "changed": False, "next_steps": []})
         return
-    found = gate.look(call.system)
+    # Once the other store is open the gate is behind us, and what it looks at may have changed since.
+    found = [] if switch.opened() else gate.look(call.system)
     if not call.json:
         _show_gate(call, found)
     listed = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,6 +101,7 @@ def evidence(system: System, found: Sequence[Predicate], *, actor: str) -> Mappi
     document: dict[str, Any] = {
         "schema": 1,
         "kind": "hal9-migrate switch certificate",
+        "at": datetime.datetime.now(datetime.UTC).isoformat(),
         "actor": actor,
         "predicates": [dataclasses.asdict(one) for one in found],
         "records": counts,
@@ -106,8 +109,14 @@ def evidence(system: System, found: Sequence[Predicate], *, actor: str) -> Mappi
         "journal_empty": True,
         "reverse_capture": "a write to each table that holds rows was journalled, and undone",
     }
-    document["sha256"] = hashlib.sha256(database.json_text(document).encode()).hexdigest()
     return document
+
+
+def sealed(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a certificate with the hash of all the rest of it, which is its JSON with sorted names."""
+    bare = {name: value for name, value in document.items() if name != "sha256"}
+    text = json.dumps(bare, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return bare | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _mode(session: database.Session, flat: Connection) -> Predicate:

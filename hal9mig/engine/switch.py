@@ -17,9 +17,11 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
+import psycopg2.extensions
+from sqlalchemy import exc
 
 from hal9mig import errors, model, units
-from hal9mig.engine import applier, follower
+from hal9mig.engine import applier, follower, gate
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, mode, presence
 from hal9mig.stores import capture, sequences
@@ -32,6 +34,8 @@ PATIENCE = 2.0
 _TRIES, _BETWEEN = 5, 1.0
 #: Seconds that draining behind a barrier may take before the barrier is lifted again.
 _DRAIN = 10.0
+#: Under which name the ledger's line keeps what a killed switch has left to its successor.
+_CARRIED = "switch"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,11 @@ class Switch:
         with self._system.ledger.begin() as session:
             return mode.read(session)
 
+    def opened(self) -> bool:
+        """Whether the hierarchical store takes the writes, also where the switch to it is not over yet."""
+        with contextlib.closing(self._system.hier()) as hier:
+            return _state(hier).mode is Mode.HIERARCHICAL_ONLY
+
     def enable(self, attested: Mapping[str, Any] | None = None) -> Switched:
         """Go from flat-only to dual-write: capture every write of the flat store from here on.
 
@@ -84,13 +93,13 @@ class Switch:
                 raise errors.Refused(
                     "The hierarchical store takes the writes already.", hint="hal9-migrate mode flat-only goes back"
                 )
-            epoch = line.epoch + 1
+            epoch = _next_epoch(line, flat, hier)
             self._note(line, Mode.DUAL_WRITE, "triggers", attested)
             for category in self._system.registry.ordered():
                 self._patiently(flat, lambda one=category: capture.install(flat, one, model.StoreName.FLAT))  # type: ignore[misc]
             for store in (hier, flat):
                 self._set(store, "state", State(mode=Mode.DUAL_WRITE, epoch=epoch))
-            self._arrive(Mode.DUAL_WRITE, epoch, {})
+            self._arrive(Mode.DUAL_WRITE, epoch)
         return Switched(mode=Mode.DUAL_WRITE, epoch=epoch, changed=True, barrier=None, discarded=0, done=[])
 
     def leave_flat(self, evidence: Callable[[], Mapping[str, Any]]) -> Switched:
@@ -110,7 +119,16 @@ class Switch:
                 return self._same(line)
             if line.mode == Mode.FLAT_ONLY:
                 raise errors.Refused("The write mode is flat-only.", hint="hal9-migrate mode migration --enable")
-            epoch = line.epoch + 1
+            opened = _state(hier)
+            if opened.mode is Mode.HIERARCHICAL_ONLY:
+                # Killed after it had opened: what was proven behind the barrier was noted before, and cannot
+                # be proven again now that there are writes.
+                self._set(flat, "left", opened)
+                self._arrive(Mode.HIERARCHICAL_ONLY, opened.epoch, document=_carried(line))
+                return Switched(
+                    mode=Mode.HIERARCHICAL_ONLY, epoch=opened.epoch, changed=True, barrier=None, discarded=0, done=[]
+                )
+            epoch = _next_epoch(line, flat, hier)
             new = State(mode=Mode.HIERARCHICAL_ONLY, epoch=epoch)
             self._note(line, Mode.HIERARCHICAL_ONLY, "reverse capture")
             for category in self._system.registry.ordered():
@@ -123,19 +141,18 @@ class Switch:
                     for category in self._system.registry.ordered()
                     for one in sequences.advance(hier, category, model.StoreName.HIERARCHICAL)
                 ]
+                document |= {
+                    "epoch": epoch,
+                    "sequences": [{"sequence": name, "last_value": last} for name, last in moved],
+                }
                 # Closed first: were the other opened first, a kill here would leave both open.
                 with applier.fenced(hier, patience=PATIENCE):
                     self._set(flat, "closed", State(mode=Mode.CLOSED, epoch=epoch))
-                    self._note(line, Mode.HIERARCHICAL_ONLY, "closed")
+                    self._note(line, Mode.HIERARCHICAL_ONLY, "closed", carried=document)
                     self._set(hier, "open", new)
                 self._set(flat, "left", new)
                 kept_out = time.monotonic() - began
-            document |= {
-                "barrier_seconds": round(kept_out, 3),
-                "epoch": epoch,
-                "sequences": [{"sequence": name, "last_value": last} for name, last in moved],
-            }
-            self._arrive(Mode.HIERARCHICAL_ONLY, epoch, document)
+            self._arrive(Mode.HIERARCHICAL_ONLY, epoch, document=document | {"barrier_seconds": round(kept_out, 3)})
         return Switched(
             mode=Mode.HIERARCHICAL_ONLY, epoch=epoch, changed=True, barrier=kept_out, discarded=0, done=[]
         )  # fmt: skip
@@ -154,18 +171,14 @@ class Switch:
         with self._guarded(Mode.FLAT_ONLY) as (line, flat, hier):
             if line.mode == Mode.FLAT_ONLY and line.target is None:
                 return self._same(line)
-            epoch = line.epoch + 1
+            epoch = _next_epoch(line, flat, hier)
             new = State(mode=Mode.FLAT_ONLY, epoch=epoch)
             # A switch that was killed after it had closed the flat store may not have been noted as
             # arrived: the stores know who rules.
-            rules = capture.state(hier).mode is Mode.HIERARCHICAL_ONLY
-            hier.rollback()
-            self._note(line, Mode.FLAT_ONLY, "barrier")
+            rules = _state(hier).mode is Mode.HIERARCHICAL_ONLY
             if not rules:
-                for store in (hier, flat):
-                    self._set(store, "state", new)
-                self._arrive(Mode.FLAT_ONLY, epoch, {})
-                return Switched(mode=Mode.FLAT_ONLY, epoch=epoch, changed=True, barrier=None, discarded=0, done=[])
+                return self._finish_return(line, flat, hier, new)
+            self._note(line, Mode.FLAT_ONLY, "barrier")
             with self._barrier(hier) as began:
                 try:
                     self._drain(flat, hier, model.StoreName.HIERARCHICAL)
@@ -173,20 +186,41 @@ class Switch:
                 except errors.GateClosed:
                     if not force:
                         raise
-                    discarded = sum(one.records for one in capture.lag(hier).values())
+                    discarded = capture.records(hier)
                 for category in self._system.registry.ordered():
                     sequences.advance(flat, category, model.StoreName.FLAT)
                 with applier.fenced(flat, patience=PATIENCE):
                     self._set(hier, "closed", State(mode=Mode.CLOSED, epoch=epoch))
-                    self._note(line, Mode.FLAT_ONLY, "closed")
+                    # Noted before it is so: were it killed later, nobody could count them again.
+                    self._note(line, Mode.FLAT_ONLY, "closed", carried={"discarded": discarded})
                     self._set(flat, "open", new)
                 self._set(hier, "left", new)
                 kept_out = time.monotonic() - began
             if discarded:
+                self._pause("discard")
                 capture.discard(hier)
-            self._arrive(Mode.FLAT_ONLY, epoch, {}, discarded=discarded)
+            self._arrive(Mode.FLAT_ONLY, epoch, discarded=discarded)
         return Switched(
             mode=Mode.FLAT_ONLY, epoch=epoch, changed=True, barrier=kept_out, discarded=discarded, done=[]
+        )  # fmt: skip
+
+    def _finish_return(self, line: mode.ModeLine, flat: Connection, hier: Connection, new: State) -> Switched:
+        """Go to flat-only where the hierarchical store takes no writes: it never did, or it is closed already."""
+        under_way = line.target == Mode.FLAT_ONLY
+        # Closed with writes in its journal: an operator's force, which was killed before it was done.
+        discarded = capture.records(hier) if under_way else 0
+        discarded = max(discarded, int(_carried(line).get("discarded", 0)) if under_way else 0)
+        self._note(line, Mode.FLAT_ONLY, "barrier", carried={"discarded": discarded})
+        # One that is bringing a record back may have read it when the flat store was closed.
+        with applier.fenced(flat, patience=PATIENCE):
+            for store in (hier, flat):
+                self._set(store, "state", new)
+        if discarded:
+            self._pause("discard")
+            capture.discard(hier)
+        self._arrive(Mode.FLAT_ONLY, new.epoch, discarded=discarded)
+        return Switched(
+            mode=Mode.FLAT_ONLY, epoch=new.epoch, changed=True, barrier=None, discarded=discarded, done=[]
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -203,10 +237,26 @@ class Switch:
                         f"A switch to {line.target} is under way (step {line.step}).",
                         hint="repeat the command that began it, or go back with hal9-migrate mode flat-only",
                     )
-                yield line, flat, hier
+                before = (_state(flat), _state(hier))
+                try:
+                    yield line, flat, hier
+                except (errors.HAL9Error, psycopg2.Error) as error:
+                    with contextlib.suppress(errors.HAL9Error, psycopg2.Error, exc.SQLAlchemyError):
+                        if line.target is None and (_state(flat), _state(hier)) == before:
+                            self._withdraw(line, target, error)
+                    raise
         finally:
             flat.close()
             hier.close()
+
+    def _withdraw(self, line: mode.ModeLine, target: Mode, error: Exception) -> None:
+        """Take back that a switch is under way, which was refused before it had changed anything."""
+        with self._system.ledger.begin() as session:
+            if mode.read(session).target is None:
+                return
+            mode.write(session, mode=line.mode, epoch=line.epoch, actor=line.actor, attested=line.attested)
+            detail = {"epoch": line.epoch, "reason": errors.masked(" ".join(str(error).split()))}
+            presence.log(session, f"switch to {target} given up", actor=self._actor, detail=detail)
 
     def _same(self, line: mode.ModeLine) -> Switched:
         return Switched(mode=Mode(line.mode), epoch=line.epoch, changed=False, barrier=None, discarded=0, done=[])
@@ -256,37 +306,82 @@ class Switch:
         try:
             # A connection of its own: the barrier's must not commit or roll back under it.
             pair = (source, other) if side is model.StoreName.FLAT else (other, source)
-            done = follower.follow(self._system, *pair, side, seconds=_DRAIN)
-            left = sum(one.records for one in capture.lag(source).values())
+            done = self._follow(*pair, side)
+            left = capture.records(source)
         finally:
             source.close()
-        if not done.emptied or left:
+        if not done or left:
             raise errors.GateClosed(
-                f"{units.format_count(left)} writes of the {side} store are not in the other one, and could not be "
-                f"brought there within {units.format_duration(_DRAIN)}.",
+                f"The last writes of {units.format_count(left)} records of the {side} store are not in the other one, "
+                f"and could not be brought there within {units.format_duration(_DRAIN)}.",
                 hint="hal9-migrate reconcile --full, and try again",
             )
+
+    def _follow(self, flat: Connection, hier: Connection, side: model.StoreName) -> bool:
+        ends = time.monotonic() + _DRAIN
+        while True:
+            try:
+                left = max(0.0, ends - time.monotonic())
+                return follower.follow(self._system, flat, hier, side, seconds=left).emptied
+            except (psycopg2.extensions.TransactionRollbackError, exc.OperationalError) as error:
+                # A worker applies the same keys at this moment: the server undoes one of the two.
+                original = error.orig if isinstance(error, exc.OperationalError) else error
+                if not isinstance(original, psycopg2.extensions.TransactionRollbackError) or time.monotonic() > ends:
+                    raise
+                for connection in (flat, hier):
+                    connection.rollback()
 
     def _set(self, store: Connection, step: str, new: State) -> None:
         self._pause(step)
         capture.set_state(store, new)
 
-    def _note(self, line: mode.ModeLine, target: Mode, step: str, attested: Mapping[str, Any] | None = None) -> None:
+    def _note(
+        self,
+        line: mode.ModeLine,
+        target: Mode,
+        step: str,
+        attested: Mapping[str, Any] | None = None,
+        *,
+        carried: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note a step, and what the last one will need, whoever comes to take it."""
         self._pause(f"note {step}")
+        kept = {**line.attested, **(attested or {})}
+        if carried is not None:
+            kept[_CARRIED] = dict(carried)
         with self._system.ledger.begin() as session:
             mode.write(
-                session, mode=line.mode, epoch=line.epoch, actor=self._actor, target=target, step=step,
-                attested=attested,
-            )  # fmt: skip
-            presence.log(session, f"switch to {target}: {step}", actor=self._actor, detail={"epoch": line.epoch})
+                session, mode=line.mode, epoch=line.epoch, actor=self._actor, target=target, step=step, attested=kept
+            )
+            detail: dict[str, object] = {"epoch": line.epoch}
+            if carried and carried.get("discarded"):
+                detail["discarded"] = carried["discarded"]
+            presence.log(session, f"switch to {target}: {step}", actor=self._actor, detail=detail)
 
-    def _arrive(self, new: Mode, epoch: int, document: Mapping[str, Any], *, discarded: int = 0) -> None:
+    def _arrive(self, new: Mode, epoch: int, *, document: Mapping[str, Any] | None = None, discarded: int = 0) -> None:
         self._pause("arrive")
         with self._system.ledger.begin() as session:
-            mode.write(session, mode=new, epoch=epoch, actor=self._actor)
+            attested = {name: value for name, value in mode.read(session).attested.items() if name != _CARRIED}
+            mode.write(session, mode=new, epoch=epoch, actor=self._actor, attested=attested)
             detail: dict[str, object] = {"epoch": epoch}
             if discarded:
                 detail["discarded"] = discarded
             presence.log(session, f"mode {new}", actor=self._actor, detail=detail)
             if document:
-                mode.certify(session, document, actor=self._actor)
+                mode.certify(session, gate.sealed(document), actor=self._actor)
+
+
+def _state(store: Connection) -> State:
+    found = capture.state(store)
+    store.rollback()
+    return found
+
+
+def _next_epoch(line: mode.ModeLine, flat: Connection, hier: Connection) -> int:
+    """Return an epoch that no store has had, also where a switch was killed before it was noted."""
+    return max(line.epoch, _state(flat).epoch, _state(hier).epoch) + 1
+
+
+def _carried(line: mode.ModeLine) -> Mapping[str, Any]:
+    found = line.attested.get(_CARRIED, {})
+    return found if isinstance(found, Mapping) else {}
