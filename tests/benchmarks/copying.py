@@ -87,6 +87,7 @@ def prepare_peers(world: World, pair: Pair) -> None:
     _pipe(world, pair, None, None, "flat.neuron_states")
     with query(pair.hier_admin) as cursor:
         cursor.execute("CREATE TABLE flat.straight (LIKE flat.neuron_states INCLUDING ALL)")
+        cursor.execute("GRANT ALL ON SCHEMA flat TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA flat TO PUBLIC")
         cursor.execute("VACUUM ANALYZE flat.neuron_states")
 
 
