@@ -84,7 +84,7 @@ SELECT run_id, (array_agg(after_key ORDER BY seq))[1] AS after_key,
   FROM (SELECT run_id, seq, after_key, CASE WHEN status = 'done' THEN upto_key ELSE cursor_key END AS last_key,
                -- A batch that is done in part touches the one before it, never the one after.
                seq - row_number() OVER (PARTITION BY run_id ORDER BY seq)
-               - count(*) FILTER (WHERE status <> 'done') OVER (
+               + count(*) FILTER (WHERE status <> 'done') OVER (
                      PARTITION BY run_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS island
           FROM hal9mig.batches
          WHERE kind = 'copy' AND run_id = ANY(%(ids)s::bigint[]) AND (status = 'done' OR cursor_key IS NOT NULL)) done
