@@ -70,7 +70,7 @@ class HierarchicalSide:
     def _replace(self, cursor: Cursor, write: Write, record: Mapping[str, Any]) -> None:
         category = write.category
         transform = self._transform(category.slug)
-        given = {**record, str(category.source.version): write.version}
+        given = {**record, str(category.source.version): None if write.version is None else str(write.version)}
         fields = _encoded(cursor, category, given)
         output = transform.apply([fields])
         if output.rejections:
@@ -118,19 +118,31 @@ class HierarchicalSide:
 def _rows(
     target: Target, transform: Transform, place: int, output: Output, given: Mapping[str, Any]
 ) -> list[list[Any]]:
-    """Return the parameters of a target's rows, in the order of ``_casts``."""
+    """Return the parameters of a target's rows, in its declared order; what passes through is what was given."""
     names = transform.writers[place].columns
-    pieces, width = output.pieces[place], len(names) + 1
     by_name = {column.name: column for column in target.columns}
     rows = []
-    for start in range(0, len(pieces), width):
-        made = dict(zip(names, pieces[start + 1 : start + width], strict=True))
+    for fields in _tuples(b"".join(output.pieces[place])):
+        made = dict(zip(names, fields, strict=True))
         row = []
         for name in target.names:
             column = by_name[name]
             row.append(given[column.source] if isinstance(column, Pass) else _decoded(made[name], column.type))
         rows.append(row)
     return rows
+
+
+def _tuples(data: bytes) -> Iterator[list[bytes]]:
+    """Yield the fields of each of the tuples of a binary COPY that stand one after the other."""
+    start = 0
+    while start < len(data):
+        count, start = int.from_bytes(data[start : start + 2]), start + 2
+        fields = []
+        for _ in range(count):
+            end = start + 4 + max(0, int.from_bytes(data[start : start + 4], signed=True))
+            fields.append(data[start:end])
+            start = end
+        yield fields
 
 
 def _decoded(field: bytes, type_name: str) -> Any:

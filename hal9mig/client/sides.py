@@ -118,7 +118,7 @@ class FlatSide:
         for name in source.names:
             if name == source.version:
                 inserted.append(f"coalesce(%s::bigint, {FIRST_VERSION})")
-                parameters.append(write.given)
+                parameters.append(_number(write.given))
                 changed.append(f"{name} = greatest(t.{name} + 1, %s::bigint)")
             else:
                 inserted.append(casts[name])
@@ -127,7 +127,7 @@ class FlatSide:
                     changed.append(f"{name} = excluded.{name}")
         action = "NOTHING" if write.expected == 0 or not changed else f"UPDATE SET {', '.join(changed)}"
         if "%s" in action:
-            parameters.append(write.given)
+            parameters.append(_number(write.given))
         # xmax is 0 in a row that was inserted, and the locking transaction in one that was updated.
         cursor.execute(
             f"INSERT INTO {_table(write.category)} AS t ({', '.join(source.names)}) VALUES ({', '.join(inserted)}) "
@@ -150,8 +150,8 @@ class FlatSide:
         cursor.execute(
             f"UPDATE {_table(write.category)} AS t SET "
             f"{', '.join([*changed, f'{version} = greatest(t.{version} + 1, %s::bigint)'])} "
-            f"WHERE {where} AND t.{version} = %s RETURNING t.{version}",
-            [*(record[column.name] for column in others), write.given, *key, write.expected],
+            f"WHERE {where} AND t.{version} = %s::bigint RETURNING t.{version}",
+            [*(record[column.name] for column in others), _number(write.given), *key, _number(write.expected)],
         )
         row = cursor.fetchone()
         if row is None:
@@ -161,8 +161,8 @@ class FlatSide:
     def _delete(self, cursor: Cursor, write: Write) -> None:
         where, parameters = _is(write)
         if write.expected is not None:
-            where += f" AND t.{write.category.source.version} = %s"
-            parameters = [*parameters, write.expected]
+            where += f" AND t.{write.category.source.version} = %s::bigint"
+            parameters = [*parameters, _number(write.expected)]
         cursor.execute(
             f"DELETE FROM {_table(write.category)} AS t WHERE {where} RETURNING {_version(write.category, 't')}",
             parameters,
@@ -220,3 +220,8 @@ def select(cursor: Cursor, category: Category, rows: str, parameters: Sequence[o
         parameters,
     )
     return _rows(cursor, names)
+
+
+def _number(version: int | None) -> str | None:
+    # As text: the smallest bigint would be read as the negation of a number that is none.
+    return None if version is None else str(version)

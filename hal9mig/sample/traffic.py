@@ -123,19 +123,23 @@ class Traffic:
         self._maybe = self._acknowledged = 0
         self._last = self._stall = 0.0
         self._existing = existing
+        self._fault: BaseException | None = None
 
     def run(self) -> Summary:
         """Run until the time is up, enough is written, or ``stop`` is set."""
         writers = [_Writer(self, number) for number in range(self.plan.writers)]
         self._share_out(writers)
         started = self._last = time.monotonic()
-        for writer in writers:
-            writer.start()
+        threads = [threading.Thread(target=self._guarded, args=(writer,), daemon=True) for writer in writers]
+        for thread in threads:
+            thread.start()
         self.stop.wait(self.plan.duration)
         self.stop.set()
-        for writer in writers:
-            writer.join()
+        for thread in threads:
+            thread.join()
         self.log.close()
+        if self._fault is not None:
+            raise self._fault
         ended = time.monotonic()
         sorted_ones = sorted(self._latencies)
         return Summary(
@@ -150,6 +154,14 @@ class Traffic:
             most=sorted_ones[-1] if sorted_ones else 0.0,
             stall=max(self._stall, ended - self._last),
         )
+
+    def _guarded(self, writer: _Writer) -> None:
+        try:
+            writer.run()
+        except BaseException as error:
+            # Traffic that goes on with fewer writers than asked for would only look like traffic.
+            self._fault = error
+            self.stop.set()
 
     def _share_out(self, writers: Sequence[_Writer]) -> None:
         for slug in (traffic_records.NEURONS, *self.plan.categories):
@@ -187,11 +199,10 @@ def _quantile(values: Sequence[float], share: float) -> float:
     return values[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
-class _Writer(threading.Thread):
+class _Writer:
     """One writer, and what it knows of its keys."""
 
     def __init__(self, traffic: Traffic, number: int):
-        super().__init__(name=f"writer {number}", daemon=True)
         self._traffic = traffic
         self._port = traffic.port
         self._rng = random.Random(f"{traffic.plan.seed}:{number}")

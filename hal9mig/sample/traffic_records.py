@@ -21,6 +21,14 @@ METADATA = metadata.CATEGORY.slug
 CATEGORIES = (SESSIONS, NEURONS, LEARNING, CONFIGURATION, METADATA)
 
 _START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+#: The column in which a record of traffic's says so.
+_MAKER = {
+    SESSIONS: "user_id",
+    NEURONS: "neuron_type",
+    LEARNING: "kind",
+    CONFIGURATION: "updated_by",
+    METADATA: "source",
+}
 #: Ids of metadata from here on are traffic's; sample data has smaller ones at any scale.
 _FIRST_ID = 1 << 40
 
@@ -71,8 +79,13 @@ def changed(slug: str, record: Mapping[str, Any], rng: random.Random, targets: S
 
 
 def writable(slug: str, record: Mapping[str, Any]) -> bool:
-    """Whether traffic may change a record that was there before: the audit chain is not its to break."""
-    return slug != METADATA or record["type"] != "audit"
+    """Whether traffic may take a record that was there before.
+
+    The audit chain is not its to break, and what traffic has made may be another process's.
+    """
+    if slug == METADATA and record["type"] == "audit":
+        return False
+    return not str(record[_MAKER[slug]]).startswith("traffic")
 
 
 def deletable(slug: str) -> bool:

@@ -83,7 +83,8 @@ def engine(url: str, *, application_name: str, connect_timeout: float = 5.0, poo
 
 
 def _translate(context: sqlalchemy.engine.ExceptionContext) -> None:
-    if context.is_disconnect:
+    # The pool's own ping replaces a connection that was lost while nobody used it; that is no error.
+    if context.is_disconnect and not context.is_pre_ping:
         lost = context.original_exception
         raise errors.StoreUnreachable(f"The connection to the database was lost: {lost}") from None
 
