@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -33,13 +35,22 @@ class _Connection(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     conn_type: str
 
 
+class _Weight(msgspec.Struct, gc=False):
+    weight: msgspec.Raw
+
+
+Row = tuple[int, str, str, float, decimal.Decimal | None]
 _connections = msgspec.json.Decoder(list[_Connection]).decode
+_weights = msgspec.json.Decoder(list[_Weight]).decode
 # The text in which PostgreSQL prints a uuid: any other spelling would not come back the same.
 _uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
-def connections(listed: bytes) -> Iterable[tuple[int, str, str, float]]:
-    """Return ordinal, target, type and weight of each connection in a JSON array.
+def connections(listed: bytes) -> Iterable[Row]:
+    """Return ordinal, target, type, weight and exact weight of each connection in a JSON array.
+
+    The exact weight is None where PostgreSQL prints the double as the number was given. A number that has
+    more digits than a double, and no zero at its end, is not looked for: reading back finds it.
 
     Raises:
         errors.RecordRejected: a connection has a member too many or too few, or one of a wrong form.
@@ -48,15 +59,25 @@ def connections(listed: bytes) -> Iterable[tuple[int, str, str, float]]:
         return ()
     try:
         decoded = _connections(listed)
+        # How a number that ends in a zero goes on: a double does not keep the zeros behind its point.
+        zeros = b"0," in listed or b"0}" in listed or b"0 " in listed
+        exact = _exact_weights(listed) if zeros else itertools.repeat(None)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise errors.RecordRejected(f"connections is no list of {{target, weight, conn_type}}: {error}") from None
-    rows = []
-    for ordinal, connection in enumerate(decoded, start=1):
+    rows: list[Row] = []
+    for ordinal, (connection, weight) in enumerate(zip(decoded, exact), start=1):  # noqa: B905 - one may be endless
         target = connection.target
         if not _uuid(target):
             raise errors.RecordRejected(f"The target of connection {ordinal} is no uuid in lower case: {target!r:.60}")
-        rows.append((ordinal, target, connection.conn_type, connection.weight))
+        rows.append((ordinal, target, connection.conn_type, connection.weight, weight))
     return rows
+
+
+def _exact_weights(listed: bytes) -> Iterable[decimal.Decimal | None]:
+    for connection in _weights(listed):
+        given = bytes(connection.weight).decode()
+        printed = format(decimal.Decimal(repr(float(given))), "f").removesuffix(".0")
+        yield None if printed == given else decimal.Decimal(given)
 
 
 def processing_mode(is_async: bytes) -> str:
@@ -76,7 +97,8 @@ def momentum_given(given: bytes | None) -> bool:
 
 # Left joins: a unit that lost a part is a record that differs, not one that is missing. A row made into
 # an object as a whole takes two thirds of the time of jsonb_build_object, an array of them made into JSON
-# at once six tenths of that of jsonb_agg, and half of the query is this.
+# at once six tenths of that of jsonb_agg, and half of the query is this. A double's text has all its
+# digits; the cast to numeric alone would keep fifteen.
 _REBUILD = """
 SELECT u.unit_id AS neuron_id, u.layer, u.kind AS neuron_type, u.activation, l.weights, l.biases, l.learning_rate,
        CASE WHEN l.momentum_given THEN l.momentum END AS momentum,
@@ -92,7 +114,9 @@ SELECT u.unit_id AS neuron_id, u.layer, u.kind AS neuron_type, u.activation, l.w
   LEFT JOIN (
        SELECT c.unit_id, to_jsonb(array_agg(o ORDER BY c.ordinal)) AS connections
          FROM hier.unit_connections AS c
-        CROSS JOIN LATERAL (SELECT c.target_id AS target, c.weight, c.connection_type AS conn_type) AS o
+        CROSS JOIN LATERAL (
+              SELECT c.target_id AS target, coalesce(c.weight_exact, c.weight::text::numeric) AS weight,
+                     c.connection_type AS conn_type) AS o
         WHERE RANGE(c.unit_id)
         GROUP BY c.unit_id
   ) AS n ON n.unit_id = u.unit_id
@@ -174,6 +198,7 @@ CATEGORY = Category(
                 Element("target_id", "uuid"),
                 Element("connection_type", "text"),
                 Element("weight", "double precision"),
+                Element("weight_exact", "numeric"),
             ),
             key=("unit_id", "ordinal"),
             owner=("unit_id",),

@@ -1,8 +1,9 @@
 """SQL over a declared category: predicates on its key, its flat rows, its rebuilt rows, and their hashes.
 
-A record's hash is ``hash_record_extended`` over its canonical form. Floats and numerics go in as the
-bytes their send functions give, because ``-0.0`` and ``0.0``, or ``1.0`` and ``1.00``, are equal to
-their hash functions and yet not the same state.
+A record's hash is ``hash_record_extended`` over its canonical form. Many types go in as the bytes their
+send functions give, or as text, because their hash functions are made for equality and not for proof:
+to those ``-0.0`` is ``0.0`` and ``1.0`` is ``1.00``, that of numeric and so that of jsonb leaves out the
+sign, that of jsonb repeats itself every 32 elements, and those of 64-bit numbers and times have 32 bits.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ from hal9mig.categories.filters import Filter
 from hal9mig.model import Key
 
 Params = list[object]
-_SENT = {"real": "float4send", "double precision": "float8send", "numeric": "numeric_send"}
-_HASHABLE = frozenset(
-    {
-        "uuid", "text", "character", "character varying", "bigint", "integer", "smallint", "boolean", "jsonb", "bytea",
-        "inet", "cidr", "macaddr", "date", "interval", "time without time zone", "time with time zone",
-        "timestamp with time zone", "timestamp without time zone",
-    }
-)  # fmt: skip
+_SENT = {
+    "real": "float4send", "double precision": "float8send", "numeric": "numeric_send", "bigint": "int8send",
+    "timestamp with time zone": "timestamptz_send", "timestamp without time zone": "timestamp_send",
+    "time without time zone": "time_send", "time with time zone": "timetz_send", "interval": "interval_send",
+}  # fmt: skip
+_HASHABLE = frozenset({"uuid", "integer", "smallint", "boolean", "bytea", "inet", "cidr", "macaddr", "date"})
 _TEXTS = frozenset({"text", "character", "character varying"})
 
 
@@ -98,7 +97,9 @@ def _canonical(alias: str, column: Column) -> str:
     name, kind = f"{alias}.{column.name}", wire.canonical_type(column.type)
     if kind in _SENT:
         return f"{_SENT[kind]}({name})"
-    if kind.endswith("[]"):
+    # An array is sent with the number of its element type, which is the same everywhere only for types
+    # that come with PostgreSQL.
+    if kind.endswith("[]") and kind[:-2] in _SENT.keys() | _HASHABLE | _TEXTS | {"json", "jsonb"}:
         return f"array_send({name})"
     if kind in _TEXTS:
         return f'{name}::text COLLATE "C"'

@@ -112,7 +112,22 @@ class TestNeurons:
     def test_connections_keep_order_and_values(self, listed: list[dict[str, Any]]) -> None:
         rows = list(neurons.connections(json.dumps(listed).encode()))
         assert [row[0] for row in rows] == list(range(1, len(listed) + 1))
-        assert [dict(zip(("target", "conn_type", "weight"), row[1:], strict=True)) for row in rows] == listed
+        assert [dict(zip(("target", "conn_type", "weight"), row[1:4], strict=True)) for row in rows] == listed
+
+    @pytest.mark.parametrize(
+        ("given", "exact"),
+        [
+            ("0.5", None), ("-0.476557", None), ("1", None), ("0", None), ("90071992547409930", "90071992547409930"),
+            ("1.0", "1.0"), ("0.50", "0.50"), ("0.0", "0.0"), ("0.12345678901234567890", "0.12345678901234567890"),
+            ("0.00001", None), ("1" + "0" * 22, None), ("0.30000000000000004", None),
+            ("123456789012.345", None), ("123456789012.3456", None),
+        ],
+    )  # fmt: skip
+    def test_a_weight_that_its_double_would_change_is_kept_exactly(self, given: str, exact: str | None) -> None:
+        text = f'[{{"target": "{uuid.UUID(int=1)}", "weight": {given}, "conn_type": "forward"}}]'
+        ((_, _, _, weight, kept),) = neurons.connections(text.encode())
+        assert weight == float(given)
+        assert (None if kept is None else str(kept)) == exact
 
     @pytest.mark.parametrize(
         ("change", "sentence"),

@@ -61,6 +61,8 @@ CREATE TABLE hier.unit_connections (
     target_id       uuid NOT NULL,
     connection_type text NOT NULL,
     weight          double precision NOT NULL,
+    -- The number as it was given, where the double would give it back otherwise: 1.0 as 1, or fewer digits.
+    weight_exact    numeric,
     PRIMARY KEY (unit_id, ordinal)
 );
 
