@@ -7,7 +7,6 @@ operators do, so that the name of a difference can be put into a query.
 
 from __future__ import annotations
 
-import decimal
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,6 @@ _COLUMNS = 16  # columns of one record whose values are fetched at once
 _KEYS = 100  # records whose columns' hashes are fetched at once
 _EVERYTHING = Filter(text="")
 _ELEMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^,{}]+')
-_ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 Values = Mapping[str, tuple[str | None, int]]
 
 
@@ -146,9 +144,7 @@ def _element(text: str) -> str | None:
 
 def _json(name: str, one: str, other: str) -> FieldDifference:
     try:
-        left, right = (
-            json.loads(text, parse_int=decimal.Decimal, parse_float=decimal.Decimal) for text in (one, other)
-        )
+        left, right = (json.loads(text, parse_int=_Number, parse_float=_Number) for text in (one, other))
         path, left, right = _descend(name, left, right)
         if isinstance(left, list) and isinstance(right, list) and len(left) != len(right):
             return FieldDifference(field=f"length of {path}", flat=str(len(left)), hier=str(len(right)))
@@ -157,6 +153,18 @@ def _json(name: str, one: str, other: str) -> FieldDifference:
     except (ValueError, RecursionError):
         pass  # nested too deeply to be walked
     return _texts(name, one, other)
+
+
+class _Number:
+    """A number as it is written: 1 and 1.0 are equal and yet not the same."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Number) and other.text == self.text
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class _Absent:
@@ -184,7 +192,7 @@ def _descend(path: str, left: Any, right: Any) -> tuple[str, Any, Any]:
 
 
 def _alike(left: Any, right: Any) -> bool:
-    """Equality as jsonb has it: true is not 1, and 1.0 is 1."""
+    """Whether two values are written alike; true is not 1."""
     if type(left) is not type(right):
         return False
     if isinstance(left, dict):
@@ -195,4 +203,7 @@ def _alike(left: Any, right: Any) -> bool:
 
 
 def _json_text(value: Any) -> str | None:
-    return None if isinstance(value, _Absent) else _clipped(_ENCODE(value).decode())
+    return None if isinstance(value, _Absent) else _clipped(_encode(value).decode())
+
+
+_encode = msgspec.json.Encoder(enc_hook=lambda number: msgspec.Raw(number.text.encode())).encode
