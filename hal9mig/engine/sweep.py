@@ -20,7 +20,6 @@ from hal9mig.stores.connection import Connection
 #: Keys of either store that are compared at once.
 SPAN = 5000
 _EVERYTHING = Filter(text="")
-_SESSION = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET LOCAL max_parallel_workers_per_gather = 0"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,14 +85,14 @@ def _nth(connection: Connection, both: Sides, rows: Query, span: int) -> list[Ro
 
 def _digest(connection: Connection, both: Sides, rows: Query, covered: Query) -> digest.Digest:
     with connection, connection.cursor() as cursor:
-        cursor.execute(_SESSION)
+        cursor.execute(digest.RANGE)
         return digest.read(cursor, both.category, rows, covered)
 
 
 def _rows(connection: Connection, both: Sides, rows: Query, covered: Query) -> list[Row]:
     query = keystream.select(both.category, rows, covered=covered, chosen=digest.TRUE, ordered=True)
     with connection, connection.cursor() as cursor:
-        cursor.execute(_SESSION)
+        cursor.execute(digest.RANGE)
         return keystream.collect(cursor, both.category, query)
 
 
@@ -102,5 +101,5 @@ def _rootless(both: Sides, scope: projection.Bounds) -> list[model.Key]:
     if query is None:
         return []
     with both.hier, both.hier.cursor() as cursor:
-        cursor.execute(_SESSION)
+        cursor.execute(digest.RANGE)
         return [row.text for row in keystream.collect(cursor, both.category, query)]
