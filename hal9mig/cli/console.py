@@ -98,9 +98,7 @@ class Console:
         for place, name in enumerate(columns):
             number = name in numbers
             # Where it is narrow, words give way; a number or a name broken in two is none.
-            table.add_column(
-                name, justify="right" if number else "left", overflow="fold", no_wrap=number or place == 0
-            )
+            table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number or place == 0)
         for row in cells:
             table.add_row(*row)
         self.rich(sys.stdout).print(table)

@@ -30,12 +30,18 @@ Examples:
 @click.command(help=_HELP)
 @options.categories
 @comparison.stores
-@click.option("--filter", "filter_", default="", metavar="EXPR",
-              help="Only records of which this holds: field op value, joined by commas that mean and.")
+@click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="EXPR",
+    help="Only records of which this holds: field op value, joined by commas that mean and.",
+)
 @click.option("--verbose", is_flag=True, help="A line for each field, with its value in both stores.")
 @click.option("--jsonl", is_flag=True, help="One JSON document a difference, each on a line of its own.")
-@click.option("--limit", type=options.COUNT, default="1000", show_default=True,
-              help="At most so many records of each category.")
+@click.option(
+    "--limit", type=options.COUNT, default="1000", show_default=True, help="At most so many records of each category."
+)
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
 @click.pass_context

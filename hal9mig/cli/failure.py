@@ -22,9 +22,13 @@ def translated(error: BaseException) -> errors.HAL9Error:
         return _usage(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return errors.Interrupted("Interrupted.", hint="")
-    return _database(error) or _system(error) or errors.HAL9Error(
-        f"This ought not to happen: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}",
-        hint="run it again with --debug, and report what it prints",
+    return (
+        _database(error)
+        or _system(error)
+        or errors.HAL9Error(
+            f"This ought not to happen: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}",
+            hint="run it again with --debug, and report what it prints",
+        )
     )
 
 

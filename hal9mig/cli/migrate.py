@@ -111,29 +111,50 @@ class Flags:
 
 @click.command(help=_HELP)
 @options.categories
-@click.option("--filter", "filter_", default="", metavar="EXPR",
-              help="Only records of which this holds: field op value, joined by commas that mean and.")
+@click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="EXPR",
+    help="Only records of which this holds: field op value, joined by commas that mean and.",
+)
 @click.option("--type", "types", metavar="A,B", help="Only records of these types; metadata only.")
-@click.option("--priority", type=click.Choice(["high", "normal", "low"]),
-              help="How urgent against other runs.  [default: normal]")
+@click.option(
+    "--priority", type=click.Choice(["high", "normal", "low"]), help="How urgent against other runs.  [default: normal]"
+)
 @click.option("--low-priority", is_flag=True, help="The same as --priority low.")
 @click.option("--batch-mode", is_flag=True, help="Bulk: compare a digest of each transaction, not each record.")
-@click.option("--validate-each", "--verify-each", is_flag=True,
-              help="Read back and compare each record before its transaction commits.")
-@click.option("--validation-mode", type=options.VALIDATION, metavar="MODE",
-              help="strict, sample:SHARE or off.  [default: as configured]")
+@click.option(
+    "--validate-each",
+    "--verify-each",
+    is_flag=True,
+    help="Read back and compare each record before its transaction commits.",
+)
+@click.option(
+    "--validation-mode",
+    type=options.VALIDATION,
+    metavar="MODE",
+    help="strict, sample:SHARE or off.  [default: as configured]",
+)
 @click.option("--atomic", is_flag=True, help="One transaction for everything; the default for configuration.")
 @click.option("--preserve-order", is_flag=True, help="One batch at a time, in key order.")
-@click.option("--checkpoint-interval", type=options.COUNT,
-              help="Records between durable cursors (not a `state checkpoint`).  [default: as configured]")
+@click.option(
+    "--checkpoint-interval",
+    type=options.COUNT,
+    help="Records between durable cursors (not a `state checkpoint`).  [default: as configured]",
+)
 @click.option("--batch-size", type=options.COUNT, help="Records a batch.  [default: as configured]")
-@click.option("--rate-limit", type=options.RATE,
-              help="Budget: 100/s, 6000/m, 100batches/s, 20MB/s or off.  [default: as configured]")
+@click.option(
+    "--rate-limit",
+    type=options.RATE,
+    help="Budget: 100/s, 6000/m, 100batches/s, 20MB/s or off.  [default: as configured]",
+)
 @click.option("--merge", is_flag=True, help="Write into a target that holds rows no run has written; asks first.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
 @click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
-@click.option("--timeout", type=options.DURATION,
-              help="Stop waiting after this time, with exit code 124; the run goes on.")
+@click.option(
+    "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
+)
 @options.yes
 @options.output
 @click.pass_context
@@ -219,9 +240,7 @@ def _migrate(call: Invocation, orders: Sequence[MigrateOrder], timeout: float | 
     steps = _next_steps(ended)
     if problem is None and not call.json:
         call.console.say(f"next: {steps[0]}")
-    call.conclude(
-        {"runs": [outcome.document(run) for run in ended], "not_started": left, "next_steps": steps}, problem
-    )
+    call.conclude({"runs": [outcome.document(run) for run in ended], "not_started": left, "next_steps": steps}, problem)
 
 
 def _not_started(call: Invocation, orders: Sequence[MigrateOrder]) -> list[str]:

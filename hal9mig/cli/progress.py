@@ -26,8 +26,14 @@ _CLEAR = "\x1b[H\x1b[2J"  # what `clear` prints
 
 @click.command(help=_HELP)
 @options.categories
-@click.option("--watch", type=options.DURATION, is_flag=False, flag_value="5s", metavar="[=TIME]",
-              help="Show it again and again, each 5 s or TIME, until Ctrl-C.")
+@click.option(
+    "--watch",
+    type=options.DURATION,
+    is_flag=False,
+    flag_value="5s",
+    metavar="[=TIME]",
+    help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
+)
 @options.output
 @click.pass_context
 def progress(context: click.Context, names: tuple[str, ...], everything: bool, watch: str | None) -> None:

@@ -165,9 +165,7 @@ def drop(context: click.Context, numbers: tuple[int, ...]) -> None:
     call.conclude({"dropped": [record.id for record in records], "next_steps": []})
 
 
-def _records(
-    call: Invocation, numbers: Sequence[int], *, every: bool, names: Sequence[str]
-) -> Sequence[Held]:
+def _records(call: Invocation, numbers: Sequence[int], *, every: bool, names: Sequence[str]) -> Sequence[Held]:
     if bool(numbers) == every:
         raise errors.UsageError(
             "Say either which records are to be tried again, or --all.",

@@ -74,9 +74,7 @@ def list_(context: click.Context, names: tuple[str, ...], everything: bool, acti
     most = units.parse_count(limit)
     slugs = [category.slug for category in call.categories(wanted)] if wanted else [None]
     with call.ledger.begin() as session:
-        found = [
-            run for slug in slugs for run in ledger_runs.find(session, category=slug, active=active, limit=most)
-        ]
+        found = [run for slug in slugs for run in ledger_runs.find(session, category=slug, active=active, limit=most)]
     found = sorted(found, key=lambda run: run.id, reverse=True)[:most]
     if not call.json:
         columns = ["RUN", "KIND", "CATEGORY", "STATE", "RECORDS", "TOTAL", "DONE", "QUARANTINED"]

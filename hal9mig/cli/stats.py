@@ -28,8 +28,14 @@ Examples:
 
 @click.command(help=_HELP)
 @click.option("--resources", is_flag=True, help="Memory and processor of each worker, size and activity of databases.")
-@click.option("--watch", type=options.DURATION, is_flag=False, flag_value="5s", metavar="[=TIME]",
-              help="Show it again and again, each 5 s or TIME, until Ctrl-C.")
+@click.option(
+    "--watch",
+    type=options.DURATION,
+    is_flag=False,
+    flag_value="5s",
+    metavar="[=TIME]",
+    help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
+)
 @options.output
 @click.pass_context
 def stats(context: click.Context, resources: bool, watch: str | None) -> None:

@@ -126,9 +126,7 @@ class TestWholeMigration:
         assert again["runs"][0]["records"] == {"done": 1000, "total": 1000, "quarantined": 0}
         assert again["next_steps"] == ["hal9-migrate state verify --category neuron-states"]
 
-    def test_the_runbooks_filters_and_modes(
-        self, cli: servers.Cli, workers: Workers, stores: servers.Stores
-    ) -> None:
+    def test_the_runbooks_filters_and_modes(self, cli: servers.Cli, workers: Workers, stores: servers.Stores) -> None:
         load(cli)
         workers(1)
         for words in (
@@ -401,7 +399,12 @@ class TestRefusals:
     MIGRATE = ("state", "migrate", "--category", "user-sessions")
 
     def refused(
-        self, cli: servers.Cli, stores: servers.Stores, code: int, *words: str, env: dict[str, str] | None = None,
+        self,
+        cli: servers.Cli,
+        stores: servers.Stores,
+        code: int,
+        *words: str,
+        env: dict[str, str] | None = None,
         arguments: tuple[str, ...] = MIGRATE,
     ) -> str:
         """Run a command that is refused and return what it said; no run has begun."""

@@ -19,7 +19,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.verdict import CategoryVerdict
 from hal9mig.ledger import batches, differences, dispatch, quarantine, runs
 from hal9mig.sample import loading
-from hal9mig.stores import capture, connection, schema
+from hal9mig.stores import capture, connection, projection, schema
 from tests import servers
 from tests.categories.accounts import ACCOUNTS, SOURCE_DDL, TARGET_DDL
 
@@ -867,6 +867,45 @@ def test_servers_that_hash_otherwise_are_refused(bench: Bench, body: str, named:
     assert raised.value.hint
     flat.close()
     hier.close()
+
+
+SWAPPED = [
+    "[" + ",".join(map(str, numbers)) + "]" for numbers in (range(1, 41), [33, *range(2, 33), 1, *range(34, 41)])
+]
+UNLIKE: list[tuple[str, str | None, str | None]] = [
+    ("jsonb", "[0.75]", "[-0.75]"), ("jsonb", "[1]", "[1.0]"), ("jsonb", SWAPPED[0], SWAPPED[1]),
+    ("jsonb", '{"a": 1}', '{"a": "1"}'), ("jsonb", "null", None), ("json", "[1]", "[ 1]"),
+    ("jsonb[]", "{1}", "{-1}"), ("numeric", "5", "-5"), ("numeric", "1.0", "1.00"), ("numeric[]", "{5}", "{-5}"),
+    ("bigint", "-1", "4294967295"), ("bigint", "0", "4294967297"), ("real", "0", "-0"),
+    ("double precision", "0", "-0"), ("real[]", "{0}", "{-0}"), ("interval", "1 mon", "30 days"),
+    ("timestamptz", "2000-01-01 00:00:00+00", "2000-01-01 01:11:34.967297+00"),
+    ("timestamp", "2000-01-01 00:00:00", "2000-01-01 01:11:34.967297"),
+    ("timetz", "12:00+00", "13:00+01"), ("inet", "10.0.0.1/8", "10.0.0.1/16"), ("text", "", None),
+    ("text", "a", "a "), ("text[]", "{}", "{NULL}"), ("bytea", "\\x00", "\\x0000"), ("boolean", "f", None),
+]  # fmt: skip
+
+
+def test_values_that_are_equal_to_postgresql_and_not_the_same(bench: Bench) -> None:
+    alike = []
+    for kind, one, other in UNLIKE:
+        column = projection.column_hash(Column("value", kind), "s")
+        first, second = bench.flat(f"SELECT {column} FROM (VALUES (%s::{kind}), (%s)) s(value)", one, other)
+        if first == second:
+            alike.append((kind, one, other))
+    assert alike == []
+
+
+def test_enums_have_other_numbers_on_each_server(bench: Bench) -> None:
+    hashes = []
+    for run, before in ((bench.flat, 0), (bench.hier, 3)):
+        for number in range(before):
+            run(f"CREATE TYPE other{number} AS ENUM ()")
+        run("CREATE TYPE mood AS ENUM ('calm', 'tense')")
+        columns = ", ".join(
+            projection.column_hash(Column(name, kind), "s") for name, kind in (("a", "mood"), ("b", "mood[]"))
+        )
+        hashes.append(run(f"SELECT {columns} FROM (SELECT 'calm'::mood AS a, '{{tense}}'::mood[] AS b) s"))
+    assert hashes[0] == hashes[1]
 
 
 def test_a_stream_out_of_order_is_an_error_and_no_result(bench: Bench) -> None:

@@ -31,7 +31,7 @@ writes = st.tuples(
     st.sampled_from(("put", "put", "delete", "rename", "swap")),
     st.sampled_from(KEYS),
     st.sampled_from(KEYS),
-    st.integers(0, 9),
+    st.integers(0, 19),
 )
 bursts = st.lists(writes, min_size=1, max_size=4)
 
@@ -47,7 +47,7 @@ def flat_write(cursor: Cursor, write: Write) -> None:
             "INSERT INTO flat.user_sessions SELECT %s, %s, %s, NULL, NULL, true, %s, now(), now(), NULL, %s "
             "ON CONFLICT (session_id) DO UPDATE SET data = excluded.data, token_hash = excluded.token_hash, "
             "user_id = excluded.user_id, version = excluded.version",
-            (one, f"user {number}", f"token {number % 5}", f'{{"note": {number}, "more": []}}', number),
+            (one, f"user {number}", f"token {number % 12}", f'{{"note": {number}, "more": []}}', number),
         )
     elif kind == "delete":
         cursor.execute("DELETE FROM flat.user_sessions WHERE session_id = %s", (one,))
@@ -65,7 +65,7 @@ def hier_write(cursor: Cursor, write: Write) -> None:
         cursor.execute("INSERT INTO hier.users VALUES (%s) ON CONFLICT DO NOTHING", (f"user {number}",))
         cursor.execute(
             "INSERT INTO hier.sessions SELECT %s, %s, %s, NULL, NULL, true, now(), now(), NULL, %s",
-            (one, f"user {number}", f"token {number % 5}", number),
+            (one, f"user {number}", f"token {number % 12}", number),
         )
         cursor.execute(
             "INSERT INTO hier.session_attributes VALUES (%s, 'note', %s), (%s, 'more', '[]')", (one, str(number), one)
@@ -115,6 +115,12 @@ class Stores(stateful.RuleBasedStateMachine):
         #: What the application has: the ruling store's content, kept apart from every store.
         self.expected = self.content()
 
+    @stateful.initialize(records=st.integers(0, len(KEYS)), captured=st.sampled_from((True, True, False)))
+    def begins(self, records: int, captured: bool) -> None:
+        self.application_writes([("put", key, key, number) for number, key in enumerate(KEYS[:records])])
+        if captured:
+            self.enabled()
+
     @property
     def side(self) -> model.StoreName:
         return self.mode.ruling
@@ -144,6 +150,7 @@ class Stores(stateful.RuleBasedStateMachine):
     @stateful.rule()
     def copy_begins(self) -> None:
         self.copying, self.counts = self.world.start(SESSIONS), self.mode is Mode.DUAL_WRITE
+        self.batch()  # which plans the others
 
     @stateful.precondition(lambda self: self.copying is not None)
     @stateful.rule(burst=bursts, applied=st.booleans())
@@ -198,7 +205,7 @@ class Stores(stateful.RuleBasedStateMachine):
         for connection in (self.flat, self.hier):
             capture.compact(connection)
 
-    @stateful.precondition(lambda self: self.mode is not Mode.FLAT_ONLY)
+    @stateful.precondition(lambda self: self.mode is not Mode.FLAT_ONLY and not self.damaged)
     @stateful.rule(write=writes)
     def somebody_damages_the_other_store(self, write: Write) -> None:
         """What follows is written past everything."""
@@ -279,7 +286,7 @@ class Stores(stateful.RuleBasedStateMachine):
 def world(stores: servers.Stores, tmp_path: pathlib.Path) -> Iterator[World]:
     with living.opened(stores, servers.environ(stores, tmp_path)) as opened:
         opened.only(SESSIONS)
-        opened.configure(batch_size="2", checkpoint_interval="1")
+        opened.configure(batch_size="3", checkpoint_interval="2")
         yield opened
 
 
