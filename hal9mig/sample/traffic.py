@@ -205,7 +205,8 @@ class _Writer:
     def __init__(self, traffic: Traffic, number: int):
         self._traffic = traffic
         self._port = traffic.port
-        self._rng = random.Random(f"{traffic.plan.seed}:{number}")
+        # Other values in a further run on the same file: those of the first are taken.
+        self._rng = random.Random(f"{traffic.plan.seed}:{number}:{traffic.log.earlier}")
         self._owner = f"{traffic.plan.seed}:{number}"
         self._made = 0
         #: Records by category and key; None where it has to be read first.

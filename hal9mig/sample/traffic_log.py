@@ -53,9 +53,14 @@ class Line:
 
 
 class TrafficLog:
-    """Appends lines; each is handed to the operating system at once, so a killed process loses none."""
+    """Appends lines; each is handed to the operating system at once, so a killed process loses none.
+
+    Attributes:
+        earlier: how many runs have written to this file before.
+    """
 
     def __init__(self, path: pathlib.Path):
+        self.earlier = len({line.run for line in read(path)}) if path.exists() and path.stat().st_size else 0
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
