@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import decimal
-import itertools
 import re
 from collections.abc import Iterable
 
@@ -59,17 +58,15 @@ def connections(listed: bytes) -> Iterable[Row]:
         return ()
     try:
         decoded = _connections(listed)
-        # How a number that ends in a zero goes on: a double does not keep the zeros behind its point.
-        zeros = b"0," in listed or b"0}" in listed or b"0 " in listed
-        exact = _exact_weights(listed) if zeros else itertools.repeat(None)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise errors.RecordRejected(f"connections is no list of {{target, weight, conn_type}}: {error}") from None
-    rows: list[Row] = []
-    for ordinal, (connection, weight) in enumerate(zip(decoded, exact), start=1):  # noqa: B905 - one may be endless
-        target = connection.target
-        if not _uuid(target):
-            raise errors.RecordRejected(f"The target of connection {ordinal} is no uuid in lower case: {target!r:.60}")
-        rows.append((ordinal, target, connection.conn_type, connection.weight, weight))
+    rows: list[Row] = [(at, one.target, one.conn_type, one.weight, None) for at, one in enumerate(decoded, start=1)]
+    for row in rows:
+        if not _uuid(row[1]):
+            raise errors.RecordRejected(f"The target of connection {row[0]} is no uuid in lower case: {row[1]!r:.60}")
+    # A weight that ends in a zero; jsonb has its members in this order. A double keeps no zeros behind its point.
+    if b'0, "conn_type"' in listed:
+        return [(*row[:4], exact) for row, exact in zip(rows, _exact_weights(listed), strict=True)]
     return rows
 
 
