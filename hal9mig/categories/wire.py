@@ -320,15 +320,29 @@ KEY_TYPES = frozenset(
 
 
 def key_text(type_name: str, data_field: bytes) -> str:
-    """Return a key's field as the text PostgreSQL can cast back.
+    """Return a key's field as the text that PostgreSQL prints: the journal's and the locks' keys are such texts.
 
     Raises:
         errors.InvalidCategory: the type cannot be a key.
     """
-    if canonical_type(type_name) not in KEY_TYPES:
+    kind = canonical_type(type_name)
+    if kind not in KEY_TYPES:
         raise errors.InvalidCategory(f"A column of type {type_name} cannot be a key.")
-    value = codec(type_name).decode(data_field[4:])
-    return value.isoformat() if isinstance(value, (datetime.date, datetime.datetime)) else str(value)
+    value = codec(kind).decode(data_field[4:])
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case decimal.Decimal():
+            return f"{value:f}"
+        case datetime.datetime():
+            moment = value.replace(tzinfo=None)
+            fraction = f".{moment.microsecond:06}".rstrip("0") if moment.microsecond else ""
+            zone = "+00" if value.tzinfo else ""
+            return f"{moment.replace(microsecond=0).isoformat(' ')}{fraction}{zone}"
+        case datetime.date():
+            return value.isoformat()
+    # The cast to text takes the blanks that fill a character(n).
+    return str(value).rstrip(" ") if kind == "character" else str(value)
 
 
 def document(rows: Sequence[bytes]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
+import io
 import pathlib
 import threading
 import uuid
@@ -15,6 +16,7 @@ import psycopg2
 import pytest
 
 from hal9mig import client, errors, model, sample, settings
+from hal9mig.categories import wire
 from hal9mig.client import Json
 from hal9mig.client import client as client_module
 from hal9mig.client.values import Record
@@ -25,6 +27,7 @@ from hal9mig.engine.system import System
 from hal9mig.model import StoreName
 from hal9mig.sample import bypass, check_traffic, traffic, traffic_records
 from hal9mig.stores import capture
+from hal9mig.stores import connection as stores_connection
 from hal9mig.stores.capture import Mode, State
 from tests import comparison, servers
 
@@ -638,3 +641,36 @@ def test_no_acknowledged_write_is_lost_by_switching_back_and_forth_under_load(
     world.assert_equal()
     opened.close()
     plain.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "literals"),
+    [
+        (
+            "timestamptz",
+            ["2026-01-01 00:00:00+00", "2026-01-01 12:34:56.1+00", "0001-01-01", "1999-12-31 23:59:59.999999"],
+        ),
+        ("timestamp", ["2026-01-01 00:00:00.000001", "2026-01-01"]),
+        ("date", ["0044-03-15", "9999-12-31"]),
+        ("boolean", ["t", "f"]),
+        ("numeric", ["1e3", "1.500", "-0.0000001", "0.00", "NaN", "123456789012345678901234567890.12"]),
+        ("character(5)", ["ab", "", "abcde"]),
+        ("character varying(5)", ["a b "]),
+        ("text", [" x ", "é"]),
+        ("uuid", ["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"]),
+        ("bigint", ["-9223372036854775808"]),
+    ],
+)
+def test_the_engine_spells_a_key_as_the_journal_does(stores: servers.Stores, kind: str, literals: list[str]) -> None:
+    """Or a captured record would be taken for one that is gone, and deleted on the other side."""
+    connection = stores_connection.connect(stores.flat_url, application_name="test")
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        for literal in literals:
+            cursor.execute(f"SELECT %s::{kind}::text", (literal,))
+            found = cursor.fetchone()
+            copied = io.BytesIO()
+            query = cursor.mogrify(f"SELECT %s::{kind}", (literal,)).decode()
+            cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", copied)
+            row = wire.rows_of(copied.getvalue().removesuffix(wire.TRAILER))
+            assert row is not None
+            assert (wire.key_text(kind, wire.split(row, 1)[0]),) == found
