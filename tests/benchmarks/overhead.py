@@ -1,90 +1,51 @@
-"""What the machinery costs: the queue's and the ledger's share of a batch, memory, and how well a rate is met."""
+"""What Celery and the ledger take of a worker's time."""
 
 from __future__ import annotations
 
-import datetime
-import threading
-from collections.abc import Sequence
+import collections
+import json
+from typing import Any
 
-import psutil
-
-from tests.benchmarks.copying import ours
-from tests.benchmarks.world import SLUG, Pair, World, command, query
-from tests.servers import Running
-
-_FLAGS = ("--validation-mode", "off")
+from tests.benchmarks.report import Figure, percent
+from tests.benchmarks.world import Pair, World, migrate, working
 
 
-def share(world: World, pair: Pair) -> dict[str, float]:
-    """Return the part of the workers' time in which no batch was read, transformed, written or committed.
+def measure(world: World, pair: Pair) -> list[Figure]:
+    """Copy as shipped with workers that note their times, and sum up what was not work on records.
 
-    A batch's ``busy_seconds`` in the ledger runs from after its claim to its last commit. What is left of
-    two slots' time between the first claim and the last commit went into Celery, claims, dispatching, and
-    waiting for a batch. The last stretch, when one slot has no batch left to do, is left out.
+    A worker's slot is all its time from its first batch's begin to its last one's end, so the way of a
+    message through Redis and Celery is in it. Work is waiting for the source's rows, transforming,
+    writing, reading back and committing them, without the ledger's statements in between. Everything
+    else is overhead, whatever it is.
     """
-    with world.workers(pair):
-        ours(world, pair, _FLAGS)
-    batches = [one for one in pair.batches(pair.last_run()["id"]) if one["records"]]
-    slots = len({one["owner"] for one in batches})
-    began = min(one["started_at"] for one in batches)
-    # The moment at which the first slot has run out of batches.
-    ended = min(
-        max(one["finished_at"] for one in batches if one["owner"] == owner)
-        for owner in {one["owner"] for one in batches}
-    )
-    total = (ended - began).total_seconds() * slots
-    busy = sum(
-        one["busy_seconds"] * _within(one["started_at"], one["finished_at"], ended) for one in batches
-    )  # fmt: skip
-    return {"share_percent": round(100 * (1 - busy / total), 2), "batches": len(batches), "slots": slots}
-
-
-def _within(began: datetime.datetime, finished: datetime.datetime, ended: datetime.datetime) -> float:
-    whole = (finished - began).total_seconds()
-    return max(0.0, min(1.0, (ended - began).total_seconds() / whole)) if whole else 1.0
-
-
-def memory(world: World, pair: Pair) -> float:
-    """Return the largest resident size in MB that a pool process had while it copied, strictly validated."""
-    peak = 0
-    ended = threading.Event()
-
-    def watch(workers: Sequence[Running]) -> None:
-        nonlocal peak
-        while not ended.wait(0.05):
-            for worker in workers:
-                for child in worker.children():
-                    try:
-                        peak = max(peak, child.memory_info().rss)
-                    except psutil.Error:
-                        continue
-
-    with world.workers(pair) as workers:
-        watcher = threading.Thread(target=watch, args=(workers,), daemon=True)
-        watcher.start()
-        ours(world, pair, ("--validation-mode", "strict"))
-        ended.set()
-        watcher.join()
-    return peak / 1e6
-
-
-def rate(world: World, pair: Pair, *, workers: int, limit: int, batches: int) -> float:
-    """Return the rate that was met, in records a second, from the second batch's end to the last one's.
-
-    The batches are one second of budget each; the first is granted at once and so is not counted.
-    """
+    file = world.folder / f"probe{pair.name}.jsonl"
+    file.unlink(missing_ok=True)
     pair.empty()
-    with query(pair.hier_admin) as cursor:
-        cursor.execute("DELETE FROM hal9mig.runs")
-    with world.workers(pair, workers):
-        command(
-            pair, "state", "migrate", "--category", SLUG, "--rate-limit", f"{limit}/s", "--validation-mode", "off",
-            "--timeout", f"{batches + 2}s", codes=(124,),
-        )  # fmt: skip
-        run = pair.last_run()["id"]
-        command(pair, "runs", "cancel", str(run))
-    done = sorted(
-        (one for one in pair.batches(run) if one["status"] == "done"), key=lambda one: one["finished_at"]
-    )  # fmt: skip
-    first, last = done[0]["finished_at"], done[-1]["finished_at"]
-    return float(sum(one["records"] for one in done[1:]) / (last - first).total_seconds())
+    with working(pair, env={"HAL9_BENCH_PROBE": str(file)}, args=["--include", "tests.benchmarks.probe"]):
+        run = migrate(pair)
+    seqs = {batch["seq"] for batch in pair.batches(run["id"])}
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    slots: dict[int, list[dict[str, Any]]] = collections.defaultdict(list)
+    for line in lines:
+        if line["seq"] in seqs:
+            slots[line["pid"]].append(line)
+    slot = sum(max(one["ended"] for one in own) - min(one["began"] for one in own) for own in slots.values())
+    spent = {name: sum(line[name] for own in slots.values() for line in own) for name in ("read", "write", "commit")}
+    ledger = sum(line["ledger"] for own in slots.values() for line in own)
+    inside = sum(line["ledger in write"] for own in slots.values() for line in own)
+    tasks = sum(line["ended"] - line["began"] for own in slots.values() for line in own)
+    share = 1 - (sum(spent.values()) - inside) / slot
+    world.say(f"overhead: {percent(share)} of {slot:.1f} s in {len(slots)} worker slots")
+    return [
+        Figure(
+            what="Celery's and the ledger's share of a batch",
+            ours=f"{1000 * share * slot / len(seqs):.0f} ms of {1000 * slot / len(seqs):.0f} ms",
+            ratio=percent(share),
+            goal="<= 5 %",
+            met=share <= 0.05,
+            detail={
+                "slot_seconds": slot, "between_tasks_seconds": slot - tasks, "ledger_statement_seconds": ledger,
+                "batches": len(seqs), **{f"{name}_seconds": seconds for name, seconds in spent.items()},
+            },
+        )
+    ]  # fmt: skip

@@ -1,23 +1,20 @@
-"""A category that changes nothing: the same table on both sides, for comparing tables of one shape."""
+"""A category that changes nothing, for comparing two tables of one shape; declared as a user's own would be."""
 
 from __future__ import annotations
 
-import dataclasses
-
 from hal9mig.categories import neurons
-from hal9mig.categories.declaration import Pass, Role, Target
+from hal9mig.categories.declaration import Category, Pass, Role, Target
 
 _SOURCE = neurons.CATEGORY.source
-TWINS = dataclasses.replace(
-    neurons.CATEGORY,
+
+CATEGORY = Category(
     slug="twins",
     title="Twins",
-    line="Twins",
-    order=99,
+    source=_SOURCE,
     targets=(
         Target(
-            schema="flat",
-            table="straight",
+            schema="twin",
+            table="neuron_states",
             role=Role.ROOT,
             columns=tuple(Pass(name, name) for name in _SOURCE.names),
             key=_SOURCE.key,
@@ -25,6 +22,6 @@ TWINS = dataclasses.replace(
             version=_SOURCE.version,
         ),
     ),
-    rebuild=f"SELECT {', '.join(f't.{name}' for name in _SOURCE.names)} FROM flat.straight AS t "
-    "WHERE RANGE(t.neuron_id)",
+    rebuild=f"SELECT {', '.join(f's.{name}' for name in _SOURCE.names)} "
+    "FROM twin.neuron_states AS s WHERE RANGE(s.neuron_id)",
 )

@@ -1,85 +1,145 @@
-"""How fast both stores are compared: against the copy's time, and against reladiff on tables of one shape."""
+"""How long comparing both stores takes: against the copy, and against reladiff on two tables of one shape."""
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import statistics
 import subprocess
-import sys
 import time
 import venv
+from collections.abc import Sequence
+from typing import Any
 
-from tests.benchmarks import copying
-from tests.benchmarks.world import SLUG, Failed, Pair, World, command, query
+from tests.benchmarks import peers, twins
+from tests.benchmarks.copying import Copies
+from tests.benchmarks.report import Figure, percent, rate, times
+from tests.benchmarks.world import SLUG, Failed, Pair, World, command, migrate, query, working
 
-#: Rows that differ in the second comparison of twins.
-DIFFERING = 100
-_TWINS = pathlib.Path(__file__).parent / "twins.py"
-
-
-def migrated(world: World, pair: Pair) -> float:
-    """Return the seconds of comparing neurons with the units they became, all equal."""
-    return _verify(pair, SLUG, expected=0)
-
-
-def _verify(pair: Pair, category: str, *, expected: int) -> float:
-    pair.settle()
-    _, said = command(pair, "state", "verify", "--category", category, "--json", codes=(0, 3))
-    found = json.loads(said)["categories"][0]
-    differing = found["mismatches"] + found["missing"] + found["extra"]
-    if differing != expected:
-        raise Failed(f"{differing} rows differ where {expected} do: {found}")
-    return float(pair.last_run()["seconds"])
+_CATEGORIES = {"HAL9_CATEGORIES": str(pathlib.Path(twins.__file__))}
+_DIFFERENT = 100
+#: As anybody starts it, and with the threads a database that are fastest on two cores.
+RELADIFF = {"reladiff": (), "reladiff --threads 4": ("--threads", "4")}
 
 
-def twins(world: World, pair: Pair, *, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of ours and reladiff on two tables of the same shape, equal and with rows that differ."""
-    found: dict[str, list[float]] = {}
-    reladiff = _reladiff(world)
-    pair.env["HAL9_CATEGORIES"] = str(_TWINS)
-    try:
-        with world.workers(pair):
-            for name, differing in (("equal", 0), (f"{DIFFERING} differ", DIFFERING)):
-                copying.straight(world, pair)
-                with query(pair.hier_admin) as cursor:
-                    cursor.execute(
-                        "UPDATE flat.straight SET activation = activation + 1 WHERE neuron_id IN "
-                        "(SELECT neuron_id FROM flat.straight TABLESAMPLE BERNOULLI (1) REPEATABLE (1) LIMIT %s)",
-                        (differing,),
-                    )
-                    cursor.execute("VACUUM ANALYZE flat.straight")
-                for _ in range(rounds):
-                    mine = _verify(pair, "twins", expected=differing)
-                    theirs = _run_reladiff(pair, reladiff, expected=differing)
-                    found.setdefault(f"ours, {name}", []).append(mine)
-                    found.setdefault(f"reladiff, {name}", []).append(theirs)
-                    world.say(f"twins, {name}: ours {mine:.2f} s, reladiff {theirs:.2f} s")
-    finally:
-        del pair.env["HAL9_CATEGORIES"]
-    return found
+def against_copy(world: World, pair: Pair, copies: Copies | None, *, rounds: int) -> list[Figure]:
+    """Verify what was migrated as shipped, and compare its time with the copy's."""
+    pair.empty()
+    seconds: list[float] = []
+    with working(pair):
+        copied = float(migrate(pair)["seconds"])
+        for number in range(rounds):
+            command(pair, "state", "verify", "--category", SLUG)
+            seconds.append(float(pair.last_run()["seconds"]))
+            world.say(f"verify {number + 1} of {rounds}: {seconds[-1]:.1f} s, {rate(pair.rows, seconds[-1])}")
+    taken = statistics.median(seconds)
+    figures = []
+    for mode, reference in (("strict", copied if copies is None else copies.median("strict")),
+                            *([] if copies is None else [("off", copies.median("off"))])):  # fmt: skip
+        figures.append(
+            Figure(
+                what=f"verify of both stores / copy, validation {mode}",
+                ours=rate(pair.rows, taken), peer=rate(pair.rows, reference), ratio=percent(taken / reference),
+                goal="<= 50 %", met=taken / reference <= 0.5, detail={"seconds": seconds, "copy_seconds": reference},
+            )
+        )  # fmt: skip
+    return figures
 
 
-def _reladiff(world: World) -> pathlib.Path:
+def against_reladiff(world: World, pair: Pair, *, rounds: int) -> list[Figure]:
+    """Compare two tables of the same shape, equal and with 100 rows that differ, with ours and with reladiff."""
+    program = _install(world)
+    _second_table(world, pair)
+    figures = []
+    for what, different in (("equal", 0), (f"{_DIFFERENT} rows differ", _DIFFERENT)):
+        changed = _change(pair, different)
+        mine: list[float] = []
+        theirs: dict[str, list[float]] = {name: [] for name in RELADIFF}
+        for number in range(rounds):
+            with working(pair, env=_CATEGORIES):
+                mine.append(_ours(pair, changed))
+            world.say(f"two tables, {what}, {number + 1} of {rounds}: {mine[-1]:.1f} s")
+            for name, options in RELADIFF.items():
+                theirs[name].append(_reladiff(program, pair, options, changed))
+                world.say(f"two tables, {what}, {number + 1} of {rounds}: {name} {theirs[name][-1]:.1f} s")
+        for name, seconds in theirs.items():
+            ratio = statistics.median(seconds) / statistics.median(mine)
+            figures.append(
+                Figure(
+                    what=f"compare two tables of one shape, {what} / {name}",
+                    ours=f"{statistics.median(mine):.1f} s", peer=f"{statistics.median(seconds):.1f} s",
+                    ratio=times(ratio), goal=">= 4x", met=ratio >= 4,
+                    detail={"seconds": mine, "peer_seconds": seconds, "found": len(changed)},
+                )
+            )  # fmt: skip
+    return figures
+
+
+def _install(world: World) -> str:
     folder = world.folder / "reladiff"
     world.say("installing reladiff into an environment of its own")
     venv.create(folder, with_pip=True)
-    subprocess.run(
-        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "reladiff[postgresql]"],
-        check=True, stdout=sys.stderr,
-    )  # fmt: skip
-    return folder / "bin" / "reladiff"
-
-
-def _run_reladiff(pair: Pair, program: pathlib.Path, *, expected: int) -> float:
-    pair.settle()
-    started = time.monotonic()
     done = subprocess.run(
-        [str(program), pair.flat_admin, "flat.neuron_states", pair.hier_admin, "flat.straight", "-k", "neuron_id",
-         "-c", "%", "--threads", "4"],
+        [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "reladiff[postgresql]"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.returncode:
+        raise Failed(f"reladiff could not be installed: {done.stderr[-1000:]}")
+    return str(folder / "bin" / "reladiff")
+
+
+def _second_table(world: World, pair: Pair) -> None:
+    peers.prepare(world, pair)
+    with query(pair.hier_url) as cursor:
+        cursor.execute("CREATE SCHEMA IF NOT EXISTS twin")
+        cursor.execute("DROP TABLE IF EXISTS twin.neuron_states")
+        cursor.execute("CREATE TABLE twin.neuron_states (LIKE flat.neuron_states INCLUDING ALL)")
+        # In the order of the keys, as the flat table is read.
+        cursor.execute("INSERT INTO twin.neuron_states SELECT * FROM flat.neuron_states")
+    with query(pair.hier_admin) as cursor:
+        cursor.execute("VACUUM ANALYZE twin.neuron_states")
+
+
+def _change(pair: Pair, count: int) -> set[str]:
+    """Change the activation of records that lie evenly over the table; return their keys."""
+    if not count:
+        return set()
+    with query(pair.hier_url) as cursor:
+        cursor.execute(
+            "UPDATE twin.neuron_states SET activation = activation + 1 WHERE neuron_id IN "
+            "(SELECT neuron_id FROM (SELECT neuron_id, row_number() OVER (ORDER BY neuron_id) AS n "
+            "FROM twin.neuron_states) k WHERE n %% %s = 0 LIMIT %s) RETURNING neuron_id::text AS key",
+            (pair.rows // count, count),
+        )
+        return {row["key"] for row in cursor.fetchall()}
+
+
+def _ours(pair: Pair, changed: set[str]) -> float:
+    file = pair.folder / "report.json"
+    seconds = command(
+        pair, "state", "verify", "--category", twins.CATEGORY.slug, "--report", str(file),
+        codes=(3,) if changed else (0,), env=_CATEGORIES,
+    )  # fmt: skip
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    found = {one["key"][0] for category in document["categories"] for one in category["differences"]}
+    if found != changed:
+        raise Failed(f"verify found {len(found)} differences, not the {len(changed)} there are")
+    return seconds
+
+
+def _reladiff(program: str, pair: Pair, options: Sequence[str], changed: set[str]) -> float:
+    started = time.monotonic()
+    done = subprocess.run(
+        [program, pair.flat_url, "flat.neuron_states", pair.hier_url, "twin.neuron_states", "--key-columns",
+         "neuron_id", "--columns", "%", "--json", *options],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "COLUMNS": "100000"},  # it breaks lines at the terminal's width
+    )  # fmt: skip
     seconds = time.monotonic() - started
-    rows = [line for line in done.stdout.splitlines() if line.startswith(("- ", "+ "))]
-    if done.returncode or len(rows) != 2 * expected:
-        raise Failed(f"reladiff ended with {done.returncode} and {len(rows)} lines:\n{done.stderr[-2000:]}")
+    if done.returncode:
+        raise Failed(f"reladiff ended with {done.returncode}: {done.stderr[-2000:]}")
+    found = {json.loads(line)[1][0] for line in done.stdout.splitlines() if line.startswith('["')}
+    if found != changed:
+        raise Failed(f"reladiff found {len(found)} differences, not the {len(changed)} there are")
     return seconds

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2
@@ -22,10 +22,14 @@ from tests import servers
 
 SLUG = neurons.CATEGORY.slug
 TARGETS = [target.qualified for target in neurons.CATEGORY.targets]
-#: Rows of the sample data at scale 1.
+#: Neurons of the sample data at scale 1.
 FULL = 1_000_000
 SEED = 42
 Say = Callable[[str], None]
+
+
+class Failed(Exception):
+    """A command of the product failed, a worker ended, or something was not done as asked."""
 
 
 class Pair:
@@ -33,6 +37,7 @@ class Pair:
 
     def __init__(self, world: World, name: str, redis_db: int):
         self.name = name
+        self.rows = 0
         self.flat_url = world.flat.create_database(f"flat_{name}")
         self.hier_url = world.hier.create_database(f"hier_{name}")
         self.flat_admin = world.flat.admin_url(f"flat_{name}")
@@ -52,7 +57,6 @@ class Pair:
         self.env = servers.environ(stores, self.folder)
         # Tests want a short lease; this is about the product as shipped.
         self.env.pop("HAL9_LEASE", None)
-        self.rows = 0
 
     def load(self, rows: int) -> None:
         """Make the schemas and fill the flat table."""
@@ -62,46 +66,49 @@ class Pair:
         )
         with query(self.flat_admin) as cursor:
             cursor.execute("VACUUM ANALYZE flat.neuron_states")
-            cursor.execute("SELECT count(*) FROM flat.neuron_states")
-            self.rows = int(cursor.fetchone()["count"])
+            cursor.execute("SELECT count(*) AS rows FROM flat.neuron_states")
+            self.rows = int(cursor.fetchone()["rows"])
 
-    def empty(self) -> None:
+    def empty(self, *tables: str) -> None:
         """Empty the tables that a copy fills, and write out what is dirty, so that no run pays for another."""
         with query(self.hier_admin) as cursor:
-            cursor.execute(f"TRUNCATE {', '.join(TARGETS)}")
-        self.settle()
-
-    def settle(self) -> None:
-        """Checkpoint both clusters."""
+            cursor.execute(f"TRUNCATE {', '.join([*TARGETS, *tables])}")
         for url in (self.flat_admin, self.hier_admin):
             with query(url) as cursor:
                 cursor.execute("CHECKPOINT")
 
-    def counts(self) -> tuple[int, ...]:
-        """Return the rows of each target table."""
+    def contents(self) -> dict[str, tuple[int, str]]:
+        """Return the rows of each target table and the sum of their hashes: equal where the rows are."""
+        found = {}
         with query(self.hier_admin) as cursor:
-            columns = [f"(SELECT count(*) FROM {name}) AS c{at}" for at, name in enumerate(TARGETS)]
-            cursor.execute(f"SELECT {', '.join(columns)}")
-            return tuple(cursor.fetchone().values())
+            for name in TARGETS:
+                cursor.execute(f"SELECT count(*) AS rows, sum(hash_record_extended(t, 0))::text AS total FROM {name} t")
+                row = cursor.fetchone()
+                found[name] = (row["rows"], row["total"])
+        return found
 
     def batches(self, run_id: int) -> list[dict[str, Any]]:
-        """Return a run's copying or comparing batches as the ledger has them, in order."""
+        """Return a run's batches without the planning one as the ledger has them, in order."""
         with query(self.hier_admin) as cursor:
-            cursor.execute(
-                "SELECT b.*, r.created_at AS ordered_at, r.finished_at AS ended_at FROM hal9mig.batches b "
-                "JOIN hal9mig.runs r ON r.id = b.run_id WHERE run_id = %s AND b.kind <> 'plan' ORDER BY seq",
-                (run_id,),
-            )
+            cursor.execute("SELECT * FROM hal9mig.batches WHERE run_id = %s AND kind <> 'plan' ORDER BY seq", (run_id,))
             return [dict(row) for row in cursor.fetchall()]
 
     def last_run(self) -> dict[str, Any]:
-        """Return the newest run."""
+        """Return the newest run; ``seconds`` from the order to the end."""
         with query(self.hier_admin) as cursor:
             cursor.execute(
                 "SELECT *, extract(epoch FROM finished_at - created_at)::float8 AS seconds "
                 "FROM hal9mig.runs ORDER BY id DESC LIMIT 1"
             )
             return dict(cursor.fetchone())
+
+    def alive(self) -> int:
+        """Return how many workers the ledger has heard of lately."""
+        with query(self.hier_admin) as cursor:
+            cursor.execute(
+                "SELECT count(*) AS n FROM hal9mig.workers WHERE seen_at > clock_timestamp() - interval '3 s'"
+            )
+            return int(cursor.fetchone()["n"])
 
 
 class World:
@@ -125,44 +132,71 @@ class World:
             self._pairs[rows] = pair
         return self._pairs[rows]
 
-    @contextlib.contextmanager
-    def workers(self, pair: Pair, count: int = 2) -> Iterator[list[servers.Running]]:
-        """Run real workers of one process each, and a beat, for the length of a block."""
-        folder = pair.folder / f"w{time.monotonic_ns()}"
-        folder.mkdir()
-        programs = servers.Programs(dict(pair.env), folder)
-        try:
-            started = programs.workers(count)
-            programs.beat()
-            # A worker tells the ledger of itself every two seconds.
-            time.sleep(1)
-            yield started
-        finally:
-            for running in programs.running:
-                running.stop()
-            programs.close()
-
     def close(self) -> None:
         """End everything and remove the folder."""
         self._session.close()
 
 
-class Failed(Exception):
-    """A command of the product failed, or did not do what was asked."""
+@contextlib.contextmanager
+def working(
+    pair: Pair, count: int = 2, *, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+) -> Iterator[list[servers.Running]]:
+    """Run real workers of one process each, and a beat, for the length of a block.
+
+    They run only while our side is measured, so that a peer has the machine to itself.
+    """
+    folder = pair.folder / f"workers{time.monotonic_ns()}"
+    folder.mkdir()
+    programs = servers.Programs({**pair.env, **(env or {})}, folder)
+    try:
+        started = programs.workers(count, args=args)
+        programs.beat()
+        deadline = time.monotonic() + 30
+        while pair.alive() < count:
+            if time.monotonic() > deadline:
+                raise Failed("the ledger does not hear of the workers")
+            time.sleep(0.1)
+        yield started
+        for worker in started:
+            if not worker.alive:
+                raise Failed(f"{worker.name} ended meanwhile: {worker.process.ending()}\n{worker.text()[-2000:]}")
+    finally:
+        for running in programs.running:
+            running.stop()
+        programs.close()
+        # Or the next run would count these among its own.
+        with contextlib.suppress(psycopg2.Error), query(pair.hier_admin) as cursor:
+            cursor.execute("DELETE FROM hal9mig.workers")
 
 
-def command(pair: Pair, *args: str, codes: Sequence[int] = (0,), timeout: float = 1800) -> tuple[float, str]:
-    """Run a command line of the product to its end; return its seconds and what it printed."""
+def command(pair: Pair, *args: str, codes: Sequence[int] = (0,), env: Mapping[str, str] | None = None) -> float:
+    """Run a command line of the product to its end and return its seconds."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "hal9mig.cli", *args],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=pair.env, cwd=pair.folder, timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**pair.env, **(env or {})},
+        cwd=pair.folder,
+        timeout=1800,
         check=False,
-    )  # fmt: skip
+    )
     seconds = time.monotonic() - started
     if done.returncode not in codes:
-        raise Failed(f"hal9-migrate {' '.join(args)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"[:4000])
-    return seconds, done.stdout
+        said = f"{done.stdout}{done.stderr}"[-4000:]
+        raise Failed(f"hal9-migrate {' '.join(args)} ended with {done.returncode}:\n{said}")
+    return seconds
+
+
+def migrate(pair: Pair, *args: str) -> dict[str, Any]:
+    """Migrate all neurons by the command line; return the run with ``command_seconds``, the whole command's."""
+    seconds = command(pair, "state", "migrate", "--category", SLUG, "--timeout", "20m", *args)
+    run = pair.last_run()
+    done = sum(batch["records"] for batch in pair.batches(run["id"]))
+    if run["status"] != "succeeded" or done != pair.rows:
+        raise Failed(f"run {run['id']} is {run['status']} after {done:,} of {pair.rows:,} records")
+    return {**run, "command_seconds": seconds}
 
 
 @contextlib.contextmanager
