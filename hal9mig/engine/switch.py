@@ -312,7 +312,8 @@ class Switch:
             source.close()
         if not done or left:
             raise errors.GateClosed(
-                f"The last writes of {units.format_count(left)} records of the {side} store are not in the other one, "
+                f"The last writes of {units.format_count(left)} record{'s' if left != 1 else ''} of the {side} store "
+                "are not in the other one, "
                 f"and could not be brought there within {units.format_duration(_DRAIN)}.",
                 hint="hal9-migrate reconcile --full, and try again",
             )
