@@ -294,6 +294,8 @@ class Copier:
         self._hold_key(self._transform.key(fields), applier_module.sentence(error))
 
     def _hold_key(self, key: model.Key, reason: str) -> None:
+        # An older state of it would be one that nobody can tell from a current one.
+        self._writer.delete(self._raw, [key])
         applier_module.hold(self._session, self._lookup, self._transform, key, reason, run_id=self._held.run_id)
         self._held_now.add(key)
 
@@ -313,6 +315,7 @@ class Copier:
             return
         key = tuple(map(str, row))
         with self._session.begin():
+            self._raw.execute("SET LOCAL hal9.apply = 'on'")
             self._hold_key(key, f"The worker process died {self._held.crashes} times with this record in hand.")
             self._quarantined += 1
             self._cursor_key = key
