@@ -25,6 +25,9 @@ from hal9mig.stores.connection import Connection
 CHUNK = 500
 #: Seconds a worker stays with a lane before it looks at other work.
 TURN = 2.0
+#: Seconds from one look at a journal that nobody applies to the next.
+_BOUND_EVERY = 30.0
+_bound_after = [0.0]  # on this process's clock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,8 @@ def call(system: System, flat: Connection, hier: Connection, *, slots: int) -> i
     """
     now = capture.state(hier)
     hier.rollback()
+    if now.mode is Mode.FLAT_ONLY:
+        _bound(flat)
     if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
         return 0
     waiting = sum(one.records for one in capture.lag(flat if now.mode is Mode.DUAL_WRITE else hier).values())
@@ -121,6 +126,15 @@ def call(system: System, flat: Connection, hier: Connection, *, slots: int) -> i
             queue_app.FOLLOW_TASK, (lane, lanes), shown=f"lane {lane + 1} of {lanes}, {waiting} waiting", expires=10.0
         )
     return lanes
+
+
+def _bound(flat: Connection) -> None:
+    """Keep the journal short after a way back: it is filled, so that dual-write can go on, and nobody applies it."""
+    if time.monotonic() < _bound_after[0]:
+        return
+    _bound_after[0] = time.monotonic() + _BOUND_EVERY
+    if sum(one.records for one in capture.lag(flat).values()) > CHUNK:
+        capture.compact(flat)
 
 
 def work(system: System, flat: Connection, hier: Connection, *, lane: int, lanes: int) -> Followed | None:

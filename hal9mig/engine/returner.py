@@ -17,7 +17,7 @@ from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.applier import Applied, blames_record, fence, sentence
-from hal9mig.engine.writer import Cursor, emptied
+from hal9mig.engine.writer import OVERRIDING, Cursor, emptied
 from hal9mig.ledger.database import json_text
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
@@ -115,7 +115,8 @@ class Returner:
         changed = [name for name in self._category.source.names if name not in self._category.key]
         update = ", ".join(f"{name} = excluded.{name}" for name in changed)
         cursor.execute(
-            f"INSERT INTO {self._table} ({names}) SELECT {names} FROM {_STAGE}_{self._category.source.table} "
+            f"INSERT INTO {self._table} ({names}) {OVERRIDING} "
+            f"SELECT {names} FROM {_STAGE}_{self._category.source.table} "
             f"ORDER BY {key} ON CONFLICT ({key}) DO " + (f"UPDATE SET {update}" if changed else "NOTHING")
         )
 

@@ -17,6 +17,8 @@ from hal9mig.categories.transform import Output, Transform
 
 Cursor = psycopg2.extensions.cursor
 _CHUNK = 1 << 18  # bytes handed to the driver at a time
+#: A column GENERATED ALWAYS AS IDENTITY takes the other store's value by no other word; COPY needs none.
+OVERRIDING = "OVERRIDING SYSTEM VALUE"
 
 
 def _stage(target: Target) -> str:
@@ -138,8 +140,8 @@ class Writer:
         # direction only, and cannot deadlock.
         names, key = _columns(target.names), _columns(target.key)
         cursor.execute(
-            f"INSERT INTO {target.qualified} ({names}) SELECT {names} FROM {_stage(target)} ORDER BY {key} "
-            f"ON CONFLICT ({key}) DO NOTHING"
+            f"INSERT INTO {target.qualified} ({names}) {OVERRIDING} SELECT {names} FROM {_stage(target)} "
+            f"ORDER BY {key} ON CONFLICT ({key}) DO NOTHING"
         )
 
     def _won(self, cursor: Cursor) -> None:
@@ -168,9 +170,10 @@ class Writer:
         condition = f" WHERE excluded.{root.version} > t.{root.version}" if newer_only else ""
         action = f"UPDATE SET {update}{condition}" if changed else "NOTHING"
         cursor.execute(
-            f"WITH won AS (INSERT INTO {root.qualified} AS t ({names}) SELECT {names} FROM {_stage(root)} s "
-            f"WHERE true{elsewhere} ORDER BY {key} ON CONFLICT ({key}) DO {action} "
-            f"RETURNING {_columns(root.owner, 't')}) INSERT INTO {self._won_table} SELECT * FROM won"
+            f"WITH won AS (INSERT INTO {root.qualified} AS t ({names}) {OVERRIDING} "
+            f"SELECT {names} FROM {_stage(root)} s WHERE true{elsewhere} ORDER BY {key} "
+            f"ON CONFLICT ({key}) DO {action} RETURNING {_columns(root.owner, 't')}) "
+            f"INSERT INTO {self._won_table} SELECT * FROM won"
         )
         for other in others:
             # Only what this root has just won: its stage says which records those are.
@@ -187,7 +190,8 @@ class Writer:
             f"WHERE {_equal('p', part.owner, 'w', self._won_columns)}"
         )
         cursor.execute(
-            f"INSERT INTO {part.qualified} ({names}) SELECT {_columns(part.names, 's')} FROM {_stage(part)} s "
+            f"INSERT INTO {part.qualified} ({names}) {OVERRIDING} "
+            f"SELECT {_columns(part.names, 's')} FROM {_stage(part)} s "
             f"JOIN {self._won_table} w ON {_equal('s', part.owner, 'w', self._won_columns)} "
             f"ORDER BY {_columns(part.key, 's')}"
         )

@@ -277,6 +277,8 @@ def compact(connection: Connection) -> int:
     the rows it saw: were one of those kept for the others, a write among the others would go with it.
     """
     with connection, connection.cursor() as cursor:
+        # One at a time: two would wait for each other's rows.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('hal9cap compact', 0))")
         cursor.execute(
             "WITH gone AS (DELETE FROM hal9cap.journal j USING (SELECT category, key FROM hal9cap.journal "
             "GROUP BY category, key HAVING count(*) > 1) k WHERE j.category = k.category AND j.key = k.key "
