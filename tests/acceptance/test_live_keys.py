@@ -1,0 +1,171 @@
+"""Deletes, keys that begin again, and unique values that pass on, each where it meets the copy or the applier."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import psycopg2
+import pytest
+
+from hal9mig.engine import copier
+from hal9mig.ledger import quarantine
+from tests import driving, living, servers
+from tests.living import SESSIONS, World
+
+KEY = "00000000-0000-4000-8000-{:012d}".format
+
+
+@pytest.fixture
+def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
+    with living.opened(stores, stack_env) as opened:
+        yield opened
+
+
+def assert_nothing_held(world: World) -> None:
+    """Assert that no record is in quarantine."""
+    with world.system.ledger.begin() as opened:
+        assert not quarantine.counts(opened)
+
+
+class TestDeletesAndUniqueValues:
+    """In this process, so that each meets the copy where it hurts."""
+
+    @pytest.fixture(autouse=True)
+    def few(self, world: World) -> None:
+        world.only(SESSIONS)
+        world.configure(batch_size="4", checkpoint_interval="2")
+        with driving.connected(world.stores.flat_url) as cursor:
+            for number in range(12):
+                self.insert(cursor, number, 50)
+        world.switch.enable()
+
+    @staticmethod
+    def insert(cursor: Any, number: int, version: int) -> None:
+        cursor.execute(
+            'INSERT INTO flat.user_sessions SELECT %s, %s, %s, NULL, NULL, true, \'{"a": 1, "b": 2}\', now(), now(), '
+            "NULL, %s",
+            (KEY(number), f"user {number % 3}", f"token {number}", version),
+        )
+
+    @staticmethod
+    def copying(world: World, number: int, act: Callable[[], object]) -> None:
+        """Copy everything, and do something after the record of a number was read and before it is written."""
+        original, transform, done = copier.Copier._write, world.system.transform(SESSIONS), []
+
+        def late(work: copier.Copier, step: Any) -> None:
+            if not done and (KEY(number),) in map(transform.key, step.records):
+                done.append(act())
+            original(work, step)
+
+        with mock.patch.object(copier.Copier, "_write", late):
+            world.migrate()
+        assert done
+
+    def ends(self, world: World, *, records: int) -> None:
+        world.drain()
+        world.assert_equal()
+        assert world.hier_sql("SELECT count(*) FROM hier.sessions") == [(records,)]
+        assert_nothing_held(world)
+
+    @pytest.mark.parametrize("applied", [True, False])
+    def test_deleted_before_during_and_after_the_copy(self, world: World, applied: bool) -> None:
+        def delete(*numbers: int) -> None:
+            world.flat_sql("DELETE FROM flat.user_sessions WHERE session_id = ANY(%s::uuid[])", [*map(KEY, numbers)])
+            if applied:
+                world.drain()
+
+        delete(0, 1)
+        self.copying(world, 6, lambda: delete(2, 6, 7, 10))
+        delete(11)
+        self.ends(world, records=5)
+
+    @pytest.mark.parametrize("applied", [True, False])
+    def test_deleted_by_cascade(self, world: World, applied: bool) -> None:
+        """The application never named the sessions that go."""
+        world.flat_sql(
+            "CREATE TABLE flat.people (user_id text PRIMARY KEY); "
+            "INSERT INTO flat.people SELECT DISTINCT user_id FROM flat.user_sessions; "
+            "ALTER TABLE flat.user_sessions ADD FOREIGN KEY (user_id) REFERENCES flat.people ON DELETE CASCADE"
+        )
+
+        def leave() -> None:
+            world.flat_sql("DELETE FROM flat.people WHERE user_id = 'user 1'")
+            if applied:
+                world.drain()
+
+        self.copying(world, 4, leave)
+        self.ends(world, records=8)
+
+    @pytest.mark.parametrize("applied", [True, False])
+    def test_deleted_and_begun_again_with_a_lower_version(self, world: World, applied: bool) -> None:
+        def again() -> None:
+            with driving.connected(world.stores.flat_url) as cursor:
+                for number in (1, 6, 11):
+                    cursor.execute("DELETE FROM flat.user_sessions WHERE session_id = %s", (KEY(number),))
+                    self.insert(cursor, number, 1)
+            if applied:
+                world.drain()
+
+        self.copying(world, 6, again)
+        again()
+        self.ends(world, records=12)
+
+    @pytest.mark.parametrize("applied", [True, False])
+    @pytest.mark.parametrize("other", [5, 9], ids=["in the step", "in another batch"])
+    def test_unique_values_swapped(self, world: World, other: int, applied: bool) -> None:
+        def swap() -> None:
+            with contextlib.closing(psycopg2.connect(world.stores.flat_url)) as one, one, one.cursor() as cursor:
+                for number, token in ((4, "in between"), (other, "token 4"), (4, f"token {other}")):
+                    cursor.execute(
+                        "UPDATE flat.user_sessions SET token_hash = %s WHERE session_id = %s", (token, KEY(number))
+                    )
+            if applied:
+                world.drain()
+
+        self.copying(world, 4, swap)
+        assert world.flat_sql("SELECT token_hash FROM flat.user_sessions WHERE session_id = %s", KEY(4)) == [
+            (f"token {other}",)
+        ]
+        self.ends(world, records=12)
+        # Once more with nothing to copy, round in a ring of three, and one that goes and leaves its value.
+        world.flat_sql(
+            "UPDATE flat.user_sessions SET token_hash = 'away ' || token_hash; "
+            "UPDATE flat.user_sessions SET token_hash = 'token ' || (right(session_id::text, 2)::int + 1) % 12"
+        )
+        world.drain()
+        world.flat_sql(
+            f"DELETE FROM flat.user_sessions WHERE session_id = '{KEY(0)}'; "
+            f"UPDATE flat.user_sessions SET token_hash = 'token 1' WHERE session_id = '{KEY(7)}'"
+        )
+        self.ends(world, records=11)
+
+    def test_stale_rows_in_the_target(self, world: World) -> None:
+        """Left by a copy from before capture: older, gone at the source, and holding values of others by now."""
+        world.migrate()
+        world.switch.return_to_flat()
+        world.flat_sql(
+            f"SET hal9.apply = 'on'; DELETE FROM flat.user_sessions WHERE session_id IN ('{KEY(0)}', '{KEY(1)}'); "
+            f"UPDATE flat.user_sessions SET token_hash = 'token 0', version = 51 WHERE session_id = '{KEY(8)}'; "
+            f"UPDATE flat.user_sessions SET user_agent = 'newer', version = 51 WHERE session_id = '{KEY(9)}'"
+        )
+        world.switch.enable()
+        world.migrate()
+        world.pass_over()
+        world.drain()
+        world.assert_equal()
+        assert world.hier_sql("SELECT count(*) FROM hier.sessions") == [(10,)]
+
+    def test_a_transaction_that_commits_late_is_not_passed_over(self, world: World) -> None:
+        """It journals first; what was journalled after it has long been applied when it commits."""
+        world.migrate()
+        with contextlib.closing(psycopg2.connect(world.stores.flat_url)) as late, late.cursor() as cursor:
+            cursor.execute("UPDATE flat.user_sessions SET user_agent = 'late' WHERE session_id = %s", (KEY(3),))
+            world.flat_sql("UPDATE flat.user_sessions SET user_agent = 'early' WHERE session_id = %s", KEY(4))
+            world.drain()
+            assert world.hier_sql("SELECT user_agent FROM hier.sessions WHERE user_agent IS NOT NULL") == [("early",)]
+            late.commit()
+        self.ends(world, records=12)
+        assert world.hier_sql("SELECT count(*) FROM hier.sessions WHERE user_agent = 'late'") == [(1,)]
