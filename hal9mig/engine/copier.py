@@ -305,7 +305,7 @@ class Copier:
         rows, params = projection.flat_rows(self._category, scope, self._filter)
         with self._lookup.cursor() as cursor:
             cursor.execute(
-                f"SELECT {projection.key_texts(self._category)} {rows} "
+                f"SELECT {projection.record_hash(self._category, 's')}, {projection.key_texts(self._category)} {rows} "
                 f"ORDER BY {projection.key_order(self._category, 's')} LIMIT 1",
                 params,
             )
@@ -313,11 +313,13 @@ class Copier:
         self._lookup.rollback()
         if row is None:
             return
-        key = tuple(map(str, row))
+        fingerprint, *parts = row
+        key = tuple(map(str, parts))
         with self._session.begin():
             self._raw.execute("SET LOCAL hal9.apply = 'on'")
             self._hold_key(key, f"The worker process died {self._held.crashes} times with this record in hand.")
             self._quarantined += 1
+            self._digest += int(fingerprint)
             self._cursor_key = key
             self._advance(1)
 
