@@ -238,6 +238,74 @@ class StoreUnreachable(Unreachable):
     code = "STORE_UNREACHABLE"
 
 
+class CheckpointDamaged(HAL9Error):
+    """A checkpoint is not what it was when it was written."""
+
+    code = "CHECKPOINT_DAMAGED"
+    exit_code = EXIT_PROBLEMS
+    default_hint = "hal9-migrate state recover --from-backup NAME --quarantine-corrupted"
+
+
+class ChunkMissing(CheckpointDamaged):
+    """A file of a checkpoint is gone."""
+
+    code = "CHUNK_MISSING"
+
+
+class CheckpointStale(Refused):
+    """A checkpoint was taken of other tables than there are now."""
+
+    code = "CHECKPOINT_STALE"
+    default_hint = "docs/checkpoints.md shows how to load it without this program"
+
+
+class NotRestorable(Refused):
+    """A checkpoint does not hold what is to be restored."""
+
+    code = "NOT_RESTORABLE"
+    default_hint = "hal9-migrate state list-checkpoints"
+
+
+class NameTaken(Refused):
+    """There is a checkpoint of this name already."""
+
+    code = "NAME_TAKEN"
+    default_hint = "hal9-migrate state list-checkpoints"
+
+
+class RestoreActive(Refused):
+    """A checkpoint is being restored."""
+
+    code = "RESTORE_ACTIVE"
+    default_hint = "hal9-migrate runs list --active"
+
+
+class ArchiveFull(HAL9Error):
+    """There is no room for the checkpoint."""
+
+    code = "ARCHIVE_FULL"
+    default_hint = "make room, or name another place with HAL9_CHECKPOINT_URL"
+
+
+class ArchiveUnreachable(Unreachable):
+    """The place where checkpoints lie cannot be reached."""
+
+    code = "ARCHIVE_UNREACHABLE"
+    default_hint = "hal9-migrate configure show --origin"
+
+
+class InstantLost(Unreachable):
+    """The snapshot that a checkpoint is read under is gone; another is taken."""
+
+    code = "INSTANT_LOST"
+
+
+class RestoreHalfDone(Unreachable):
+    """One store is restored and the other is not yet; the run goes on until it is."""
+
+    code = "RESTORE_HALF_DONE"
+
+
 class OutcomeUnknown(Unreachable):
     """The connection was lost while the transaction committed, so nobody can say whether it did."""
 
