@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-import os
 
 from hal9mig import settings as settings_module
 from hal9mig.categories import registry
@@ -22,12 +22,15 @@ class System:
     Args:
         resolved: the connection plane.
         role: what this process is, for ``pg_stat_activity``: ``cli``, ``worker``.
+
+    Attributes:
+        patience: seconds that a statement waits for a lock; None is as long as it takes.
     """
 
     def __init__(self, resolved: settings_module.Settings, *, role: str):
         self.settings = resolved
         self.role = f"hal9-migrate {role}"
-        self._pid = os.getpid()
+        self.patience: float | None = None
 
     @functools.cached_property
     def registry(self) -> registry.Registry:
@@ -36,12 +39,13 @@ class System:
 
     @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger; a small pool: for the batch in hand, the heartbeat, and single records."""
+        """The ledger; it keeps a few connections: for the batch in hand, the heartbeat, and single records."""
         return Ledger(
             self.settings.require_hier(),
             application_name=self.role,
             connect_timeout=self.settings.connect_timeout,
             pool_size=3,
+            patience=self.patience,
         )
 
     @functools.cached_property
@@ -53,6 +57,18 @@ class System:
     def throttle(self) -> Throttle:
         """The cluster's budget."""
         return Throttle(self.settings.require_redis(), self.settings.queue_prefix)
+
+    def impatient(self, patience: float, *, mark: str) -> System:
+        """Return the same with sessions of its own, whose statements wait for a lock for so many seconds only.
+
+        Args:
+            mark: what is added to the name of its sessions, so that they can be told from others.
+        """
+        other = copy.copy(self)
+        vars(other).pop("ledger", None)  # the caller closes the one that takes its place
+        other.role = f"{self.role} {mark}"
+        other.patience = patience
+        return other
 
     def category(self, name: str) -> Category:
         """Return a category by slug or alias.
@@ -73,6 +89,7 @@ class System:
             self.settings.require_flat(),
             application_name=self.role,
             connect_timeout=self.settings.connect_timeout,
+            patience=self.patience,
         )
 
     def hier(self) -> connection.Connection:
@@ -81,4 +98,5 @@ class System:
             self.settings.require_hier(),
             application_name=self.role,
             connect_timeout=self.settings.connect_timeout,
+            patience=self.patience,
         )

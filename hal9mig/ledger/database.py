@@ -31,10 +31,22 @@ def statements(file: str) -> Mapping[str, str]:
 class Ledger:
     """Opens transactions on the ledger; safe to share between threads, not between processes."""
 
-    def __init__(self, url: str, *, application_name: str, connect_timeout: float = 5.0, pool_size: int = 2):
+    def __init__(
+        self,
+        url: str,
+        *,
+        application_name: str,
+        connect_timeout: float = 5.0,
+        pool_size: int = 2,
+        patience: float | None = None,
+    ):
         self.url = url
         self._engine = stores_connection.engine(
-            url, application_name=application_name, connect_timeout=connect_timeout, pool_size=pool_size
+            url,
+            application_name=application_name,
+            connect_timeout=connect_timeout,
+            pool_size=pool_size,
+            patience=patience,
         )
 
     @contextlib.contextmanager

@@ -28,13 +28,16 @@ _KEEPALIVES: dict[str, Any] = {
 _LOGIN_WORDS = ("password authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 
-def connect(url: str, *, application_name: str, connect_timeout: float = 5.0) -> Connection:
+def connect(
+    url: str, *, application_name: str, connect_timeout: float = 5.0, patience: float | None = None
+) -> Connection:
     """Open one psycopg2 connection in UTC and UTF-8.
 
     Args:
         url: ``postgresql://user:password@host:port/database``.
         application_name: shown in ``pg_stat_activity``.
         connect_timeout: seconds to try.
+        patience: seconds that a statement waits for a lock; None is as long as it takes.
 
     Raises:
         errors.StoreUnreachable: nothing answers there.
@@ -54,6 +57,8 @@ def connect(url: str, *, application_name: str, connect_timeout: float = 5.0) ->
     # SET by statement and not by `options`: connection poolers refuse the latter.
     with connection.cursor() as cursor:
         cursor.execute("SET TIME ZONE 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex'")
+        if patience is not None:
+            cursor.execute("SET lock_timeout = %s", (round(patience * 1000),))
     connection.commit()
     return connection
 
@@ -69,13 +74,28 @@ def connected(url: str, *, application_name: str, connect_timeout: float = 5.0) 
         connection.close()
 
 
-def engine(url: str, *, application_name: str, connect_timeout: float = 5.0, pool_size: int = 1) -> sqlalchemy.Engine:
-    """Return a SQLAlchemy engine on psycopg2 with a small pool and the same settings as ``connect``."""
+def engine(
+    url: str,
+    *,
+    application_name: str,
+    connect_timeout: float = 5.0,
+    pool_size: int = 1,
+    patience: float | None = None,
+) -> sqlalchemy.Engine:
+    """Return a SQLAlchemy engine on psycopg2 with the same settings as ``connect``.
+
+    Args:
+        pool_size: connections that are kept open when nobody uses them.
+    """
     built = sqlalchemy.create_engine(
         "postgresql+psycopg2://",
-        creator=lambda: connect(url, application_name=application_name, connect_timeout=connect_timeout),
+        creator=lambda: connect(
+            url, application_name=application_name, connect_timeout=connect_timeout, patience=patience
+        ),
         pool_size=pool_size,
-        max_overflow=0,
+        # Nobody ever waits for one: whoever holds a connection, with a lock on it, and waits for another
+        # may wait for one who waits for that lock. How many there are is bounded by what a process does at once.
+        max_overflow=-1,
         pool_pre_ping=True,
     )
     event.listen(built, "handle_error", _translate)
