@@ -143,7 +143,7 @@ def flat_only(context: click.Context, force: bool, reason: str) -> None:
     except errors.GateClosed as closed:
         if not force:
             raise errors.GateClosed(
-                closed.message, hint="wait for the journal to run empty, or discard them with --force"
+                closed.message, hint=f"{closed.hint}, or discard them with --force" if closed.hint else None
             ) from None
         if not reason and not sys.stdin.isatty():
             raise errors.ConfirmationRequired(

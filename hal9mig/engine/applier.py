@@ -26,10 +26,12 @@ from hal9mig.engine import reader
 from hal9mig.engine.writer import Cursor, Writer
 from hal9mig.ledger import marks, quarantine
 from hal9mig.ledger.database import Ledger, Session
-from hal9mig.stores import capture, projection
+from hal9mig.stores import capture, holders, projection
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
+#: Seconds without a word from whoever applies, in the middle of a transaction, after which it is given up.
+FROZEN = 60.0
 _FENCE = "hashtextextended('hal9mig applying', 0)"
 #: The modes of a store in which it is not the one that is applied to.
 _RULES_ITSELF = {
@@ -58,6 +60,14 @@ class _Outcome:
     rejected: dict[model.Key, str] = dataclasses.field(default_factory=dict)
 
 
+class _NeedsMoreError(Exception):
+    """Records hold unique values that those to be written need, and have to be brought along."""
+
+    def __init__(self, keys: set[model.Key]):
+        super().__init__()
+        self.keys = keys
+
+
 def blames_record(error: psycopg2.Error) -> bool:
     """Whether an error is the record's own, and not the server's or the connection's."""
     return (error.pgcode or "")[:2] in _RECORD_FAULTS
@@ -83,7 +93,14 @@ def fence(cursor: Cursor, target: model.StoreName) -> None:
     Raises:
         errors.StaleEpoch: the store rules itself.
     """
-    cursor.execute(f"SELECT pg_advisory_xact_lock_shared({_FENCE})")
+    # One that is frozen from here on keeps others from its keys, and a switch from ending, until the server
+    # ends its session. The client's own sessions have a shorter time.
+    cursor.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', %s, true) "
+        "WHERE current_setting('idle_in_transaction_session_timeout') = '0'; "
+        f"SELECT pg_advisory_xact_lock_shared({_FENCE})",
+        (f"{round(FROZEN * 1000)}ms",),
+    )
     now = capture.state(cursor.connection)
     if now.mode in _RULES_ITSELF[target]:
         raise errors.StaleEpoch(f"Nothing is applied to the {target} store, which rules: its write mode is {now.mode}.")
@@ -94,7 +111,7 @@ def fenced(connection: Connection, *, patience: float) -> Iterator[None]:
     """Keep appliers off a store for the length of a block, after those in flight have ended.
 
     Raises:
-        errors.GateClosed: one in flight does not end within ``patience`` seconds.
+        errors.GateClosed: one in flight does not end within ``patience`` seconds; it is named.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(patience * 1000)}ms",))
@@ -104,8 +121,11 @@ def fenced(connection: Connection, *, patience: float) -> Iterator[None]:
             connection.commit()
         except psycopg2.errors.LockNotAvailable:
             connection.rollback()
+            held = "; ".join(map(str, holders.of_advisory(connection, _FENCE)))
             raise errors.GateClosed(
-                "A worker or a client is still applying a write to the store that is to be opened.", hint="try again"
+                "A worker or a client is still applying a write to the store that is to be opened: "
+                f"{held or 'it has ended just now'}.",
+                hint="let it end, or end it with SELECT pg_terminate_backend(pid), and try again",
             ) from None
         finally:
             cursor.execute("SELECT set_config('lock_timeout', '0', false)")
@@ -132,6 +152,8 @@ class Applier:
         self._category = transform.category
         self._session = session
         self._flat = flat
+        self._locked: set[model.Key] = set()
+        self._grown = 0
 
     def apply(self, keys: Sequence[model.Key], *, run_id: int | None = None) -> Applied:
         """Make the target's records of these keys equal to the source's present ones, and commit.
@@ -143,10 +165,19 @@ class Applier:
             errors.StaleEpoch: the target rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
+        wanted = set(keys)
+        while wanted:
+            try:
+                return self._apply(sorted(wanted), run_id)
+            except _NeedsMoreError as needs:
+                # From the beginning: all are locked in one order, so that two who need each other's keys
+                # wait for one another and not in a circle.
+                wanted |= needs.keys
+                self._grown += 1
+        return Applied(written=(), deleted=(), rejected={})
+
+    def _apply(self, wanted: Sequence[model.Key], run_id: int | None) -> Applied:
         slug = self._category.slug
-        wanted = sorted(set(keys))
-        if not wanted:
-            return Applied(written=(), deleted=(), rejected={})
         # In a transaction of its own: a copy that commits from here on sees the mark, and one that
         # has looked for marks already is waited for below.
         with self._session.begin():
@@ -172,6 +203,7 @@ class Applier:
         cursor: Cursor = self._session.connection.cursor()  # type: ignore[assignment]
         fence(cursor, model.StoreName.HIERARCHICAL)
         marks.lock_keys(self._session, self._category.slug, keys)
+        self._locked = set(keys)
         cursor.execute("SET LOCAL hal9.apply = 'on'")
         present = self._read(keys)
         gone = [key for key in keys if key not in present]
@@ -233,8 +265,10 @@ class Applier:
             strangers = [key for key in blockers if key not in together]
             if not strangers:
                 break
-            # Without waiting: its lock may be held by one that waits for ours. It is tried again then.
-            marks.lock_keys(self._session, self._category.slug, strangers)
+            if not self._locked.issuperset(strangers):
+                if self._grown < _MOST_BLOCKERS:
+                    raise _NeedsMoreError(set(strangers) - self._locked)
+                marks.lock_keys(self._session, self._category.slug, strangers)
             found = self._read(strangers)
             self._writer.delete(cursor, [key for key in strangers if key not in found])
             together.update(found)

@@ -144,6 +144,8 @@ def work(system: System, flat: Connection, hier: Connection, *, lane: int, lanes
     if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
         return None
     with system.ledger.begin() as session:
+        # Frozen, it would keep the lane from everybody else; keys are locked one by one in any case.
+        session.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{2 * applier.FROZEN:.0f}s'")
         if not lane_lock(session, lane):
             return None
         return follow(system, flat, hier, now.mode.ruling, seconds=TURN, lane=lane, lanes=lanes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -11,7 +12,7 @@ from typing import Any
 
 from hal9mig import errors, model, units
 from hal9mig.categories.declaration import Category, Role
-from hal9mig.engine import digest
+from hal9mig.engine import digest, hurry
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, mode, presence, quarantine, runs, tuning
 from hal9mig.stores import capture
@@ -73,11 +74,28 @@ def evidence(system: System, found: Sequence[Predicate], *, actor: str) -> Mappi
     Counts and digests of both sides are taken there, at the same state, and have to agree.
 
     Raises:
-        errors.GateClosed: the sides differ, or capture of the hierarchical side does not work.
+        errors.GateClosed: the sides differ, capture of the hierarchical side does not work, or somebody holds
+            a lock for too long; who does is named.
     """
-    flat, hier = system.flat(), system.hier()
-    try:
-        counts = {}
+    counts, positions = hurry.hurried(system, _counted)
+    document: dict[str, Any] = {
+        "schema": 1,
+        "kind": "hal9-migrate switch certificate",
+        "at": datetime.datetime.now(datetime.UTC).isoformat(),
+        "actor": actor,
+        "predicates": [dataclasses.asdict(one) for one in found],
+        "records": counts,
+        "wal_positions": positions,
+        "journal_empty": True,
+        "reverse_capture": "a write to each table that holds rows was journalled, and undone",
+    }
+    return document
+
+
+def _counted(system: System) -> tuple[Mapping[str, Mapping[str, int]], Mapping[str, str]]:
+    """Return the records of each category, by side, and the position of each side."""
+    with contextlib.closing(system.flat()) as flat, contextlib.closing(system.hier()) as hier:
+        counts: dict[str, dict[str, int]] = {}
         for category in system.registry.ordered():
             sides = {
                 model.StoreName.FLAT: _count(flat, f"{category.source.schema}.{category.source.table}"),
@@ -94,22 +112,7 @@ def evidence(system: System, found: Sequence[Predicate], *, actor: str) -> Mappi
                 )
             counts[category.slug] = {str(side): count for side, count in sides.items()} | {"quarantined": held}
             _prove_capture(hier, category)
-        positions = {"flat": _position(flat), "hierarchical": _position(hier)}
-    finally:
-        flat.close()
-        hier.close()
-    document: dict[str, Any] = {
-        "schema": 1,
-        "kind": "hal9-migrate switch certificate",
-        "at": datetime.datetime.now(datetime.UTC).isoformat(),
-        "actor": actor,
-        "predicates": [dataclasses.asdict(one) for one in found],
-        "records": counts,
-        "wal_positions": positions,
-        "journal_empty": True,
-        "reverse_capture": "a write to each table that holds rows was journalled, and undone",
-    }
-    return document
+        return counts, {"flat": _position(flat), "hierarchical": _position(hier)}
 
 
 def sealed(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,23 +17,21 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-import psycopg2.extensions
 from sqlalchemy import exc
 
-from hal9mig import errors, model, units
-from hal9mig.engine import applier, follower, gate
+from hal9mig import errors, model
+from hal9mig.categories.declaration import Category
+from hal9mig.engine import applier, drain, gate, hurry
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, mode, presence
-from hal9mig.stores import capture, sequences
+from hal9mig.stores import capture, holders, sequences
 from hal9mig.stores.capture import Mode, State
 from hal9mig.stores.connection import Connection
 
-#: Seconds that writers may be kept waiting for a barrier before it gives up and lets them go on.
-PATIENCE = 2.0
+#: Seconds that a barrier, or anything behind it, waits for a lock before it gives up and lets writers go on.
+PATIENCE = hurry.PATIENCE
 #: How often a barrier or a table lock is tried, and the seconds in between.
 _TRIES, _BETWEEN = 5, 1.0
-#: Seconds that draining behind a barrier may take before the barrier is lifted again.
-_DRAIN = 10.0
 #: Under which name the ledger's line keeps what a killed switch has left to its successor.
 _CARRIED = "switch"
 
@@ -96,7 +94,7 @@ class Switch:
             epoch = _next_epoch(line, flat, hier)
             self._note(line, Mode.DUAL_WRITE, "triggers", attested)
             for category in self._system.registry.ordered():
-                self._patiently(flat, lambda one=category: capture.install(flat, one, model.StoreName.FLAT))  # type: ignore[misc]
+                self._install(flat, category, model.StoreName.FLAT)
             for store in (hier, flat):
                 self._set(store, "state", State(mode=Mode.DUAL_WRITE, epoch=epoch))
             self._arrive(Mode.DUAL_WRITE, epoch)
@@ -112,7 +110,8 @@ class Switch:
         Raises:
             errors.Refused: the mode is flat-only, or another switch is under way.
             errors.WritersInFlight: a transaction that has written stays open; its pid is named.
-            errors.GateClosed: the journal did not run empty behind the barrier, or capture does not work.
+            errors.GateClosed: the journal did not run empty behind the barrier, since somebody held a lock (who
+                is named) or for another reason, or capture does not work.
         """
         with self._guarded(Mode.HIERARCHICAL_ONLY) as (line, flat, hier):
             if line.mode == Mode.HIERARCHICAL_ONLY and line.target is None:
@@ -132,9 +131,9 @@ class Switch:
             new = State(mode=Mode.HIERARCHICAL_ONLY, epoch=epoch)
             self._note(line, Mode.HIERARCHICAL_ONLY, "reverse capture")
             for category in self._system.registry.ordered():
-                self._patiently(hier, lambda one=category: capture.install(hier, one, model.StoreName.HIERARCHICAL))  # type: ignore[misc]
+                self._install(hier, category, model.StoreName.HIERARCHICAL)
             with self._barrier(flat) as began:
-                self._drain(flat, hier, model.StoreName.FLAT)
+                self._drain(model.StoreName.FLAT)
                 document = dict(evidence())
                 moved = [
                     one
@@ -166,7 +165,8 @@ class Switch:
         Raises:
             errors.Refused: another switch is under way.
             errors.WritersInFlight: a transaction that has written stays open; its pid is named.
-            errors.GateClosed: writes are left that the flat store does not have; ``force`` discards them.
+            errors.GateClosed: writes are left that the flat store does not have, or somebody holds a lock (who is
+                named); ``force`` discards them.
         """
         with self._guarded(Mode.FLAT_ONLY) as (line, flat, hier):
             if line.mode == Mode.FLAT_ONLY and line.target is None:
@@ -181,7 +181,7 @@ class Switch:
             self._note(line, Mode.FLAT_ONLY, "barrier")
             with self._barrier(hier) as began:
                 try:
-                    self._drain(flat, hier, model.StoreName.HIERARCHICAL)
+                    self._drain(model.StoreName.HIERARCHICAL)
                     discarded = 0
                 except errors.GateClosed:
                     if not force:
@@ -266,18 +266,20 @@ class Switch:
             capture.installed(flat, category, model.StoreName.FLAT) for category in self._system.registry.ordered()
         )
 
-    def _patiently(self, connection: Connection, act: Callable[[], None]) -> None:
-        """Do something that needs a table's lock, giving way to the application between the tries."""
+    def _install(self, connection: Connection, category: Category, side: model.StoreName) -> None:
+        """Have a category captured, which needs its tables' locks; gives way to the application between the tries."""
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(PATIENCE * 1000)}ms",))
         for attempt in range(_TRIES):
             try:
-                act()
+                capture.install(connection, category, side)
                 break
             except psycopg2.errors.LockNotAvailable:
                 if attempt == _TRIES - 1:
+                    held = "; ".join(map(str, holders.of_writing(connection, capture.tables(category, side))))
                     raise errors.WritersInFlight(
-                        "A table to be captured stays locked by an open transaction."
+                        "A table to be captured stays locked by an open transaction: "
+                        f"{held or 'it has ended just now; try again'}."
                     ) from None
                 time.sleep(_BETWEEN)
         with connection, connection.cursor() as cursor:
@@ -299,38 +301,9 @@ class Switch:
                 yield began
                 return
 
-    def _drain(self, flat: Connection, hier: Connection, side: model.StoreName) -> None:
+    def _drain(self, side: model.StoreName) -> None:
         self._pause("drain")
-        source = self._system.flat() if side is model.StoreName.FLAT else self._system.hier()
-        other = hier if side is model.StoreName.FLAT else flat
-        try:
-            # A connection of its own: the barrier's must not commit or roll back under it.
-            pair = (source, other) if side is model.StoreName.FLAT else (other, source)
-            done = self._follow(*pair, side)
-            left = capture.records(source)
-        finally:
-            source.close()
-        if not done or left:
-            raise errors.GateClosed(
-                f"The last writes of {units.format_count(left)} record{'s' if left != 1 else ''} of the {side} store "
-                "are not in the other one, "
-                f"and could not be brought there within {units.format_duration(_DRAIN)}.",
-                hint="hal9-migrate reconcile --full, and try again",
-            )
-
-    def _follow(self, flat: Connection, hier: Connection, side: model.StoreName) -> bool:
-        ends = time.monotonic() + _DRAIN
-        while True:
-            try:
-                left = max(0.0, ends - time.monotonic())
-                return follower.follow(self._system, flat, hier, side, seconds=left).emptied
-            except (psycopg2.extensions.TransactionRollbackError, exc.OperationalError) as error:
-                # A worker applies the same keys at this moment: the server undoes one of the two.
-                original = error.orig if isinstance(error, exc.OperationalError) else error
-                if not isinstance(original, psycopg2.extensions.TransactionRollbackError) or time.monotonic() > ends:
-                    raise
-                for connection in (flat, hier):
-                    connection.rollback()
+        drain.drain(self._system, side, patience=PATIENCE)
 
     def _set(self, store: Connection, step: str, new: State) -> None:
         self._pause(step)

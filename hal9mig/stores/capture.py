@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import enum
 import json
+import threading
 from collections.abc import Iterator, Sequence
 
 import psycopg2
@@ -18,12 +19,15 @@ import psycopg2.errors
 from hal9mig import errors, model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
+from hal9mig.stores import holders
 from hal9mig.stores.connection import Connection
 
 #: What the triggers raise: a writer of an epoch that is over, and a store that takes no writes now.
 STALE_EPOCH = "HL001"
 STORE_CLOSED = "HL002"
 
+#: Seconds without a word from whoever keeps the writers out, after which they are let in.
+SILENCE = 16.0
 _WRITERS = "hashtextextended('hal9cap writers', 0)"
 _EVENTS = {
     "insert": ("INSERT", "REFERENCING NEW TABLE AS new_rows"),
@@ -95,6 +99,11 @@ def _captured(category: Category, side: model.StoreName) -> list[_Captured]:
     return [_Captured(target.qualified, target.owner) for target in category.owned]
 
 
+def tables(category: Category, side: model.StoreName) -> list[str]:
+    """Return the tables of a category that are captured on one side."""
+    return [captured.table for captured in _captured(category, side)]
+
+
 def install(connection: Connection, category: Category, side: model.StoreName) -> None:
     """Create the capturing triggers of a category's tables on one side; those that are there are replaced.
 
@@ -127,12 +136,12 @@ def uninstall(connection: Connection, category: Category, side: model.StoreName)
 
 def installed(connection: Connection, category: Category, side: model.StoreName) -> bool:
     """Whether every table of a category on one side is captured by enabled triggers."""
-    captured = _captured(category, side)
+    captured = tables(category, side)
     with connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_trigger WHERE tgrelid = ANY(%s::regclass[]) AND tgname LIKE 'hal9cap\\_%%' "
             "AND tgenabled IN ('O', 'A')",
-            ([one.table for one in captured],),
+            (captured,),
         )
         row = cursor.fetchone()
     return row is not None and row[0] == len(captured) * (len(_EVENTS) + 1)
@@ -209,30 +218,52 @@ def barrier(connection: Connection, *, patience: float) -> Iterator[None]:
             connection.commit()
         except psycopg2.errors.LockNotAvailable:
             connection.rollback()
-            raise errors.WritersInFlight(*_writers(connection)) from None
+            raise errors.WritersInFlight(_writers(connection)) from None
         try:
-            yield
+            with _spoken_for(connection):
+                yield
         finally:
-            connection.rollback()
-            cursor.execute(f"SELECT pg_advisory_unlock({_WRITERS}), set_config('lock_timeout', '0', false)")
-            connection.commit()
+            # Where the session is gone its lock is gone too, and what has failed because of that is raised.
+            if not connection.closed:
+                connection.rollback()
+                cursor.execute(f"SELECT pg_advisory_unlock({_WRITERS}), set_config('lock_timeout', '0', false)")
+                connection.commit()
 
 
-def _writers(connection: Connection) -> tuple[str]:
+@contextlib.contextmanager
+def _spoken_for(connection: Connection) -> Iterator[None]:
+    """Have the server end the session when this process is silent: stopped, it would keep writers out for ever.
+
+    What it does next on this connection then fails, so that it cannot go on as if it had kept them out.
+    """
+    timeouts = ("idle_session_timeout", "idle_in_transaction_session_timeout")
+    over = threading.Event()
+
+    def speak() -> None:
+        while not over.wait(SILENCE / 8) and not connection.closed:
+            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+
     with connection, connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT a.pid, a.application_name, round(extract(epoch FROM clock_timestamp() - a.xact_start)), a.state
-              FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-             WHERE l.locktype = 'advisory' AND l.granted AND a.pid <> pg_backend_pid() AND l.objsubid = 1
-               AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND (l.classid::bigint << 32 | l.objid::bigint) = {_WRITERS}
-             ORDER BY a.xact_start
-            """
-        )
-        rows = cursor.fetchall()
-    held = "; ".join(f"pid {pid} ({name or 'unnamed'}, {status}, open for {age} s)" for pid, name, age, status in rows)
-    return (f"A transaction that has written is still open: {held or 'it has ended just now; try again'}.",)
+        for name in timeouts:
+            cursor.execute("SELECT set_config(%s, %s, false)", (name, f"{round(SILENCE * 1000)}ms"))
+    speaking = threading.Thread(target=speak, name="barrier", daemon=True)
+    speaking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaking.join()
+        if not connection.closed:
+            connection.rollback()
+            with connection, connection.cursor() as cursor:
+                for name in timeouts:
+                    cursor.execute(f"RESET {name}")
+
+
+def _writers(connection: Connection) -> str:
+    held = "; ".join(map(str, holders.of_advisory(connection, _WRITERS)))
+    return f"A transaction that has written is still open: {held or 'it has ended just now; try again'}."
 
 
 def entries(connection: Connection, category: str, *, limit: int, lane: int = 0, lanes: int = 1) -> list[Entry]:
