@@ -33,6 +33,9 @@ class RunKind(enum.StrEnum):
 
     MIGRATE = "migrate"
     VERIFY = "verify"
+    CHECKPOINT = "checkpoint"
+    COMPARE = "compare"  # what a restore would lose
+    RESTORE = "restore"
 
 
 class RunStatus(enum.StrEnum):
@@ -95,6 +98,7 @@ BATCH_TRANSITIONS: Mapping[tuple[BatchStatus, BatchStatus], str] = {
     (BatchStatus.LEASED, BatchStatus.PLANNED): "handed back, or its lease expired",
     (BatchStatus.LEASED, BatchStatus.FAILED): "it failed for a reason that no record explains, too often",
     (BatchStatus.FAILED, BatchStatus.PLANNED): "an operator retried the run",
+    (BatchStatus.DONE, BatchStatus.PLANNED): "the snapshot it was read under is gone, so it is compared anew",
 }
 
 
@@ -121,7 +125,7 @@ class Validation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """One order to migrate or verify a category, as the ledger has it."""
+    """One order to migrate, compare, save or restore, as the ledger has it."""
 
     id: int
     kind: RunKind

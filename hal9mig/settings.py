@@ -56,6 +56,11 @@ SETTINGS: tuple[Setting, ...] = (
             help="where alarms are sent by POST as JSON, http:// or https://"),
     Setting(key="alerts.webhook_secret", env="HAL9_WEBHOOK_SECRET", default=None, secret=True,
             help="key of the signature in X-Hal9-Signature (HMAC-SHA256 of the body)"),
+    Setting(key="checkpoints.url", env="HAL9_CHECKPOINT_URL", default=None,
+            help="where checkpoints lie: a folder or any fsspec URL, the same for all workers; "
+                 "default checkpoints in stack.data_dir"),
+    Setting(key="checkpoints.keep", env="HAL9_CHECKPOINT_KEEP", default=0,
+            help="full checkpoints that are kept when a new one is taken; 0 keeps all"),
     Setting(key="categories.files", env="HAL9_CATEGORIES", default=(),
             help="Python files that declare categories of your own, separated by commas"),
     Setting(key="client.noncritical", env="HAL9_NONCRITICAL", default=("reports", "analytics", "compaction"),
@@ -82,6 +87,8 @@ class Settings:
     log_dir: pathlib.Path
     webhook_url: str | None
     webhook_secret: str | None
+    checkpoint_url: str
+    checkpoint_keep: int
     category_files: tuple[pathlib.Path, ...]
     noncritical: tuple[str, ...]
     lease_duration: float
@@ -201,6 +208,9 @@ def load(
         log_dir=pathlib.Path(str(values["log.dir"])),
         webhook_url=_text(values["alerts.webhook_url"]),
         webhook_secret=_text(values["alerts.webhook_secret"]),
+        checkpoint_url=_text(values["checkpoints.url"])
+        or str(pathlib.Path(str(values["stack.data_dir"])).absolute() / "checkpoints"),
+        checkpoint_keep=_keep(values["checkpoints.keep"]),
         category_files=tuple(pathlib.Path(name).absolute() for name in _names(values["categories.files"])),
         noncritical=tuple(_names(values["client.noncritical"])),
         lease_duration=units.parse_duration(str(values["lease.duration"])),
@@ -227,6 +237,10 @@ def shown(setting: Setting, value: object) -> str:
 def _names(value: object) -> list[str]:
     listed = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
     return [str(name).strip() for name in listed if str(name).strip()]
+
+
+def _keep(value: object) -> int:
+    return 0 if str(value).strip() == "0" else units.parse_count(str(value))
 
 
 def _text(value: object) -> str | None:

@@ -19,6 +19,7 @@ from sqlalchemy import exc
 
 from hal9mig import errors
 from hal9mig.engine import dispatcher, follower
+from hal9mig.engine.checkpoint.keeper import Keeper
 from hal9mig.engine.system import System
 from hal9mig.engine.work import Desk
 from hal9mig.ledger import batches, presence
@@ -49,10 +50,12 @@ class Pulse(threading.Thread):
         self._desk = Desk(self._system)
         self._followed = 0.0
         self.draining = False
+        self._keeper = Keeper(System(SETTINGS, role="worker keeper"), f"{name}/{os.getpid()}")
         self._process = psutil.Process()
 
     def run(self) -> None:
         """Beat until ``end``."""
+        self._keeper.start()
         reported = 0.0
         while not self._ended.is_set():
             pause = _IDLE
@@ -97,11 +100,13 @@ class Pulse(threading.Thread):
     def drain(self) -> None:
         """Let the pool's batches be handed back after their next transaction."""
         self.draining = True
+        self._keeper.end()
         with contextlib.suppress(*_TROUBLE):
             self.report()
 
     def end(self) -> None:
         """Stop, and take the worker off the ledger."""
+        self._keeper.end()
         self._ended.set()
         self.join(timeout=5)
         with contextlib.suppress(*_TROUBLE), self._system.ledger.begin() as session:

@@ -20,6 +20,8 @@ from hal9mig.queue.broker import Message
 WINDOW = 3
 #: Seconds after which the message of a published batch that nobody claims is looked for.
 LOOK_AFTER = 3.0
+#: Batches that read or write the application's records at their own pace.
+_BUDGETED = frozenset({"copy", "save", "load"})
 #: What a record is taken to measure before any was copied.
 _GUESSED_BYTES = 1000
 
@@ -104,7 +106,7 @@ def _take(
     """Take a run's next batches as far as the budget goes: those, seconds to wait, and why."""
     taken: list[dispatch.Planned] = []
     for batch in dispatch.planned(session, run.id, lanes):
-        if rate is not None and batch.kind == "copy":
+        if rate is not None and batch.kind in _BUDGETED and batch.records:
             try:
                 wait = system.throttle.take(rate, cost(rate, batch.records, run.record_bytes))
             except errors.QueueUnreachable:
@@ -156,5 +158,5 @@ def _message(run: dispatch.Waiting, batch: dispatch.Planned, attempt: int) -> Me
         priority=model.Priority.HIGH if batch.kind == "plan" else run.priority,
         category=run.category,
         kind=batch.kind,
-        range=f"({low}, {high}]",
+        range=f"{batch.subject} ({low}, {high}]".strip(),
     )

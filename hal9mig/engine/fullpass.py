@@ -15,7 +15,7 @@ from hal9mig.engine.repair import Mender, Outcome, RepairPolicy
 from hal9mig.engine.system import System
 from hal9mig.engine.watch import Waiting
 from hal9mig.engine.work import Desk
-from hal9mig.ledger import rounds, sweeps
+from hal9mig.ledger import instants, rounds, sweeps
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode, State
 from hal9mig.stores.connection import Connection
@@ -184,4 +184,8 @@ class FullPass:
         self._hier.rollback()
         if state.mode is Mode.CLOSED:
             raise errors.Refused("The write mode is being switched.", hint="hal9-migrate mode")
+        with self._system.ledger.begin() as session:
+            reason = instants.standstill(session)
+        if reason:
+            raise errors.Refused(f"The stores are not to be repaired now: {reason}.", hint="hal9-migrate mode")
         return state

@@ -60,18 +60,18 @@ def plan(
         # One transaction is one batch, whatever its size.
         total = count(flat, category, chosen)
         with session.begin():
-            runs.add_batches(session, held.run_id, kind, [(1, None, None, total)])
+            runs.add_batches(session, held.run_id, kind, [runs.NewBatch(seq=1, records=total)])
             batches.finish(session, held, seconds=time.monotonic() - started)
             runs.finish_planning(session, held.run_id)
         return True
     seq, planned, after = 1 + held.records, held.bytes, held.cursor
     while True:
-        chunk: list[tuple[int, model.Key | None, model.Key | None, int]] = []
+        chunk: list[runs.NewBatch] = []
         ended = False
         for _ in range(_CHUNK):
             records, upto = stride(flat, category, chosen, after, size, bytewise=kind == "verify")
             ended = records < size
-            chunk.append((seq, after, None if ended else upto, records))
+            chunk.append(runs.NewBatch(seq=seq, after=after, upto=None if ended else upto, records=records))
             seq, planned, after = seq + 1, planned + records, upto or after
             if ended:
                 break

@@ -22,7 +22,7 @@ from hal9mig.engine.repair import Mender, Outcome, RepairPolicy
 from hal9mig.engine.system import System
 from hal9mig.engine.watch import Waiting
 from hal9mig.engine.work import Desk
-from hal9mig.ledger import drifts, marks, rounds, sweeps, tuning
+from hal9mig.ledger import drifts, instants, marks, rounds, sweeps, tuning
 from hal9mig.ledger.drifts import Cause
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
@@ -65,6 +65,8 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
         if state.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
             return None
         with system.ledger.begin() as session:
+            if instants.standstill(session):
+                return None
             number = rounds.begin(session)
         policy = RepairPolicy.AUTO if tuned.auto_fix else RepairPolicy.OFF
         mender = Mender(system, policy=policy, round=number, lately=2 * tuned.interval)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import psycopg2
+import psycopg2.errors
 from sqlalchemy import exc
 
 from hal9mig import errors
@@ -24,6 +25,11 @@ log = logging.getLogger(__name__)
 MOST_FAILURES = 3
 #: SQLSTATE classes that pass by themselves: connection, transaction rollback, resources, operator, system.
 _PASSING = ("08", "40", "53", "55", "57", "58")
+_PASSING_ERRORS = (
+    errors.Unreachable, errors.WritersInFlight, errors.GateClosed, psycopg2.OperationalError, psycopg2.InterfaceError,
+)  # fmt: skip
+#: What trying again does not mend.
+_FINAL = (errors.ArchiveFull, errors.CheckpointDamaged, errors.CheckpointStale, errors.NotFound, errors.SchemaMismatch)
 
 
 class Heart(threading.Thread):
@@ -131,14 +137,20 @@ def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) ->
     except errors.LeaseLost:
         desk.clear()
         return "lost"
-    except (errors.Unreachable, psycopg2.Error, exc.DBAPIError) as error:
+    except (errors.Unreachable, errors.WritersInFlight, errors.GateClosed, psycopg2.Error, exc.DBAPIError) as error:
         desk.clear()
         original = error.orig if isinstance(error, exc.DBAPIError) else error
-        passing = isinstance(original, errors.Unreachable | psycopg2.OperationalError | psycopg2.InterfaceError) or (
+        if isinstance(original, psycopg2.errors.DiskFull) and "does" in held.options:
+            # A checkpoint's leavings are cleared when it fails: that gives the room back at once.
+            return _give_up(system, held, started, applier.sentence(original), passing=False, final=True)
+        passing = isinstance(original, _PASSING_ERRORS) or (
             isinstance(original, psycopg2.Error) and (original.pgcode or "")[:2] in _PASSING
         )
         reason = applier.sentence(original) if original is not None else str(error)
         return _give_up(system, held, started, reason, passing=passing)
+    except _FINAL as error:
+        desk.clear()
+        return _give_up(system, held, started, applier.sentence(error), passing=False, final=True)
     except Exception as error:
         desk.clear()
         log.exception("%s failed", held.name)
@@ -153,6 +165,11 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
         pid = int(session.connection.driver_connection.get_backend_pid())  # type: ignore[union-attr]
         batches.attach_backend(session, held, pid)
         tuned = copier.run_tuning(session, held)
+    if "does" in held.options:
+        # Late: it takes libraries that a worker which only copies does without.
+        from hal9mig.engine.checkpoint import batch
+
+        return batch.perform(system, desk, held, session)
     if held.kind == "plan":
         category = system.category(held.category)
         return planner.plan(
@@ -166,12 +183,14 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     return work.run()
 
 
-def _give_up(system: System, held: batches.Lease, started: float, reason: str | None, *, passing: bool) -> str:
+def _give_up(
+    system: System, held: batches.Lease, started: float, reason: str | None, *, passing: bool, final: bool = False
+) -> str:
     """Hand a batch back, or fail it for good after too many failures that nothing excuses."""
     seconds = time.monotonic() - started
     try:
         with system.ledger.begin() as session:
-            if not passing and held.crashes + 1 >= MOST_FAILURES:
+            if final or (not passing and held.crashes + 1 >= MOST_FAILURES):
                 batches.fail(session, held, error=reason or "failed", seconds=seconds)
                 runs.settle(session, held.run_id)
                 return "failed"

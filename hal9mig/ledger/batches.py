@@ -40,6 +40,9 @@ class Lease:
     step_records: int | None
     crashes: int
     claimed_at: datetime.datetime
+    phase: int
+    subject: str
+    result: Mapping[str, Any] | None
     category: str
     filter: str
     options: Mapping[str, Any]
@@ -128,6 +131,25 @@ def advance(
     if row is None:
         raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing of this step was written.")
     return Standing(run_status=model.RunStatus(row.run_status), draining=row.draining)
+
+
+def conclude(
+    session: database.Session,
+    held: Lease,
+    *,
+    records: int = 0,
+    bytes: int = 0,
+    result: Mapping[str, Any] | None = None,
+    seconds: float,
+) -> None:
+    """Mark a batch done that is one step, with what came of it.
+
+    Raises:
+        errors.LeaseLost: the lease has gone to another; the transaction has to roll back.
+    """
+    progress = Progress(cursor=None, records=records, quarantined=0, bytes=bytes, digest=0)
+    advance(session, held, progress, lease=60.0, result=None if result is None else database.json_text(result))
+    finish(session, held, seconds=seconds)
 
 
 def finish(session: database.Session, held: Lease, *, seconds: float) -> None:

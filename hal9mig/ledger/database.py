@@ -71,6 +71,13 @@ class Ledger:
         with self._engine.connect() as session:
             yield session
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Open a transaction that reads one snapshot for as long as it lasts, however idle it is in between."""
+        with self._engine.connect().execution_options(isolation_level="REPEATABLE READ") as session, session.begin():
+            session.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield session
+
     def close(self) -> None:
         """Close the pooled connections."""
         self._engine.dispose()

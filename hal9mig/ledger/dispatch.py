@@ -30,7 +30,7 @@ class Waiting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A batch that could be published; ``records`` is what remains of it."""
+    """A batch that could be published; ``records`` is what it takes from the budget."""
 
     seq: int
     kind: str
@@ -38,6 +38,7 @@ class Planned:
     records: int
     after: model.Key | None
     upto: model.Key | None
+    subject: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def planned(session: database.Session, run_id: int, limit: int) -> Sequence[Plan
     return [
         Planned(
             seq=row.seq, kind=row.kind, attempt=row.attempt, records=max(0, row.records),
-            after=_key(row.cursor_key or row.after_key), upto=_key(row.upto_key),
+            after=_key(row.cursor_key or row.after_key), upto=_key(row.upto_key), subject=row.subject,
         )
         for row in database.run(session, "batches", "next_planned", run_id=run_id, limit=limit)
     ]  # fmt: skip

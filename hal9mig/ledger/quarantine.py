@@ -13,7 +13,11 @@ from hal9mig.ledger import database
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Held:
-    """A record in quarantine; ``payload`` is its flat row as JSON text, None when it was gone already."""
+    """A record in quarantine; ``payload`` is its flat row as JSON text, None when it was gone already.
+
+    ``origin`` is ``recover`` where a damaged checkpoint did not give it back; then ``payload`` is what the other
+    store has of it.
+    """
 
     id: int
     category: str
@@ -26,6 +30,7 @@ class Held:
     attempts: int
     found_at: datetime.datetime
     changed_at: datetime.datetime
+    origin: str = ""
 
 
 def hold(
@@ -37,11 +42,12 @@ def hold(
     payload: str | None,
     transform_version: int,
     run_id: int | None,
+    origin: str = "",
 ) -> int:
     """Hold a record back, or note that it failed again; return its number."""
     row = database.run(
         session, "quarantine", "hold", category=category, key=key, error=error, payload=payload,
-        transform_version=transform_version, run_id=run_id,
+        transform_version=transform_version, run_id=run_id, origin=origin,
     ).one()  # fmt: skip
     return int(row.id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,14 +49,21 @@ def create(
             options=options, serial=serial, actor=actor,
         ).one()  # fmt: skip
     except exc.IntegrityError:
-        raise errors.RunActive(
-            f"{category} is being migrated already.", hint=f"hal9-migrate state progress --category {category}"
-        ) from None
-    database.run(
-        session, "runs", "insert_batch", run_id=row.id, seq=0, kind="plan", after=None, upto=None, records=0
-    )  # fmt: skip
+        raise _active(kind, category, options) from None
+    add_batches(session, int(row.id), "plan", [NewBatch(seq=0)])
     presence.log(session, f"{kind} started", actor=actor, run_id=row.id, detail={"category": category} | dict(options))
     return int(row.id)
+
+
+def _active(kind: model.RunKind, category: str, options: Mapping[str, object]) -> errors.HAL9Error:
+    if kind is model.RunKind.CHECKPOINT:
+        name = options.get("checkpoint")
+        return errors.NameTaken(f"A checkpoint {name} is being taken already.", hint="hal9-migrate runs list --active")
+    if kind is model.RunKind.RESTORE:
+        return errors.RestoreActive("A restore is under way already.", hint="hal9-migrate runs list --active")
+    return errors.RunActive(
+        f"{category} is being migrated already.", hint=f"hal9-migrate state progress --category {category}"
+    )
 
 
 def find(
@@ -130,17 +138,23 @@ def retry_failed(session: database.Session, id: int) -> int:
     return database.run(session, "runs", "retry_failed", id=id).rowcount
 
 
-def add_batches(
-    session: database.Session,
-    run_id: int,
-    kind: str,
-    batches: Sequence[tuple[int, model.Key | None, model.Key | None, int]],
-) -> None:
-    """Add planned batches, each ``(seq, after, upto, records)``."""
-    for seq, after, upto, records in batches:
-        database.run(
-            session, "runs", "insert_batch", run_id=run_id, seq=seq, kind=kind, after=after, upto=upto, records=records
-        )  # fmt: skip
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NewBatch:
+    """A batch to be planned: its range, what it is about, and what it takes from the budget (None: its records)."""
+
+    seq: int
+    after: model.Key | None = None
+    upto: model.Key | None = None
+    records: int = 0
+    phase: int = 0
+    subject: str = ""
+    cost: int | None = None
+
+
+def add_batches(session: database.Session, run_id: int, kind: str, batches: Sequence[NewBatch]) -> None:
+    """Add planned batches of one kind."""
+    for batch in batches:
+        database.run(session, "runs", "insert_batch", run_id=run_id, kind=kind, **dataclasses.asdict(batch))
 
 
 def finish_planning(session: database.Session, run_id: int) -> None:
@@ -185,7 +199,33 @@ def covers(session: database.Session, category: str) -> Sequence[Cover]:
         Cover(filter=partial[row.run_id], after=_key(row.after_key), upto=_key(row.upto_key))
         for row in database.run(session, "runs", "done_ranges", ids=list(partial))
     ]
-    return [*complete, *ranges]
+    restored = [
+        Cover(filter=row.filter, after=_key(row.after_key), upto=_key(row.upto_key))
+        for row in database.run(session, "runs", "restored_covers", category=category)
+    ]
+    return [*complete, *ranges, *restored]
+
+
+def take_back(session: database.Session, category: str, covers: Sequence[Cover]) -> None:
+    """Note that a category's target holds what a checkpoint held, and no more what the runs have copied."""
+    database.run(session, "runs", "undo", category=category)
+    database.run(session, "runs", "clear_covers", category=category)
+    for cover in covers:
+        database.run(
+            session, "runs", "add_cover", category=category, filter=cover.filter, after=cover.after, upto=cover.upto
+        )
+
+
+def current(session: database.Session) -> dict[str, datetime.datetime]:
+    """Return when each category's newest migration began whose work still stands."""
+    return {row.category: row.created_at for row in database.run(session, "runs", "current")}
+
+
+def begin_anew(session: database.Session, id: int) -> None:
+    """Forget what a run has planned and done, so that a retry plans it again."""
+    database.run(session, "batches", "forget", run_id=id)
+    database.run(session, "batches", "begin_anew", run_id=id)
+    database.run(session, "runs", "unplan", id=id)
 
 
 def _key(value: object) -> model.Key | None:

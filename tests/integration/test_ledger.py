@@ -35,7 +35,10 @@ def make_run(session: Session, *, kind: str = "copy", planned: int = 3, **option
     )  # fmt: skip
     bounds = [None, *(((f"k{number}"),) for number in range(1, planned)), None]
     spans = list(itertools.pairwise(bounds))
-    runs.add_batches(session, run_id, kind, [(seq, low, high, 10) for seq, (low, high) in enumerate(spans, start=1)])
+    planned = [
+        runs.NewBatch(seq=seq, after=low, upto=high, records=10) for seq, (low, high) in enumerate(spans, start=1)
+    ]
+    runs.add_batches(session, run_id, kind, planned)
     execute(session, "UPDATE hal9mig.batches SET status = 'done' WHERE run_id = %s AND seq = 0", run_id)
     runs.finish_planning(session, run_id)
     return run_id

@@ -8,8 +8,8 @@ UPDATE hal9mig.batches b
  WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.attempt = %(attempt)s AND b.status = 'queued'
    AND r.id = b.run_id AND r.status IN ('planning', 'running')
 RETURNING b.run_id, b.seq, b.kind, b.attempt, b.after_key, b.upto_key, b.cursor_key, b.planned_records, b.records,
-          b.quarantined, b.bytes, b.digest, b.step_records, b.crashes, b.claimed_at, r.category, r.filter,
-          r.options
+          b.quarantined, b.bytes, b.digest, b.step_records, b.crashes, b.claimed_at, b.phase, b.subject, b.result,
+          r.category, r.filter, r.options
 
 -- name: extend
 -- The heartbeat. Nothing comes back when the lease has gone to another.
@@ -119,12 +119,14 @@ SELECT b.run_id, count(*) FILTER (WHERE b.status = 'queued') AS queued,
 
 -- name: dispatchable
 SELECT r.id, r.category, r.priority, r.kind, r.serial, r.options,
-       coalesce(sum(b.bytes) FILTER (WHERE b.kind = 'copy') / nullif(sum(b.records) FILTER (WHERE b.kind = 'copy'), 0), 0)
+       coalesce(sum(b.bytes) FILTER (WHERE b.kind <> 'plan') / nullif(sum(b.records) FILTER (WHERE b.kind <> 'plan'), 0), 0)
          ::bigint AS record_bytes
   FROM hal9mig.runs r JOIN hal9mig.batches b ON b.run_id = r.id
  WHERE r.status IN ('planning', 'running')
  GROUP BY r.id
 HAVING count(*) FILTER (WHERE b.status = 'planned') > 0
+   -- A checkpoint or a restore is whole or nothing: after a failure the rest would be for nothing.
+   AND NOT (r.options ? 'does' AND count(*) FILTER (WHERE b.status = 'failed') > 0)
  ORDER BY r.priority, r.id
 
 -- name: lock_active
@@ -133,9 +135,12 @@ HAVING count(*) FILTER (WHERE b.status = 'planned') > 0
 SELECT FROM hal9mig.runs WHERE id = %(run_id)s AND status IN ('planning', 'running') FOR SHARE SKIP LOCKED
 
 -- name: next_planned
-SELECT seq, kind, attempt, planned_records - records - quarantined AS records, after_key, upto_key, cursor_key
+-- A phase waits until every batch of the earlier ones is done.
+SELECT seq, kind, attempt, coalesce(cost, planned_records - records - quarantined) AS records, after_key, upto_key,
+       cursor_key, subject
   FROM hal9mig.batches
  WHERE run_id = %(run_id)s AND status = 'planned' AND (not_before IS NULL OR not_before < clock_timestamp())
+   AND phase <= (SELECT min(phase) FROM hal9mig.batches WHERE run_id = %(run_id)s AND status <> 'done')
  ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: queue
@@ -145,8 +150,22 @@ RETURNING seq, attempt
 
 -- name: list
 SELECT seq, kind, status, attempt, after_key, upto_key, cursor_key, planned_records, records, quarantined, bytes, digest,
-       owner, error, started_at, finished_at, busy_seconds, result
+       owner, error, started_at, finished_at, busy_seconds, phase, subject, result
   FROM hal9mig.batches WHERE run_id = %(run_id)s ORDER BY seq
+
+-- name: renew
+-- What was read under a snapshot that is gone: it is compared under the new one, its file kept where it is equal.
+UPDATE hal9mig.batches SET status = 'planned', owner = NULL, lease_until = NULL, queued_at = NULL
+ WHERE run_id = %(run_id)s AND kind = ANY(%(kinds)s::text[]) AND status IN ('done', 'leased', 'queued')
+
+-- name: forget
+DELETE FROM hal9mig.batches WHERE run_id = %(run_id)s AND seq > 0
+
+-- name: begin_anew
+UPDATE hal9mig.batches
+   SET status = 'planned', cursor_key = NULL, records = 0, bytes = 0, crashes = 0, owner = NULL, lease_until = NULL,
+       result = NULL
+ WHERE run_id = %(run_id)s AND seq = 0
 
 -- name: results
 SELECT seq, result FROM hal9mig.batches WHERE run_id = %(run_id)s AND kind = %(kind)s AND status = 'done' ORDER BY seq

@@ -40,6 +40,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('hal9mig switch', 0))
 UPDATE hal9mig.mode
    SET mode = %(mode)s, epoch = %(epoch)s, target = %(target)s, step = %(step)s, actor = %(actor)s,
        since = CASE WHEN mode <> %(mode)s THEN clock_timestamp() ELSE since END,
+       -- Where a restore asked for another mode, this is it: the gate and the way back lead nowhere else.
+       standstill = CASE WHEN mode <> %(mode)s THEN '' ELSE standstill END,
        attested = coalesce(%(attested)s::jsonb, attested)
 
 -- name: certify

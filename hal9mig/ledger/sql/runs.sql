@@ -4,8 +4,8 @@ VALUES (%(kind)s, %(category)s, 'planning', 'started', %(priority)s, %(filter)s,
 RETURNING id
 
 -- name: insert_batch
-INSERT INTO hal9mig.batches (run_id, seq, kind, after_key, upto_key, planned_records)
-VALUES (%(run_id)s, %(seq)s, %(kind)s, %(after)s, %(upto)s, %(records)s)
+INSERT INTO hal9mig.batches (run_id, seq, kind, after_key, upto_key, planned_records, phase, subject, cost)
+VALUES (%(run_id)s, %(seq)s, %(kind)s, %(after)s, %(upto)s, %(records)s, %(phase)s, %(subject)s, %(cost)s)
 
 -- name: select
 -- One row a run, with what its batches add up to.
@@ -75,6 +75,7 @@ SELECT r.id, r.status, r.planned,
 SELECT r.id, r.filter, r.status = 'succeeded' AS complete
   FROM hal9mig.runs r
  WHERE r.kind = 'migrate' AND r.category = %(category)s AND NOT coalesce((r.options->>'dry_run')::boolean, false)
+   AND r.undone_at IS NULL
  ORDER BY r.id
 
 -- name: done_ranges
@@ -89,3 +90,26 @@ SELECT run_id, (array_agg(after_key ORDER BY seq))[1] AS after_key,
           FROM hal9mig.batches
          WHERE kind = 'copy' AND run_id = ANY(%(ids)s::bigint[]) AND (status = 'done' OR cursor_key IS NOT NULL)) done
  GROUP BY run_id, island
+
+-- name: restored_covers
+SELECT filter, after_key, upto_key FROM hal9mig.restored_covers WHERE category = %(category)s
+
+-- name: undo
+-- What these runs have copied is there no more.
+UPDATE hal9mig.runs SET undone_at = clock_timestamp()
+ WHERE kind = 'migrate' AND category = %(category)s AND undone_at IS NULL
+
+-- name: clear_covers
+DELETE FROM hal9mig.restored_covers WHERE category = %(category)s
+
+-- name: add_cover
+INSERT INTO hal9mig.restored_covers (category, filter, after_key, upto_key)
+VALUES (%(category)s, %(filter)s, %(after)s, %(upto)s)
+
+-- name: unplan
+UPDATE hal9mig.runs SET planned = false WHERE id = %(id)s
+
+-- name: current
+-- The newest migration of each category whose work still stands.
+SELECT category, max(created_at) AS created_at FROM hal9mig.runs
+ WHERE kind = 'migrate' AND undone_at IS NULL GROUP BY category

@@ -1,0 +1,277 @@
+"""Where checkpoints lie: a folder, or whatever place fsspec has a driver for. One folder a checkpoint.
+
+    <url>/<name>/manifest.json                          written last, removed first
+    <url>/<name>/<store>/<schema>.<table>/<file>        the chunks
+
+A folder without a manifest is no checkpoint: it is being written, or was left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from hal9mig import errors, settings
+from hal9mig.engine.checkpoint.manifest import Manifest
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unusable:
+    """A folder that is no checkpoint, and why."""
+
+    name: str
+    reason: str
+
+
+def check_name(name: str) -> None:
+    """Raise where a text cannot be a checkpoint's name.
+
+    Raises:
+        errors.UsageError: it has characters that a folder's name had better not have.
+    """
+    if not _NAME.fullmatch(name):
+        raise errors.UsageError(
+            f"{name!r} cannot be a checkpoint's name.", hint="letters, digits, and . _ + - between them; at most 128"
+        )
+
+
+def opened(resolved: settings.Settings) -> Archive:
+    """Return the archive that the settings name."""
+    return _cached(resolved.checkpoint_url)
+
+
+@functools.lru_cache(maxsize=8)
+def _cached(url: str) -> Archive:
+    return Archive(url)
+
+
+class Archive:
+    """Reads and writes checkpoints at one place.
+
+    Args:
+        url: anything fsspec knows; a plain path is a folder of this machine.
+
+    Raises:
+        errors.InvalidSettings: there is no driver for it.
+    """
+
+    def __init__(self, url: str):
+        self._url = errors.masked(url)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise errors.InvalidSettings(
+                f"Checkpoints cannot lie at {self._url}: {errors.masked(str(error))}",
+                hint="install the fsspec driver of that storage, or name a folder with HAL9_CHECKPOINT_URL",
+            ) from None
+        self._root = root.rstrip("/")
+
+    @property
+    def _local(self) -> bool:
+        return isinstance(self._fs, LocalFileSystem)
+
+    def ensure(self) -> None:
+        """Make the place where there is none; a folder is its owner's alone.
+
+        Raises:
+            errors.ArchiveUnreachable: it cannot be made.
+        """
+        with self._reported():
+            if self._local:
+                os.makedirs(self._root, mode=0o700, exist_ok=True)
+            else:
+                self._fs.makedirs(self._root, exist_ok=True)
+
+    def names(self) -> list[str]:
+        """Return the name of every folder."""
+        with self._reported():
+            self._fs.invalidate_cache()
+            if not self._fs.exists(self._root):
+                return []
+            found = self._fs.ls(self._root, detail=True)
+        names = [one["name"].rstrip("/").rpartition("/")[2] for one in found if one["type"] == "directory"]
+        return sorted(name for name in names if _NAME.fullmatch(name))
+
+    def manifest(self, name: str) -> Manifest:
+        """Return a checkpoint's manifest.
+
+        Raises:
+            errors.NotFound: there is no checkpoint of this name.
+            errors.CheckpointDamaged: its manifest is not what was written.
+        """
+        check_name(name)
+        path = self._path(name, MANIFEST)
+        try:
+            with self._reported():
+                text = self._fs.cat_file(path)
+        except FileNotFoundError:
+            raise errors.NotFound(
+                f"There is no checkpoint {name}.", hint="hal9-migrate state list-checkpoints"
+            ) from None
+        try:
+            found = Manifest.from_text(text.decode("utf-8", "replace"))
+        except errors.CheckpointDamaged as error:
+            raise errors.CheckpointDamaged(f"Checkpoint {name}: {error.message}") from None
+        if found.name != name:
+            raise errors.CheckpointDamaged(f"The folder {name} holds the manifest of checkpoint {found.name}.")
+        return found
+
+    def listing(self) -> tuple[list[Manifest], list[Unusable]]:
+        """Return every checkpoint, newest first, and every folder that is none."""
+        manifests: list[Manifest] = []
+        unusable: list[Unusable] = []
+        for name in self.names():
+            try:
+                manifests.append(self.manifest(name))
+            except errors.NotFound:
+                unusable.append(Unusable(name=name, reason="it was never finished: it has no manifest"))
+            except (errors.CheckpointDamaged, errors.Refused) as error:
+                unusable.append(Unusable(name=name, reason=error.message))
+        return sorted(manifests, key=lambda one: one.taken_at, reverse=True), unusable
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a folder of this name, finished or not."""
+        with self._reported():
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._path(name)))
+
+    def holds(self, name: str, file: str) -> bool:
+        """Whether a checkpoint has a file."""
+        with self._reported():
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._path(name, file)))
+
+    @contextlib.contextmanager
+    def writing(self, name: str, file: str) -> Iterator[BinaryIO]:
+        """Write a file, which is there under its name once it is whole and on the disk, or not at all.
+
+        Raises:
+            errors.ArchiveFull: there is no room for it.
+            errors.ArchiveUnreachable: the storage does not take it.
+        """
+        path = self._path(name, file)
+        with self._reported():
+            if not self._local:
+                # An object is there once it is closed, and not before.
+                with self._fs.open(path, "wb") as stream:
+                    try:
+                        yield stream
+                    except BaseException:
+                        stream.discard() if hasattr(stream, "discard") else None
+                        raise
+                return
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            beside = f"{path}.{os.getpid()}.part"
+            try:
+                with open(beside, "wb") as local:
+                    yield local
+                    local.flush()
+                    os.fsync(local.fileno())
+                os.replace(beside, path)
+                _sync_folder(os.path.dirname(path))
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(beside)
+
+    @contextlib.contextmanager
+    def reading(self, name: str, file: str) -> Iterator[Any]:
+        """Read a file.
+
+        Raises:
+            errors.ChunkMissing: it is not there.
+            errors.ArchiveUnreachable: the storage does not answer.
+        """
+        path = self._path(name, file)
+        try:
+            with self._reported():
+                stream = self._fs.open(path, "rb")
+        except FileNotFoundError:
+            raise errors.ChunkMissing(f"{file} of checkpoint {name} is missing.") from None
+        with stream, self._reported():
+            yield stream
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """Make a checkpoint one: everything else of it has been written.
+
+        Raises:
+            errors.ArchiveFull, errors.ArchiveUnreachable: the storage does not take it.
+        """
+        with self.writing(manifest.name, MANIFEST) as stream:
+            stream.write(manifest.to_text().encode())
+
+    def clear(self, manifest: Manifest) -> None:
+        """Remove the files in a checkpoint's folder that are not in its manifest: what late workers have left."""
+        wanted = {self._path(manifest.name, MANIFEST)}
+        wanted |= {self._path(manifest.name, one.file) for table in manifest.tables for one in table.chunks}
+        with self._reported():
+            self._fs.invalidate_cache()
+            for path in self._fs.find(self._path(manifest.name)):
+                if path not in wanted:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._fs.rm_file(path)
+
+    def delete(self, name: str) -> int:
+        """Remove a checkpoint and return the bytes that are free again; one that is gone already has none.
+
+        Raises:
+            errors.ArchiveUnreachable: the storage does not do it.
+        """
+        check_name(name)
+        with self._reported():
+            self._fs.invalidate_cache()
+            if not self._fs.exists(self._path(name)):
+                return 0
+            freed = sum(self._fs.du(self._path(name), total=False).values())
+            # First: a kill in between leaves a folder that says that it is none.
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm_file(self._path(name, MANIFEST))
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm(self._path(name), recursive=True)
+        return int(freed)
+
+    def free_bytes(self) -> int | None:
+        """Return the room that is left; None where the storage cannot tell."""
+        if not self._local:
+            return None
+        with self._reported():
+            return shutil.disk_usage(self._root).free
+
+    def _path(self, name: str, file: str = "") -> str:
+        check_name(name)
+        return f"{self._root}/{name}/{file}" if file else f"{self._root}/{name}"
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turn the storage's errors into ours."""
+        try:
+            yield
+        except (errors.HAL9Error, FileNotFoundError):
+            raise
+        except OSError as error:
+            reason = errors.masked(error.strerror or str(error))
+            if error.errno in _FULL:
+                raise errors.ArchiveFull(f"There is no room left at {self._url}: {reason}.") from error
+            raise errors.ArchiveUnreachable(f"The checkpoints at {self._url} cannot be reached: {reason}.") from error
+
+
+def _sync_folder(path: str) -> None:
+    """Have the system keep a renamed file through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,134 @@
+"""Holds the snapshots of checkpoints under way, and clears what runs that failed have left behind.
+
+Every worker's parent process has a keeper; each instant has one of them. So the snapshots outlive the
+command that asked for them, take no worker's slot, and cost one more reading when their keeper dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+
+import psycopg2
+from sqlalchemy import exc
+
+from hal9mig import errors, model
+from hal9mig.engine.checkpoint import archive, instant
+from hal9mig.engine.checkpoint.instant import Taken
+from hal9mig.engine.system import System
+from hal9mig.ledger import instants, presence, runs
+from hal9mig.stores import shadow
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 0.5  # seconds
+_TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, psycopg2.Error, OSError)
+
+
+class Keeper(threading.Thread):
+    """Takes and holds instants until ``end``.
+
+    Args:
+        name: who keeps them; unique among the workers.
+    """
+
+    def __init__(self, system: System, name: str):
+        super().__init__(name="keeper", daemon=True)
+        self._system = system
+        self._keeper = name
+        self._lease = system.settings.lease_duration
+        self._held: dict[tuple[int, int], Taken] = {}
+        self._ended = threading.Event()
+        self._beat = 0
+
+    def run(self) -> None:
+        """Look after instants until ``end``."""
+        while not self._ended.wait(_LOOK_EVERY):
+            try:
+                self.look()
+            except _TROUBLE as error:
+                log.warning("the keeper missed a look: %s", errors.masked(" ".join(str(error).split())))
+            except Exception:
+                log.exception("the keeper missed a look")
+        for run_id, number in list(self._held):
+            self._drop(run_id, number)
+
+    def end(self) -> None:
+        """Let everything go, so that another keeper can take over at once."""
+        self._ended.set()
+
+    def look(self) -> None:
+        """Extend what is held, take what nobody holds, and clear what was left.
+
+        Raises:
+            errors.Unreachable, psycopg2.Error: a server failed.
+        """
+        self._beat += 1
+        # Often enough for a lease that three missed looks do not lose.
+        if self._beat % max(1, int(self._lease / 4 / _LOOK_EVERY)) == 0 or self._held:
+            self._extend()
+        with self._system.ledger.single() as session:
+            wanted = instants.unkept(session)
+        for run_id in wanted:
+            self._take(run_id)
+        self._clear()
+
+    def _extend(self) -> None:
+        for (run_id, number), taken in list(self._held.items()):
+            alive = taken.alive()
+            with self._system.ledger.begin() as session:
+                if alive and instants.extend(session, run_id, number, keeper=self._keeper, lease=self._lease):
+                    continue
+            self._drop(run_id, number)
+
+    def _drop(self, run_id: int, number: int) -> None:
+        self._held.pop((run_id, number)).close()
+        with contextlib.suppress(*_TROUBLE), self._system.ledger.begin() as session:
+            instants.release(session, run_id, number, keeper=self._keeper)
+
+    def _take(self, run_id: int) -> None:
+        with self._system.ledger.begin() as session:
+            number = instants.claim(session, run_id, keeper=self._keeper, lease=self._lease)
+            if number is None:
+                return
+            run = runs.get(session, run_id)
+        scope = [self._system.category(slug) for slug in list(run.options["scope"])]  # type: ignore[call-overload]
+        try:
+            taken = instant.take(self._system, scope)
+        except _TROUBLE as error:
+            log.warning("%s: no snapshot yet: %s", run.name, errors.masked(" ".join(str(error).split())))
+            with self._system.ledger.begin() as session:
+                instants.release(session, run_id, number, keeper=self._keeper)
+            return
+        self._held[run_id, number] = taken
+        with self._system.ledger.begin() as session:
+            known = instants.publish(
+                session, run_id, number, keeper=self._keeper, lease=self._lease,
+                flat=taken.snapshots[model.StoreName.FLAT],
+                hierarchical=taken.snapshots[model.StoreName.HIERARCHICAL], positions=taken.positions,
+            )  # fmt: skip
+            if known:
+                detail = {"number": number, "keeper": self._keeper}
+                presence.log(session, "snapshots taken", actor=self._keeper, run_id=run_id, detail=detail)
+        if not known:
+            self._drop(run_id, number)
+
+    def _clear(self) -> None:
+        with self._system.ledger.begin() as session:
+            for left in instants.leavings(session):
+                # Retried at this moment: it goes on with what it has.
+                if not instants.lock_ended(session, left.run_id):
+                    continue
+                if left.kind is model.RunKind.CHECKPOINT:
+                    name = str(left.options["checkpoint"])
+                    archive.opened(self._system.settings).delete(name)
+                    instants.remove(session, left.run_id)
+                else:
+                    for connection in (self._system.flat(), self._system.hier()):
+                        with contextlib.closing(connection):
+                            shadow.drop(connection)
+                            connection.commit()
+                    instants.unshadowed(session, left.run_id)
+                runs.begin_anew(session, left.run_id)
+                presence.log(session, "cleared what it had left", actor=self._keeper, run_id=left.run_id)

@@ -1,0 +1,116 @@
+"""What a restore would lose: the rows that were written since the checkpoint, counted one by one.
+
+A chunk of the checkpoint is a key range of a table, and the ranges follow one upon the other without
+a gap. So each range is read as it is now, and compared with the chunk: equal digests say that nothing
+was written, and otherwise every row is told apart by its key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hal9mig import model
+from hal9mig.categories import wire
+from hal9mig.engine.checkpoint import archive, chunk, restoring, salvage, saving
+from hal9mig.engine.checkpoint.manifest import Chunk, Table
+from hal9mig.engine.system import System
+from hal9mig.engine.work import Desk
+from hal9mig.ledger import batches, runs
+from hal9mig.ledger.database import Session
+from hal9mig.stores import capture
+from hal9mig.stores.connection import Connection
+
+_WEIGHING = 1  # phase
+
+
+def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+    """Plan a batch for each chunk of the store that takes the application's writes now.
+
+    Raises:
+        errors.LeaseLost: another worker plans now.
+        errors.CheckpointStale: the tables are not those of the checkpoint.
+    """
+    started = time.monotonic()
+    made = restoring.manifest(system, held)
+    connection = desk.hier("restore")
+    store = capture.state(connection).mode.ruling
+    connection.rollback()
+    connection = _connection(desk, store)
+    places = restoring.places(connection, store, made, saving.scope(system, held))
+    connection.rollback()
+    planned: list[runs.NewBatch] = []
+    for place in places:
+        # Shared rows follow from their keys, and the ledger is no state of the application's.
+        if place.table.role in ("shared", "ledger"):
+            continue
+        name = saving.subject(store, place.relation.qualified)
+        for number, one in enumerate(place.table.chunks):
+            planned.append(
+                runs.NewBatch(
+                    seq=len(planned) + 1, after=one.after, upto=one.upto, records=one.rows, phase=_WEIGHING,
+                    subject=f"{name} {number}",
+                )
+            )  # fmt: skip
+    with session.begin():
+        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
+        runs.add_batches(session, held.run_id, "weigh", planned)
+        runs.finish_planning(session, held.run_id)
+    return True
+
+
+def weigh(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+    """Count what differs between a chunk and its range as it is now."""
+    started = time.monotonic()
+    store_name, qualified, number = held.subject.split(" ")
+    store = model.StoreName(store_name)
+    connection = _connection(desk, store)
+    places = restoring.places(connection, store, restoring.manifest(system, held), saving.scope(system, held))
+    place = next(one for one in places if one.relation.qualified == qualified)
+    one = place.table.chunks[int(number)]
+    with connection, connection.cursor() as cursor:
+        sql, params = place.relation.select(one.after, one.upto)
+        query = f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)"
+        hasher = chunk.Hasher()
+        cursor.copy_expert(query, hasher)
+        found = {"changed": 0, "added": 0, "removed": 0}
+        if (hasher.rows, hasher.digest) != (one.rows, one.digest):
+            found = _compared(system, cursor, query, held, place.table, one)
+    with session.begin():
+        batches.conclude(session, held, records=one.rows, result=found, seconds=time.monotonic() - started)
+    return True
+
+
+def _compared(system: System, cursor: Any, query: str, held: batches.Lease, table: Table, one: Chunk) -> dict[str, int]:
+    key = _key(table)
+    then: dict[bytes, int] = {}
+    kept = archive.opened(system.settings)
+    for block in salvage.blocks(kept, str(held.options["checkpoint"]), one):
+        for row in block.rows:
+            then[key(row)] = chunk.row_hash(row)
+    counted = {"changed": 0, "added": 0}
+
+    class _Collector:
+        def write(self, message: bytes) -> None:
+            row = chunk.row_of(message)
+            if row is None:
+                return
+            old = then.pop(key(row), None)
+            if old is None:
+                counted["added"] += 1
+            elif old != chunk.row_hash(row):
+                counted["changed"] += 1
+
+    cursor.copy_expert(query, _Collector())
+    return counted | {"removed": len(then)}
+
+
+def _key(table: Table) -> Callable[[bytes], bytes]:
+    names = [name for name, _ in table.columns]
+    places, count = [names.index(name) for name in table.key], len(names)
+    return lambda row: b"".join([wire.split(row, count)[place] for place in places])
+
+
+def _connection(desk: Desk, store: model.StoreName) -> Connection:
+    return desk.flat("restore") if store is model.StoreName.FLAT else desk.hier("restore")

@@ -1,0 +1,120 @@
+"""Which checkpoint is meant: by its name, the beginning of it, or ``latest``, which depends on what for."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+
+from hal9mig import errors
+from hal9mig.engine.checkpoint.manifest import Manifest
+
+LATEST = "latest"
+#: Names that an error lists.
+_MOST_LISTED = 8
+_LIST = "hal9-migrate state list-checkpoints"
+
+
+def find(manifests: Sequence[Manifest], text: str) -> Manifest:
+    """Return the checkpoint of this name, or the only one that begins so; ``latest`` is the newest.
+
+    Raises:
+        errors.NotFound: there is none, or several.
+    """
+    if text == LATEST:
+        if not manifests:
+            raise errors.NotFound("There is no checkpoint.", hint="hal9-migrate state checkpoint --full-backup")
+        return max(manifests, key=lambda one: one.taken_at)
+    for one in manifests:
+        if one.name == text:
+            return one
+    begun = [one for one in manifests if text and one.name.startswith(text)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise errors.NotFound(f"{text!r} is the beginning of several checkpoints: {_listed(begun)}.", hint=_LIST)
+    there = f"; there is {_listed(manifests)}" if manifests else "; there is none at all"
+    raise errors.NotFound(f"There is no checkpoint {text!r}{there}.", hint=_LIST)
+
+
+def for_rollback(
+    manifests: Sequence[Manifest], text: str, slugs: Sequence[str], current: Mapping[str, datetime.datetime | None]
+) -> Manifest:
+    """Return the checkpoint to go back to.
+
+    Args:
+        current: when the present migration of each category began; None where there is none. ``latest`` is older
+            than all of them: a newer one would be a checkpoint of what is to be undone.
+
+    Raises:
+        errors.NotFound: there is none.
+        errors.NotRestorable: it holds no data, or not these categories.
+    """
+    if text != LATEST:
+        return _restorable(find(manifests, text), slugs)
+    began = [moment for slug in slugs if (moment := current.get(slug)) is not None]
+    found = [
+        one
+        for one in manifests
+        if one.restorable and one.verified and one.label != "safety" and one.covers(slugs)
+        and all(one.taken_at < moment for moment in began)
+    ]  # fmt: skip
+    if not found:
+        before = f" from before {min(began):%Y-%m-%d %H:%M:%S} UTC, when their migration began," if began else ""
+        raise errors.NotFound(
+            f"There is no verified full checkpoint of {', '.join(slugs)}{before} to go back to.", hint=_LIST
+        )
+    return max(found, key=lambda one: one.taken_at)
+
+
+def for_recovery(manifests: Sequence[Manifest], text: str | None) -> Manifest:
+    """Return the checkpoint to recover from; None is the newest verified full one.
+
+    Raises:
+        errors.NotFound: there is none.
+        errors.NotRestorable: it holds no data.
+    """
+    if text not in (None, LATEST):
+        return _restorable(find(manifests, str(text)), ())
+    found = [one for one in manifests if one.restorable and one.verified and one.label != "safety"]
+    if not found:
+        raise errors.NotFound("There is no verified full checkpoint to recover from.", hint=_LIST)
+    return max(found, key=lambda one: one.taken_at)
+
+
+def prunable(manifests: Sequence[Manifest], keep: int) -> list[str]:
+    """Return the checkpoints that need not be kept: full ones beyond the newest ``keep``, and markers older than these.
+
+    The newest verified full one of each category is always kept. With ``keep`` 0 everything is.
+    """
+    if keep <= 0:
+        return []
+    newest = sorted(manifests, key=lambda one: one.taken_at, reverse=True)
+    kept = [one for one in newest if one.restorable][:keep]
+    if len(kept) < keep:
+        return []
+    for slug in {slug for one in newest for slug in one.scope}:
+        last = next((one for one in newest if one.restorable and one.verified and slug in one.scope), None)
+        if last is not None and last not in kept:
+            kept.append(last)
+    oldest = min(one.taken_at for one in kept[:keep])
+    return [one.name for one in newest if one not in kept and (one.restorable or one.taken_at < oldest)]
+
+
+def _restorable(one: Manifest, slugs: Sequence[str]) -> Manifest:
+    if not one.restorable:
+        raise errors.NotRestorable(
+            f"Checkpoint {one.name} is a marker: it holds counts and digests, and not the data.", hint=_LIST
+        )
+    if not one.covers(slugs):
+        missing = [slug for slug in slugs if slug not in one.scope]
+        raise errors.NotRestorable(
+            f"Checkpoint {one.name} holds {', '.join(one.scope)}, and not {', '.join(missing)}.",
+            hint=" ".join(["add", *(f"--category {slug}" for slug in one.scope)]),
+        )
+    return one
+
+
+def _listed(manifests: Sequence[Manifest]) -> str:
+    names = [one.name for one in manifests[:_MOST_LISTED]]
+    more = len(manifests) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,329 @@
+"""Checkpoints as a library: taking, listing, deleting, restoring.
+
+    checkpoints = Checkpoints(system)
+    run, plan = checkpoints.take(CheckpointOrder(name="before", full=True, verify=True))
+    for (run,) in Coordinator(system).watch([run.id]): ...
+    plan = checkpoints.plan_restore("before")
+    run = checkpoints.rollback(plan)
+
+The work is done by the workers, as runs like any other; what is returned here is their beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hal9mig import errors, model, units
+from hal9mig.categories.declaration import Category
+from hal9mig.engine import dispatcher
+from hal9mig.engine.checkpoint import admission, archive, naming, outcome, saving
+from hal9mig.engine.checkpoint.archive import Archive
+from hal9mig.engine.checkpoint.manifest import Manifest
+from hal9mig.engine.checkpoint.plans import (
+    CheckpointOrder,
+    Damage,
+    Listing,
+    Loss,
+    Restored,
+    RestorePlan,
+    SavePlan,
+    Untouched,
+)
+from hal9mig.engine.system import System
+from hal9mig.ledger import batches, database, instants, mode, presence, runs, tuning
+from hal9mig.ledger.database import Session
+from hal9mig.stores import relation, schema
+
+__all__ = [
+    "CheckpointOrder", "Checkpoints", "Damage", "Listing", "Loss", "RestorePlan", "Restored", "SavePlan", "Untouched",
+]  # fmt: skip
+_STORES = (model.StoreName.FLAT, model.StoreName.HIERARCHICAL)
+
+
+class Checkpoints:
+    """Takes orders about checkpoints."""
+
+    def __init__(self, system: System, *, actor: str | None = None):
+        self._system = system
+        self._actor = actor or database.actor()
+
+    @property
+    def archive(self) -> Archive:
+        """Where checkpoints lie."""
+        return archive.opened(self._system.settings)
+
+    # Taking
+
+    def plan(self, order: CheckpointOrder) -> SavePlan:
+        """Check an order and return what it would do; nothing is changed.
+
+        Raises:
+            errors.UsageError: the name cannot be one.
+            errors.NameTaken: there is a checkpoint of this name.
+            errors.ArchiveFull: the storage says that it has no room for it.
+            errors.SchemaBehind, errors.UnknownCategory, errors.InvalidUnit: it cannot be taken so.
+            errors.Unreachable: a server or the storage does not answer.
+        """
+        archive.check_name(order.name)
+        chosen = self._system.registry.select(order.categories)
+        self._require_ready()
+        self.archive.ensure()
+        if self.archive.exists(order.name):
+            raise errors.NameTaken(
+                f"There is a checkpoint {order.name} already.", hint="hal9-migrate state list-checkpoints"
+            )
+        with self._system.ledger.begin() as session:
+            tuned = tuning.resolve(session, order.tuning)
+            slots = sum(worker.slots for worker in presence.alive(session) if not worker.draining)
+            for run in runs.find(session, kind=model.RunKind.CHECKPOINT, active=True):
+                if run.options.get("checkpoint") == order.name:
+                    raise errors.NameTaken(
+                        f"A checkpoint {order.name} is being taken already.",
+                        hint=f"hal9-migrate runs show {run.id} --watch",
+                    )
+        rows, counted, size, chunks = self._weigh(chosen, full=order.full)
+        free = self.archive.free_bytes() if order.full else None
+        if free is not None and free < size:
+            raise errors.ArchiveFull(
+                f"The checkpoint may need {units.format_bytes(size)}, and {units.format_bytes(free)} are free.",
+                hint="make room, delete an older one with hal9-migrate state checkpoint --delete NAME, "
+                "or name another place with HAL9_CHECKPOINT_URL",
+            )
+        rate, seconds = tuned.rate_limit, None
+        if rate is not None and order.full:
+            cost = dispatcher.cost(rate, max(1, counted), size // max(1, counted))
+            seconds = (chunks if rate.unit is units.RateUnit.BATCHES else cost) / rate.per_second
+        return SavePlan(
+            name=order.name, scope=tuple(one.slug for one in chosen), rows=rows, bytes=size, free_bytes=free,
+            chunks=chunks, seconds=seconds, rate=tuned.rate_limit,
+            url=errors.masked(self._system.settings.checkpoint_url),
+            warnings=[] if slots else ["no worker is alive; the run waits until one is"],
+        )  # fmt: skip
+
+    def take(self, order: CheckpointOrder) -> tuple[model.Run, SavePlan]:
+        """Start a checkpoint and return its run, with what it is going to hold.
+
+        Raises: as ``plan``.
+        """
+        plan = self.plan(order)
+        options = {
+            "does": "checkpoint", "checkpoint": order.name, "description": order.description, "full": order.full,
+            # A marker's digests are computed in the databases: there is nothing else to be verified.
+            "verify": order.verify or not order.full, "label": order.label, "scope": list(plan.scope),
+            "tuning": dict(order.tuning),
+        }  # fmt: skip
+        run_id = self._start(model.RunKind.CHECKPOINT, plan.scope, options, begun=instants.create)
+        return self._run(run_id), plan
+
+    def delete(self, name: str) -> int:
+        """Delete a checkpoint, or the leavings of one, and return the bytes that are free again.
+
+        Raises:
+            errors.NotFound: there is none of this name.
+            errors.Refused: it is being taken or restored.
+        """
+        if not self.archive.exists(name):
+            raise errors.NotFound(f"There is no checkpoint {name}.", hint="hal9-migrate state list-checkpoints")
+        with self._system.ledger.begin() as session:
+            for run in runs.find(session, active=True):
+                if run.options.get("checkpoint") == name:
+                    raise errors.Refused(
+                        f"{run.name} is working on checkpoint {name}.", hint=f"hal9-migrate runs show {run.id}"
+                    )
+        freed = self.archive.delete(name)
+        with self._system.ledger.begin() as session:
+            presence.log(session, "checkpoint deleted", actor=self._actor, detail={"name": name, "bytes": freed})
+        return freed
+
+    # Looking
+
+    def listing(self) -> Listing:
+        """Return every checkpoint, and what looks like one and is none.
+
+        Raises:
+            errors.Unreachable: the storage or the ledger does not answer.
+        """
+        manifests, unusable = self.archive.listing()
+        with self._system.ledger.begin() as session:
+            active = runs.find(session, kind=model.RunKind.CHECKPOINT, active=True)
+        taking = {str(run.options["checkpoint"]) for run in active}
+        left = [one for one in unusable if one.name not in taking]
+        return Listing(manifests=manifests, unusable=left, under_way=active)
+
+    def find(self, text: str) -> Manifest:
+        """Return a checkpoint by its name, the beginning of it, or ``latest``.
+
+        Raises:
+            errors.NotFound: there is none, or several; the message lists them.
+        """
+        return naming.find(self.archive.listing()[0], text)
+
+    # Restoring
+
+    def plan_restore(self, text: str | None, categories: Sequence[str] = (), *, recover: bool = False) -> RestorePlan:
+        """Choose a checkpoint and check that it can be restored; nothing is changed.
+
+        Args:
+            text: its name or the beginning of it; ``latest`` is the newest verified full one that was taken before
+                the present migration of each category, so not one of what is to be undone.
+            recover: choose for a recovery, where None is the newest verified full one.
+
+        Raises:
+            errors.NotFound, errors.NotRestorable, errors.CheckpointDamaged: there is none that could be.
+            errors.CheckpointStale: its tables or schemas are not those that there are now.
+            errors.RestoreActive: another restore is under way.
+            errors.Refused: a table cannot be replaced; the message says what stands in the way.
+            errors.Unreachable: a server or the storage does not answer.
+        """
+        self._require_ready()
+        chosen = self._system.registry.select(categories)
+        slugs = tuple(one.slug for one in chosen)
+        with self._system.ledger.begin() as session:
+            current = runs.current(session)
+            line = mode.read(session)
+            active = self._active(session, slugs)
+        manifests = self.archive.listing()[0]
+        if recover:
+            made = naming.for_recovery(manifests, text)
+            if not made.covers(slugs):
+                raise errors.NotRestorable(f"Checkpoint {made.name} holds only {', '.join(made.scope)}.")
+        else:
+            made = naming.for_rollback(manifests, text or "latest", slugs, {slug: current.get(slug) for slug in slugs})
+        admission.require_same(self._system, made, slugs)
+        refills = admission.require_replaceable(self._system, made, chosen)
+        return RestorePlan(
+            manifest=made, categories=slugs, whole=len(chosen) == len(self._system.registry.ordered()),
+            mode_now=line.mode, warnings=admission.warnings(made, line), refills=refills, active=active,
+        )  # fmt: skip
+
+    def weigh(self, plan: RestorePlan) -> model.Run:
+        """Start counting what a restore would lose.
+
+        Raises:
+            errors.Unreachable: a server does not answer.
+        """
+        options = {"does": "compare", "checkpoint": plan.manifest.name, "scope": list(plan.categories)}
+        return self._run(self._start(model.RunKind.COMPARE, plan.categories, options))
+
+    def losses(self, run: model.Run) -> Sequence[Loss]:
+        """Return what ``weigh`` has counted, a row for each table."""
+        found: dict[str, dict[str, int]] = {}
+        with self._system.ledger.begin() as session:
+            for batch in batches.listing(session, run.id):
+                if batch["kind"] == "weigh" and batch["result"]:
+                    sums = found.setdefault(str(batch["subject"]).rpartition(" ")[0], {})
+                    for name in ("changed", "added", "removed"):
+                        sums[name] = sums.get(name, 0) + int(batch["result"][name])
+        tables = {
+            saving.subject(table.store, table.qualified): table
+            for table in self.find(str(run.options["checkpoint"])).tables
+        }
+        return [
+            Loss(store=tables[name].store, category=tables[name].category, table=tables[name].qualified, **sums)
+            for name, sums in found.items()
+        ]
+
+    def rollback(self, plan: RestorePlan, *, cancel_runs: bool = False, reason: str = "") -> model.Run:
+        """Start restoring a checkpoint: beside the live tables first, and then in their place.
+
+        Args:
+            cancel_runs: end the migrations that stand in the way.
+
+        Raises:
+            errors.RunActive: a migration of a category is under way.
+            errors.RestoreActive: another restore is under way.
+        """
+        return self._restore(plan, {"recover": False}, cancel_runs=cancel_runs, reason=reason)
+
+    def recover(
+        self, plan: RestorePlan, *, quarantine: bool, validate_each: bool, cancel_runs: bool = False, reason: str = ""
+    ) -> model.Run:
+        """Start restoring what is sound of a checkpoint.
+
+        Args:
+            quarantine: what cannot be read goes to quarantine; without it the first damage ends the run, and
+                nothing is changed.
+            validate_each: compare every single row that was loaded with the file's.
+
+        Raises: as ``rollback``.
+        """
+        options = {"recover": True, "quarantine": quarantine, "validate_each": validate_each}
+        return self._restore(plan, options, cancel_runs=cancel_runs, reason=reason)
+
+    def outcome(self, run: model.Run) -> Restored:
+        """Return what a restore did."""
+        with self._system.ledger.begin() as session:
+            return outcome.collect(run, batches.listing(session, run.id))
+
+    def _restore(self, plan: RestorePlan, options: Mapping[str, Any], *, cancel_runs: bool, reason: str) -> model.Run:
+        with self._system.ledger.begin() as session:
+            active = self._active(session, plan.categories)
+            if active and not cancel_runs:
+                raise errors.RunActive(
+                    f"{active[0].category} is being worked on by {active[0].name} ({active[0].kind}, "
+                    f"{active[0].status}).",
+                    hint=f"hal9-migrate runs cancel {active[0].id}, or add --force",
+                )
+            for run in active:
+                if run.status is not model.RunStatus.CANCELLING:
+                    runs.move(session, run.id, model.RunStatus.CANCELLING, f"a restore, by {self._actor}")
+        options = {
+            "does": "restore", "checkpoint": plan.manifest.name, "scope": list(plan.categories),
+            "prove_others": not plan.whole, "reason": reason, **options,
+        }  # fmt: skip
+        run_id = self._start(model.RunKind.RESTORE, plan.categories, options)
+        return self._run(run_id)
+
+    # Shared
+
+    def _start(
+        self, kind: model.RunKind, scope: Sequence[str], options: Mapping[str, object], *, begun: Any = None
+    ) -> int:
+        self._system.broker.ping()
+        whole = len(scope) == len(self._system.registry.ordered())
+        with self._system.ledger.begin() as session:
+            run_id = runs.create(
+                session, kind=kind, category="all" if whole else ",".join(scope), priority=model.Priority.HIGH,
+                filter="", options=options, serial=False, actor=self._actor,
+            )  # fmt: skip
+            if begun is not None:
+                begun(session, run_id)
+        dispatcher.tick(self._system)
+        return run_id
+
+    def _run(self, run_id: int) -> model.Run:
+        with self._system.ledger.begin() as session:
+            return runs.get(session, run_id)
+
+    def _require_ready(self) -> None:
+        schema.require_current(self._system.settings.require_flat(), self._system.settings.require_hier())
+
+    def _weigh(self, chosen: Sequence[Category], *, full: bool) -> tuple[int, int, int, int]:
+        """Return rows, rows that count as records, bytes and chunks, all estimated."""
+        rows = counted = size = chunks = 0
+        for store in _STORES:
+            opened = self._system.flat() if store is _STORES[0] else self._system.hier()
+            with contextlib.closing(opened), opened.cursor() as cursor:
+                for one in saving.relations(store, opened, chosen) if full else ():
+                    some, heavy = relation.weigh(cursor, one)
+                    rows, size = rows + some, size + heavy
+                    counted += some if one.role in ("source", "root") else 0
+                    chunks += max(1, -(-some // saving.rows_of_chunk(some, heavy)))
+        return rows, counted, size, chunks
+
+    def _active(self, session: Session, slugs: Sequence[str]) -> list[model.Run]:
+        found = runs.find(session, active=True)
+        for run in found:
+            if run.kind is model.RunKind.RESTORE:
+                raise errors.RestoreActive(
+                    f"{run.name} is restoring checkpoint {run.options.get('checkpoint')} already.",
+                    hint=f"hal9-migrate runs show {run.id} --watch",
+                )
+        wanted = set(slugs)
+        return [
+            run
+            for run in found
+            if (run.kind is model.RunKind.MIGRATE and run.category in wanted) or run.kind is model.RunKind.CHECKPOINT
+        ]

@@ -1,0 +1,160 @@
+"""Tables as they stand in a store, read and cut by ranges of their keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import psycopg2.extensions
+
+from hal9mig import errors, model
+from hal9mig.categories.declaration import Category, Column, Role
+from hal9mig.stores.connection import Connection
+
+Cursor = psycopg2.extensions.cursor
+Params = list[object]
+#: Bytes of a table without statistics are taken to be in rows of this size.
+_GUESSED_ROW = 500
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Relation:
+    """A table of a store.
+
+    Attributes:
+        category: the slug it belongs to; empty for the journals and the quarantine.
+        role: ``source``, ``root``, ``part``, ``shared`` or ``ledger``.
+        columns: all that hold data, in the table's order; generated ones are left out.
+        key: the columns that tell its rows apart, in the order of their index.
+        owner: the columns that hold the record's key; none where a row belongs to no record.
+    """
+
+    store: model.StoreName
+    category: str
+    schema: str
+    table: str
+    role: str
+    columns: tuple[Column, ...]
+    key: tuple[Column, ...]
+    owner: tuple[str, ...] = ()
+
+    @property
+    def qualified(self) -> str:
+        """``schema.table``; declared names are plain lower-case identifiers, so they need no quotes."""
+        return f"{self.schema}.{self.table}"
+
+    def range(self, after: model.Key | None, upto: model.Key | None, alias: str = "t") -> tuple[str, Params]:
+        """Return the predicate of the rows above ``after`` and up to ``upto``, in the server's own order."""
+        left = ", ".join(f"{alias}.{column.name}" for column in self.key)
+        right = ", ".join(f"%s::{column.type}" for column in self.key)
+        if len(self.key) > 1:
+            left, right = f"({left})", f"({right})"
+        parts: list[str] = []
+        values: Params = []
+        for operator, key in ((">", after), ("<=", upto)):
+            if key is not None:
+                parts.append(f"{left} {operator} {right}")
+                values.extend(key)
+        return " AND ".join(parts) or "TRUE", values
+
+    def select(self, after: model.Key | None, upto: model.Key | None) -> tuple[str, Params]:
+        """Return the query of a range's rows, whole, in the order of their keys."""
+        where, params = self.range(after, upto)
+        columns = ", ".join(f't."{column.name}"' for column in self.columns)
+        return f"SELECT {columns} FROM {self.qualified} t WHERE {where} ORDER BY {self._order}", params
+
+    @property
+    def _order(self) -> str:
+        return ", ".join(f"t.{column.name}" for column in self.key)
+
+
+def relations(connection: Connection, categories: Sequence[Category], store: model.StoreName) -> list[Relation]:
+    """Return the tables of these categories in a store, each once.
+
+    Raises:
+        errors.SchemaMismatch: one is missing.
+    """
+    found: dict[str, Relation] = {}
+    for category in categories:
+        for schema, table, role, key, owner in _declared(category, store):
+            if f"{schema}.{table}" in found:
+                continue
+            columns = _columns(connection, f"{schema}.{table}")
+            if not columns:
+                raise errors.SchemaMismatch(f"The {store} store has no table {schema}.{table}.")
+            kinds = {column.name: column for column in columns}
+            found[f"{schema}.{table}"] = Relation(
+                store=store, category=category.slug, schema=schema, table=table, role=role, columns=columns,
+                key=tuple(kinds[name] for name in key), owner=owner,
+            )  # fmt: skip
+    return list(found.values())
+
+
+def _declared(
+    category: Category, store: model.StoreName
+) -> Iterable[tuple[str, str, str, tuple[str, ...], tuple[str, ...]]]:
+    if store is model.StoreName.FLAT:
+        source = category.source
+        yield source.schema, source.table, "source", source.key, source.key
+        return
+    names = {Role.ROOT: "root", Role.PART: "part", Role.SHARED: "shared"}
+    for target in category.targets:
+        yield target.schema, target.table, names[target.role], target.key, target.owner
+
+
+def _columns(connection: Connection, table: str) -> tuple[Column, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' "
+            "ORDER BY attnum",
+            (table,),
+        )
+        return tuple(Column(name, kind) for name, kind in cursor.fetchall())
+
+
+def journal(store: model.StoreName) -> Relation:
+    """Return a store's journal of written keys."""
+    columns = (
+        Column("id", "bigint"), Column("category", "text"), Column("key", "text[]"),
+        Column("at", "timestamp with time zone"),
+    )  # fmt: skip
+    return Relation(
+        store=store, category="", schema="hal9cap", table="journal", role="ledger", columns=columns, key=columns[:1]
+    )
+
+
+def quarantine(connection: Connection) -> Relation:
+    """Return the ledger's table of records that are held back."""
+    columns = _columns(connection, "hal9mig.quarantine")
+    return Relation(
+        store=model.StoreName.HIERARCHICAL, category="", schema="hal9mig", table="quarantine", role="ledger",
+        columns=columns, key=tuple(column for column in columns if column.name == "id"),
+    )  # fmt: skip
+
+
+def stride(cursor: Cursor, relation: Relation, after: model.Key | None, size: int) -> tuple[int, model.Key | None]:
+    """Return how many rows, at most ``size``, follow a key, and the last one's key (None: no row)."""
+    where, params = relation.range(after, None)
+    names = ", ".join(f"t.{column.name}" for column in relation.key)
+    texts = ", ".join(f"k.{column.name}::text" for column in relation.key)
+    # LIMIT outside: one pass over the index that stops after the stride, however large the table.
+    cursor.execute(
+        f"SELECT n, {texts} FROM (SELECT {names}, row_number() OVER (ORDER BY {names}) AS n "
+        f"FROM {relation.qualified} t WHERE {where} ORDER BY {names} LIMIT %s) k ORDER BY n DESC LIMIT 1",
+        [*params, size],
+    )
+    row = cursor.fetchone()
+    return (0, None) if row is None else (int(row[0]), tuple(map(str, row[1:])))
+
+
+def weigh(cursor: Cursor, relation: Relation) -> tuple[int, int]:
+    """Return a table's rows, as the statistics have them, and its bytes, those stored apart and its partitions' too."""
+    cursor.execute(
+        "SELECT sum(greatest(c.reltuples, 0))::bigint, sum(pg_table_size(c.oid))::bigint, "
+        "bool_or(c.reltuples < 0 AND pg_relation_size(c.oid) > 0) "
+        "FROM pg_class c WHERE c.oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)) OR c.oid = %s::regclass",
+        (relation.qualified, relation.qualified),
+    )
+    rows, size, unknown = cursor.fetchone() or (0, 0, False)
+    return (max(int(rows), int(size) // _GUESSED_ROW) if unknown else int(rows)), int(size)
