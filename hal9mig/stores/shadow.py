@@ -118,9 +118,10 @@ def index(connection: Connection, relation: Relation) -> None:
             cursor.execute(f'ALTER TABLE {table(relation)} ADD CONSTRAINT "{name}" {definition}')
         cursor.execute(
             "SELECT c.relname, pg_get_indexdef(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-            "WHERE i.indrelid = %s::regclass AND NOT EXISTS (SELECT FROM pg_constraint k "
-            "WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AND NOT EXISTS (SELECT FROM pg_class s JOIN pg_namespace n "
-            "ON n.oid = s.relnamespace WHERE s.relname = c.relname AND n.nspname = %s) ORDER BY 1",
+            "WHERE i.indrelid = %s::regclass AND NOT EXISTS "
+            "(SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) "
+            "AND NOT EXISTS (SELECT FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace "
+            "WHERE s.relname = c.relname AND n.nspname = %s) ORDER BY 1",
             (relation.qualified, schema(relation)),
         )
         for _, definition in cursor.fetchall():
