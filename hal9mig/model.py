@@ -152,6 +152,8 @@ class Run:
     started_at: datetime.datetime | None
     finished_at: datetime.datetime | None
     requested_by: str
+    #: When a restore has taken back what it had copied.
+    undone_at: datetime.datetime | None = None
 
     @property
     def ended(self) -> bool:

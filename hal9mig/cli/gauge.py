@@ -30,6 +30,8 @@ def state(run: model.Run) -> str:
         return f"{word} ({run.waiting})"
     if run.status in (model.RunStatus.FAILED, model.RunStatus.PAUSED, model.RunStatus.CANCELLED) and run.reason:
         return f"{run.status} ({run.reason})"
+    if run.undone_at is not None:
+        return f"{run.status}, taken back by a restore"
     return str(run.status)
 
 

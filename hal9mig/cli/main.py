@@ -27,6 +27,7 @@ Examples:
 """
 _COMMANDS = {
     "state": "hal9mig.cli.state:state",
+    "neurons": "hal9mig.cli.neurons:neurons",
     "configure": "hal9mig.cli.configure:configure",
     "mode": "hal9mig.cli.mode:mode",
     "reconcile": "hal9mig.cli.reconcile:reconcile",

@@ -108,6 +108,21 @@ class _RunType(_ToNumber):
         ]
 
 
+class _CheckpointType(_ToText):
+    name = "NAME"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete a checkpoint's name."""
+        try:
+            from hal9mig.engine.checkpoint import archive
+
+            found = archive.opened(invocation.current(ctx).settings).names()
+        except Exception:
+            # As with runs: not here.
+            return []
+        return [CompletionItem(name) for name in ["latest", *found] if name.startswith(incomplete)]
+
+
 def _newest_runs(call: invocation.Invocation) -> Sequence[model.Run]:
     from hal9mig.ledger import runs
     from hal9mig.ledger.database import Ledger
@@ -120,6 +135,7 @@ def _newest_runs(call: invocation.Invocation) -> Sequence[model.Run]:
 
 CATEGORY = _CategoryType()
 RUN = _RunType()
+CHECKPOINT = _CheckpointType()
 
 
 def _note(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:

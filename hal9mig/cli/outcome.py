@@ -9,6 +9,13 @@ from hal9mig.cli import gauge
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation
 
+#: What is whole or not at all, so that a failure leaves nothing behind.
+_WHOLE = {
+    model.RunKind.CHECKPOINT: "Checkpoint {} was not taken, and nothing of it is left",
+    model.RunKind.COMPARE: "What going back to {} would lose could not be counted",
+    model.RunKind.RESTORE: "Checkpoint {} was not restored, and nothing was changed",
+}
+
 
 def wait(
     call: Invocation, runs: Sequence[model.Run], *, expected: Mapping[int, int] | None = None, timeout: float | None
@@ -54,6 +61,11 @@ def good(run: model.Run) -> bool:
 
 def problem(run: model.Run) -> errors.HAL9Error | None:
     """Return the error that a run's end amounts to, None for a good end or none yet."""
+    if run.status is model.RunStatus.FAILED and run.kind in _WHOLE:
+        return errors.RunFailed(
+            f"{_WHOLE[run.kind].format(run.options.get('checkpoint'))}: {run.reason}",
+            hint=f"see it: hal9-migrate runs show {run.id}; begin it again: hal9-migrate runs retry {run.id}",
+        )
     if run.status is model.RunStatus.FAILED:
         return errors.RunFailed(
             f"{run.name} of {run.category} failed: {run.reason}",

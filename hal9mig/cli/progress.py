@@ -93,7 +93,7 @@ def _row(run: model.Run) -> list[object]:
     return [
         run.category,
         run.id,
-        ("verify: " if run.kind is model.RunKind.VERIFY else "") + gauge.state(run),
+        ("" if run.kind is model.RunKind.MIGRATE else f"{run.kind}: ") + gauge.state(run),
         units.format_count(run.done_records),
         units.format_count(run.total_records) + ("" if run.planned or run.ended else "+"),
         units.format_percent(run.done_records, run.total_records) if run.total_records or run.ended else "0%",

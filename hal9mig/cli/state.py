@@ -1,4 +1,4 @@
-"""``hal9-migrate state``: migrating, watching and comparing."""
+"""``hal9-migrate state``: migrating, watching, comparing, keeping and going back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ _COMMANDS = {
     "verify": "hal9mig.cli.verify:verify",
     "diff": "hal9mig.cli.diff:diff",
     "fix": "hal9mig.cli.fix:fix",
+    "checkpoint": "hal9mig.cli.checkpoint:checkpoint",
+    "list-checkpoints": "hal9mig.cli.checkpoints:list_checkpoints",
+    "export-manifest": "hal9mig.cli.checkpoints:export_manifest",
+    "rollback": "hal9mig.cli.rollback:rollback",
+    "recover": "hal9mig.cli.recover:recover",
 }
 
 
 @click.group(cls=tree.Group, commands_at=_COMMANDS)
 def state() -> None:
-    """Migrate state, watch it, and compare both stores."""
+    """Migrate state, watch it, compare both stores, keep it and go back."""

@@ -124,7 +124,7 @@ def _standing(
     return Standing(
         category=category,
         last=own[0] if own else None,
-        migrated=migrated(own),
+        migrated=migrated([run for run in own if run.undone_at is None]),
         flat=flat,
         held=held.get(category.slug, 0),
     )

@@ -10,7 +10,7 @@ VALUES (%(run_id)s, %(seq)s, %(kind)s, %(after)s, %(upto)s, %(records)s, %(phase
 -- name: select
 -- One row a run, with what its batches add up to.
 SELECT r.id, r.kind, r.category, r.status, r.reason, r.waiting, r.priority, r.filter, r.options, r.planned, r.serial,
-       r.created_at, r.started_at, r.finished_at, r.requested_by, r.status_since,
+       r.created_at, r.started_at, r.finished_at, r.requested_by, r.status_since, r.undone_at,
        coalesce(b.total_records, 0) AS total_records, coalesce(b.done_records, 0) AS done_records,
        coalesce(b.quarantined, 0) AS quarantined, coalesce(b.total_batches, 0) AS total_batches,
        coalesce(b.done_batches, 0) AS done_batches, coalesce(b.bytes, 0) AS bytes,

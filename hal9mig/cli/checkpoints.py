@@ -1,0 +1,96 @@
+"""``hal9-migrate state list-checkpoints`` and ``state export-manifest``."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import TYPE_CHECKING
+
+import click
+
+from hal9mig import units
+from hal9mig.cli import checkpoint as taking
+from hal9mig.cli import invocation, options, reportfile
+
+if TYPE_CHECKING:
+    from hal9mig.engine.checkpoint.manifest import Manifest
+
+_LIST = """List checkpoints, newest first, with what each can be used for.
+
+\b
+Examples:
+  hal9-migrate state list-checkpoints
+  hal9-migrate state list-checkpoints --json
+"""
+_EXPORT = """Write a checkpoint's manifest to a file: its tables, chunks, hashes, digests and positions.
+
+\b
+Examples:
+  hal9-migrate state export-manifest --checkpoint latest --output state-manifest.json
+"""
+
+
+@click.command("list-checkpoints", help=_LIST)
+@options.output
+@click.pass_context
+def list_checkpoints(context: click.Context) -> None:
+    from hal9mig.engine.checkpoint.orders import Checkpoints
+
+    call = invocation.current(context)
+    found = Checkpoints(call.system).listing()
+    if not call.json:
+        columns = ["NAME", "TAKEN", "KIND", "SCOPE", "MODE", "ROWS", "SIZE", "VERIFIED", "RESTORABLE", "DESCRIPTION"]
+        call.console.table(columns, [_row(one, call.console.when(one.taken_at)) for one in found.manifests],
+                           numbers=("ROWS", "SIZE"))  # fmt: skip
+        for run in found.under_way:
+            call.console.say(f"{run.options['checkpoint']} is being taken by {run.name} ({run.status})")
+        for left in found.unusable:
+            call.console.say(f"not usable: {left.name}: {left.reason}")
+    call.conclude(
+        {
+            "checkpoints": [taking.document(one) for one in found.manifests],
+            "under_way": [{"name": run.options["checkpoint"], "run": run.id, "status": run.status}
+                          for run in found.under_way],
+            "unusable": [{"name": one.name, "reason": one.reason} for one in found.unusable],
+            "next_steps": [f"hal9-migrate state checkpoint --delete {one.name}" for one in found.unusable],
+        }
+    )  # fmt: skip
+
+
+def _row(one: Manifest, when: str) -> list[object]:
+    return [
+        one.name,
+        when,
+        one.kind + (f" ({one.label})" if one.label else ""),
+        "all" if one.whole else ",".join(one.scope),
+        one.mode,
+        units.format_count(one.rows) if one.restorable else None,
+        units.format_bytes(one.bytes) if one.restorable else None,
+        "yes" if one.verified else "no",
+        "yes" if one.restorable else "no",
+        one.description,
+    ]
+
+
+@click.command("export-manifest", help=_EXPORT)
+@click.option(
+    "--checkpoint", "text", required=True, type=options.CHECKPOINT, metavar="NAME",
+    help="Its name, the beginning of it, or latest.",
+)  # fmt: skip
+@click.option(
+    "--output", required=True, metavar="FILE", type=click.Path(dir_okay=False, path_type=pathlib.Path),
+    help="Where to write it.",
+)  # fmt: skip
+@options.output
+@click.pass_context
+def export_manifest(context: click.Context, text: str, output: pathlib.Path) -> None:
+    from hal9mig.engine.checkpoint.orders import Checkpoints
+
+    call = invocation.current(context)
+    reportfile.require_folder(output)
+    made = Checkpoints(call.system).find(text)
+    # Read back from its own text, so that the file has the very hash that the checkpoint has.
+    reportfile.write(output, json.loads(made.to_text()))
+    if not call.json:
+        call.console.line(f"manifest of {made.name} written to {output}: {taking.summary(made)}")
+    call.conclude({"checkpoint": made.name, "output": str(output), "next_steps": []})

@@ -1,0 +1,44 @@
+"""``hal9-migrate neurons``: what is particular to neuron states."""
+
+from __future__ import annotations
+
+import click
+
+from hal9mig.cli import checkpoint, invocation, options, tree
+
+_SNAPSHOT = """Keep the neuron states of both stores as they are now: a full, verified checkpoint of this category.
+
+\b
+Examples:
+  hal9-migrate neurons snapshot --pre-migration
+"""
+
+
+@click.group(context_settings=tree.CONTEXT)
+def neurons() -> None:
+    """Work on neuron states alone."""
+
+
+@neurons.command(help=_SNAPSHOT)
+@click.option("--pre-migration", is_flag=True, help="Label it as the one from before the migration.")
+@click.option("--name", metavar="NAME", help="Its name.  [default: neurons- and the time]")
+@click.option("--rate-limit", type=options.RATE, help="Budget of this run alone, or off.  [default: as configured]")
+@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
+@options.output
+@click.pass_context
+def snapshot(
+    context: click.Context, pre_migration: bool, name: str | None, rate_limit: str | None, detach: bool
+) -> None:
+    from hal9mig.engine.checkpoint.orders import CheckpointOrder
+
+    label = "pre-migration" if pre_migration else ""
+    order = CheckpointOrder(
+        name=name or checkpoint.stamped(f"neurons-{label}".rstrip("-")),
+        description="neuron states" + (" before their migration" if pre_migration else ""),
+        full=True,
+        verify=True,
+        categories=("neuron-states",),
+        label=label,
+        tuning={} if rate_limit is None else {"rate-limit": rate_limit},
+    )
+    checkpoint.perform(invocation.current(context), order, detach=detach)

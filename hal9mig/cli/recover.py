@@ -1,0 +1,83 @@
+"""``hal9-migrate state recover``: what is sound of a backup, record by record."""
+
+from __future__ import annotations
+
+import click
+
+from hal9mig import errors, units
+from hal9mig.cli import invocation, options, restoring
+
+_HELP = """Restore from a backup that may be damaged: what is sound comes back, what is not goes to quarantine.
+
+Every file's hash, every frame's checksum and, with --validate-each, every single record is compared.
+Without --quarantine-corrupted it stops at the first damage, and nothing is changed. Records that only one
+store's part of the backup has lost are offered from the other: `quarantine retry` takes them.
+
+\b
+Examples:
+  hal9-migrate state recover --from-backup --validate-each --quarantine-corrupted
+  hal9-migrate state recover --from-backup pre-state-migration --category neuron-states --yes
+"""
+
+
+@click.command(help=_HELP)
+@click.option(
+    "--from-backup", "text", required=True, is_flag=False, flag_value="latest", type=options.CHECKPOINT,
+    metavar="[NAME]", help="A full checkpoint; without a name the newest verified one.",
+)  # fmt: skip
+@options.categories
+@click.option("--validate-each", is_flag=True, help="Compare every single record with the backup's, once restored.")
+@click.option("--quarantine-corrupted", is_flag=True, help="Put what cannot be read into quarantine, and go on.")
+@click.option("--force", is_flag=True, help="Do not ask, and cancel runs that stand in the way.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit.")
+@click.option("--no-safety-checkpoint", is_flag=True, help="Do not keep what is replaced.")
+@click.option("--dry-run", is_flag=True, help="Show what would be restored and lost, and change nothing.")
+@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.yes
+@options.output
+@click.pass_context
+def recover(
+    context: click.Context,
+    /,
+    text: str,
+    names: tuple[str, ...],
+    everything: bool,
+    validate_each: bool,
+    quarantine_corrupted: bool,
+    force: bool,
+    reason: str,
+    no_safety_checkpoint: bool,
+    dry_run: bool,
+    timeout: str | None,
+) -> None:
+    from hal9mig.engine.checkpoint.orders import Checkpoints
+
+    call = invocation.current(context)
+    limit = None if timeout is None else units.parse_duration(timeout)
+    slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
+    checkpoints = Checkpoints(call.system)
+    try:
+        plan = checkpoints.plan_restore(text, slugs, recover=True)
+    except errors.CheckpointDamaged as error:
+        raise errors.CheckpointDamaged(
+            error.message, hint="nothing can be trusted of a backup whose manifest is damaged; choose another: "
+            "hal9-migrate state list-checkpoints",
+        ) from None  # fmt: skip
+    restoring.show_plan(call, plan)
+    found = restoring.losses(call, checkpoints, plan, limit)
+    extra: dict[str, object] = {
+        "checkpoint": plan.manifest.name, "categories": list(plan.categories),
+        "lost": restoring.loss_document(found),
+    }  # fmt: skip
+    if dry_run:
+        call.console.say("dry run: nothing was changed")
+        call.conclude({"dry_run": True, **extra, "next_steps": []})
+        return
+    restoring.ask(call, plan, found, force=force)
+    if not no_safety_checkpoint:
+        extra["safety_checkpoint"] = restoring.safety(call, checkpoints, plan)
+    run = checkpoints.recover(
+        plan, quarantine=quarantine_corrupted, validate_each=validate_each, cancel_runs=force, reason=reason
+    )
+    call.console.say(f"{run.name}: recovering {plan.manifest.name} beside the live tables")
+    restoring.conclude(call, checkpoints, run, timeout=limit, extra=extra)
