@@ -5,10 +5,17 @@ from __future__ import annotations
 import dataclasses
 import enum
 
-from hal9mig import errors
-from hal9mig.engine import applier
+import psycopg2
+
+from hal9mig import errors, model
+from hal9mig.categories.filters import Filter
+from hal9mig.categories.transform import Transform
+from hal9mig.engine import applier, reader
 from hal9mig.engine.system import System
+from hal9mig.engine.writer import OVERRIDING, Cursor, Writer
 from hal9mig.ledger import database, presence, quarantine
+from hal9mig.stores import capture
+from hal9mig.stores.connection import Connection
 
 
 class Outcome(enum.StrEnum):
@@ -44,14 +51,10 @@ def retry(system: System, record: quarantine.Held, *, actor: str | None = None) 
         _require_held(quarantine.get(session, record.id).status == "held", record)
     flat = system.flat()
     try:
-        applied = applier.apply(system.ledger, flat, transform, [record.key], run_id=record.run_id)
+        found = _tried(system, flat, transform, record)
     finally:
         flat.close()
-    error = applied.rejected.get(record.key)
-    if error is not None:
-        found = Retrial(record=record, outcome=Outcome.HELD, error=error)
-    else:
-        found = Retrial(record=record, outcome=Outcome.GONE if record.key in applied.deleted else Outcome.RELEASED)
+    error = found.error
     with system.ledger.begin() as session:
         detail = {"id": record.id, "category": record.category, "key": list(record.key), "outcome": str(found.outcome)}
         presence.log(
@@ -59,6 +62,55 @@ def retry(system: System, record: quarantine.Held, *, actor: str | None = None) 
             detail=detail | ({"error": error} if error else {}),
         )  # fmt: skip
     return found
+
+
+def _tried(system: System, flat: Connection, transform: Transform, record: quarantine.Held) -> Retrial:
+    """Bring a record over."""
+    if record.origin == "recover":
+        if record.payload is None:
+            reason = "The checkpoint has lost it, and the other store's part does not have it either."
+            return Retrial(record=record, outcome=Outcome.HELD, error=reason)
+        now = capture.state(flat)
+        flat.rollback()
+        if now.mode.ruling is model.StoreName.HIERARCHICAL:
+            return _offered_to_hier(system, flat, transform, record)
+        try:
+            _offered_to_flat(flat, transform, record)
+        except psycopg2.Error as error:
+            if not applier.blames_record(error):
+                raise
+            return Retrial(record=record, outcome=Outcome.HELD, error=applier.sentence(error))
+    applied = applier.apply(system.ledger, flat, transform, [record.key], run_id=record.run_id)
+    if record.key in applied.rejected:
+        return Retrial(record=record, outcome=Outcome.HELD, error=applied.rejected[record.key])
+    return Retrial(record=record, outcome=Outcome.GONE if record.key in applied.deleted else Outcome.RELEASED)
+
+
+def _offered_to_flat(flat: Connection, transform: Transform, record: quarantine.Held) -> None:
+    """Write a record that only the hierarchical store had, as the application would, where it is not there."""
+    source = transform.category.source
+    names = ", ".join(source.names)
+    with flat, flat.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {source.schema}.{source.table} ({names}) {OVERRIDING} SELECT {names} "
+            f"FROM json_populate_record(NULL::{source.schema}.{source.table}, %s::json) "
+            # Only of its key: were another's unique value in its way, it must not pass for one that is there.
+            f"ON CONFLICT ({', '.join(source.key)}) DO NOTHING",
+            (record.payload,),
+        )
+
+
+def _offered_to_hier(system: System, flat: Connection, transform: Transform, record: quarantine.Held) -> Retrial:
+    """Write a record that only the flat store had into the hierarchical one, which rules: captured, too."""
+    found = reader.read(flat, transform.category, [record.key], Filter(text=""))
+    output = transform.apply(found)
+    if output.rejections:
+        return Retrial(record=record, outcome=Outcome.HELD, error=output.rejections[0].error.message)
+    with system.ledger.begin() as session:
+        cursor: Cursor = session.connection.cursor()  # type: ignore[assignment]
+        Writer(transform).merge(cursor, output, newer_only=False)
+        quarantine.release(session, transform.category.slug, [record.key])
+    return Retrial(record=record, outcome=Outcome.RELEASED if found else Outcome.GONE)
 
 
 def drop(system: System, record: quarantine.Held, *, actor: str | None = None) -> None:

@@ -11,8 +11,10 @@ import dataclasses
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
+import psycopg2
+import psycopg2.extensions
 import xxhash
 import zstandard
 
@@ -118,6 +120,43 @@ class Writer:
         self._bytes += len(frame)
         self._rows += self._in_frame
         self._waiting, self._size, self._in_frame = [], 0, 0
+
+
+class Source(Protocol):
+    """What the driver reads a COPY from."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` bytes; none at the end."""
+
+
+def feed(cursor: psycopg2.extensions.cursor, statement: str, source: Source) -> None:
+    """COPY from a source.
+
+    Raises:
+        errors.CheckpointDamaged, errors.ArchiveUnreachable: what reading raised.
+        psycopg2.Error: the server does not take it.
+    """
+    feeding = _Feeding(source)
+    try:
+        cursor.copy_expert(statement, feeding)  # type: ignore[arg-type]
+    except psycopg2.Error:
+        # The driver reports an error of reading as one of its own.
+        if feeding.error is not None:
+            raise feeding.error from None
+        raise
+
+
+class _Feeding:
+    def __init__(self, source: Source):
+        self._source = source
+        self.error: BaseException | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._source.read(size)
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 class Document:

@@ -190,11 +190,11 @@ class _Resolving:
         kept = shadow.schema_of("hal9cap") + ".journal"
         connection = self._connections[ruling]
         with connection, connection.cursor() as cursor:
-            # Once, however often this is tried.
             keys = [list(key) for key in sorted(self._again)]
             cursor.execute(
-                f"INSERT INTO {kept} (category, key) SELECT %s, ARRAY(SELECT jsonb_array_elements_text(k)) "
-                f"FROM jsonb_array_elements(%s::jsonb) k",
+                f"INSERT INTO {kept} (id, category, key) SELECT m.id + row_number() OVER (), %s, "
+                "ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_array_elements(%s::jsonb) k "
+                f"CROSS JOIN (SELECT coalesce(max(id), 0) AS id FROM {kept}) m",
                 (self._category.slug, database.json_text(keys)),
             )
         self._counts["brought"] += len(self._again)

@@ -13,8 +13,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg2
-
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.checkpoint import archive, chunk, salvage, saving
@@ -197,23 +195,10 @@ def _loaded(system: System, cursor: Any, held: batches.Lease, place: Place, one:
     if held.options.get("recover"):
         return salvage.load(cursor, statement, kept, name, place.table, one, tolerant=bool(held.options["quarantine"]))
     with kept.reading(name, one.file) as stream:
-        try:
-            cursor.copy_expert(statement, chunk.Document(stream, one))
-        except psycopg2.errors.QueryCanceled as error:
-            raise _blamed(error) from None
+        chunk.feed(cursor, statement, chunk.Document(stream, one))
     if cursor.rowcount != one.rows:
         raise errors.CheckpointDamaged(f"{one.file} gave {cursor.rowcount} rows, and not {one.rows}.")
     return {"rows": one.rows, "digest": one.digest}
-
-
-def _blamed(error: BaseException) -> BaseException:
-    """Return the error of reading, which the driver reports as one of copying."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, errors.HAL9Error):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return error
 
 
 def index(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:

@@ -31,7 +31,7 @@ def load(
         errors.CheckpointDamaged: the first damage, where it is not to be tolerated.
     """
     sound = _Sound(blocks(kept, name, one), table, one, tolerant=tolerant)
-    cursor.copy_expert(statement, sound)
+    chunk.feed(cursor, statement, sound)
     return {"rows": sound.rows, "digest": sound.digest, "damages": sound.damages}
 
 
@@ -94,6 +94,10 @@ class _Sound:
         if not self._tolerant:
             raise errors.CheckpointDamaged(f"{self._chunk.file}, frame {block.index}: {block.damage}")
         lost = self._chunk.frames[block.index][2] if block.index < len(self._chunk.frames) else 0
+        if self._open:
+            # It goes on: nobody can say which of the keys in between were in which of the frames.
+            self._open[-1]["rows"] += lost
+            return
         damage = {
             "file": self._chunk.file, "frame": block.index, "rows": lost, "why": block.damage,
             "after": None if self._last is None else list(self._last), "upto": None,
