@@ -106,10 +106,9 @@ def fence(cursor: Cursor, target: model.StoreName) -> None:
         raise errors.StaleEpoch(f"Nothing is applied to the {target} store, which rules: its write mode is {now.mode}.")
     # Between the two swaps of a restore: what was applied now would go with the tables that are about to
     # be replaced, and its key be pruned from the journal of the store that is restored already.
-    cursor.execute("SELECT reason FROM hal9cap.hold LIMIT 1")
-    held = cursor.fetchone()
-    if held is not None:
-        raise errors.StaleEpoch(f"Nothing is applied to the {target} store now: {held[0]}.")
+    reason = capture.held(cursor.connection)
+    if reason is not None:
+        raise errors.StaleEpoch(f"Nothing is applied to the {target} store now: {reason}.")
 
 
 @contextlib.contextmanager

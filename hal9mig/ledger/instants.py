@@ -136,6 +136,11 @@ def leavings(session: database.Session) -> Sequence[Leaving]:
     return [Leaving(run_id=row.run_id, kind=model.RunKind(row.kind), options=row.options) for row in rows]
 
 
+def lock_leavings(session: database.Session) -> None:
+    """Wait for whoever clears leavings, and keep them from it until the transaction ends."""
+    database.run(session, "checkpoints", "wait_leavings")
+
+
 def lock_ended(session: database.Session, run_id: int) -> bool:
     """Keep a run that has ended from being retried until the transaction ends; False where it was already."""
     return database.run(session, "checkpoints", "lock_ended", run_id=run_id).first() is not None

@@ -266,6 +266,27 @@ def _writers(connection: Connection) -> str:
     return f"A transaction that has written is still open: {held or 'it has ended just now; try again'}."
 
 
+def hold(connection: Connection, reason: str) -> None:
+    """Have nothing applied to this store, in the open transaction; the reason is told to whoever tries."""
+    let_go(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO hal9cap.hold (reason) VALUES (%s)", (reason,))
+
+
+def let_go(connection: Connection) -> None:
+    """Have this store applied to again, in the open transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM hal9cap.hold")
+
+
+def held(connection: Connection) -> str | None:
+    """Return why nothing is applied to this store; None where it is."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reason FROM hal9cap.hold LIMIT 1")
+        row = cursor.fetchone()
+    return None if row is None else str(row[0])
+
+
 def entries(connection: Connection, category: str, *, limit: int, lane: int = 0, lanes: int = 1) -> list[Entry]:
     """Return journalled keys that are visible now, oldest first, each once with the ids of its rows.
 

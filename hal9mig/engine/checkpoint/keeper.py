@@ -18,7 +18,8 @@ from hal9mig.engine.checkpoint import archive, instant
 from hal9mig.engine.checkpoint.instant import Taken
 from hal9mig.engine.system import System
 from hal9mig.ledger import instants, presence, runs
-from hal9mig.stores import shadow
+from hal9mig.ledger.database import Session
+from hal9mig.stores import capture, shadow
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +125,24 @@ class Keeper(threading.Thread):
                     name = str(left.options["checkpoint"])
                     archive.opened(self._system.settings).delete(name)
                     instants.remove(session, left.run_id)
-                else:
-                    for connection in (self._system.flat(), self._system.hier()):
-                        with contextlib.closing(connection):
-                            shadow.drop(connection)
-                            connection.commit()
-                    instants.unshadowed(session, left.run_id)
+                elif not self._unshadowed(session, left.run_id):
+                    continue
                 runs.begin_anew(session, left.run_id)
                 presence.log(session, "cleared what it had left", actor=self._keeper, run_id=left.run_id)
+
+    def _unshadowed(self, session: Session, run_id: int) -> bool:
+        """Remove the shadows that a restore has left; False where it has to go on instead."""
+        active = [run for run in runs.find(session, kind=model.RunKind.RESTORE, active=True) if run.id != run_id]
+        with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
+            # One that came after it makes its own, and removes these: its planning waits for this lock.
+            if not active:
+                if shadow.swapped(flat) != shadow.swapped(hier):
+                    reason = "one store is restored already, so there is no way but forward"
+                    runs.move(session, run_id, model.RunStatus.RUNNING, reason)
+                    return False
+                for connection in (flat, hier):
+                    shadow.drop(connection)
+                    capture.let_go(connection)
+                    connection.commit()
+        instants.unshadowed(session, run_id)
+        return True

@@ -100,17 +100,20 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     }
     for connection in (flat, hier):
         connection.rollback()
-    with session.begin():
-        # A kill from here on leaves tables behind that somebody has to clear.
-        instants.shadowed(session, held.run_id)
-    for store, connection in ((model.StoreName.FLAT, flat), (model.StoreName.HIERARCHICAL, hier)):
-        # Whoever was frozen here holds the new schema's locks, so a second planner waits for its end.
-        shadow.prepare(connection, [place.relation for place in found[store]])
+    with system.ledger.begin() as guard:
+        # A keeper may be removing what an earlier restore has left: those tables have the same names.
+        instants.lock_leavings(guard)
         with session.begin():
-            if not batches.extend(session, held, system.settings.lease_duration):
-                connection.rollback()
-                raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing was planned.")
-        connection.commit()
+            # A kill from here on leaves tables behind that somebody has to clear.
+            instants.shadowed(session, held.run_id)
+        for store, connection in ((model.StoreName.FLAT, flat), (model.StoreName.HIERARCHICAL, hier)):
+            # Whoever was frozen here holds the new schema's locks, so a second planner waits for its end.
+            shadow.prepare(connection, [place.relation for place in found[store]])
+            with session.begin():
+                if not batches.extend(session, held, system.settings.lease_duration):
+                    connection.rollback()
+                    raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing was planned.")
+            connection.commit()
     everything = [place for store in model.StoreName for place in found[store]]
     planned = _planned(everything, _others(system, held, categories), held)
     with session.begin():

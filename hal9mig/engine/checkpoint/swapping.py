@@ -127,8 +127,7 @@ class Swap:
             return
         reason = f"run {self._held.run_id} restores checkpoint {self._made.name}"
         with self._transaction(store) as cursor:
-            cursor.execute("DELETE FROM hal9cap.hold")
-            cursor.execute("INSERT INTO hal9cap.hold (reason) VALUES (%s)", (reason,))
+            capture.hold(cursor.connection, reason)
 
     def _one(self, store: model.StoreName, now: Mode) -> None:
         places = self._places(store)
@@ -136,7 +135,7 @@ class Swap:
             self._journal(cursor, store, places)
             if store is _HIER:
                 self._ledger(cursor, places, now)
-            cursor.execute("DELETE FROM hal9cap.hold")
+            capture.let_go(cursor.connection)
             swap.swap(cursor, [one.relation for one in places if one.table.role != "ledger"], lock_timeout=PATIENCE)
 
     def _places(self, store: model.StoreName) -> Sequence[Place]:

@@ -55,6 +55,9 @@ SELECT r.id AS run_id, r.kind, r.options FROM hal9mig.runs r
 -- name: lock_leavings
 SELECT pg_try_advisory_xact_lock(hashtextextended('hal9mig leavings', 0)) AS mine
 
+-- name: wait_leavings
+SELECT pg_advisory_xact_lock(hashtextextended('hal9mig leavings', 0))
+
 -- name: lock_ended
 SELECT FROM hal9mig.runs WHERE id = %(run_id)s AND status IN ('failed', 'cancelled') FOR UPDATE
 
@@ -62,14 +65,6 @@ SELECT FROM hal9mig.runs WHERE id = %(run_id)s AND status IN ('failed', 'cancell
 SELECT (SELECT coalesce(max(id), 0) FROM hal9mig.runs) AS last_run,
        (SELECT coalesce(max(id), 0) FROM hal9mig.events) AS last_event,
        pg_current_snapshot()::text AS snapshot
-
--- name: merge_quarantine
--- Who is held now is so for a state that is gone; who was held then is held again.
-WITH gone AS (
-    UPDATE hal9mig.quarantine SET status = 'dropped', changed_at = clock_timestamp()
-     WHERE status = 'held' AND category = ANY(%(categories)s::text[])
-)
-SELECT count(*) FROM gone
 
 -- name: reset_category
 DELETE FROM hal9mig.marks WHERE category = ANY(%(categories)s::text[])

@@ -1,0 +1,262 @@
+"""Recovery from a damaged checkpoint: what is sound comes back, what is not is told, and offered where it can be."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hal9mig import errors, model
+from hal9mig.engine import retrial
+from hal9mig.engine.checkpoint import chunk, saving
+from hal9mig.engine.checkpoint.manifest import Manifest, Table
+from hal9mig.engine.switch import Switch
+from hal9mig.ledger import quarantine
+from tests import checkpointing, servers
+from tests.checkpointing import CONFIGURATION, LEARNING, NEURONS, SESSIONS, Keeping
+from tests.driving import Driver, connected
+
+FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
+NAME = "backup"
+
+
+@pytest.fixture(scope="module")
+def prepared(databases: servers.Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeping]:
+    """Everything migrated in dual-write, and a verified checkpoint of it in many small chunks of many small frames."""
+    stores = databases.open()
+    driver = Driver(stores, servers.environ(stores, tmp_path_factory.mktemp("recovery")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "MOST_ROWS", 60)
+        patch.setattr(saving, "FEWEST_ROWS", 60)
+        patch.setattr(chunk, "FRAME_BYTES", 4096)
+        driver.load(SESSIONS, 150)
+        driver.load(NEURONS, 200)
+        driver.load(CONFIGURATION, 40)
+        Switch(driver.system).enable({})
+        for category in (SESSIONS, NEURONS, CONFIGURATION):
+            driver.copy(category)
+        with checkpointing.keeping(driver) as made:
+            made.take(NAME, verify=True)
+            yield made
+    driver.close()
+    databases.close(stores)
+
+
+@pytest.fixture
+def keeping(prepared: Keeping, tmp_path: pathlib.Path) -> Iterator[Keeping]:
+    """The same for each test: damages are mended afterwards, and what they did is undone."""
+    folder, kept = pathlib.Path(prepared.driver.system.settings.checkpoint_url) / NAME, tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    before = checkpointing.both(prepared.driver)
+    yield prepared
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    if checkpointing.both(prepared.driver) != before:
+        prepared.roll_back(NAME)
+        assert checkpointing.both(prepared.driver) == before
+
+
+@pytest.fixture
+def made(keeping: Keeping) -> Manifest:
+    """The checkpoint."""
+    return keeping.checkpoints.find(NAME)
+
+
+Hurt = Callable[[Keeping, Table, int], None]
+
+
+def path(keeping: Keeping, table: Table, number: int) -> pathlib.Path:
+    """Return a chunk's file."""
+    return pathlib.Path(keeping.driver.system.settings.checkpoint_url) / NAME / table.chunks[number].file
+
+
+def flip(keeping: Keeping, table: Table, number: int) -> None:
+    """Turn one bit in the middle of a chunk's file."""
+    file = path(keeping, table, number)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    file.write_bytes(data)
+
+
+def cut(keeping: Keeping, table: Table, number: int) -> None:
+    """Cut the second half of a chunk's file off."""
+    file = path(keeping, table, number)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def remove(keeping: Keeping, table: Table, number: int) -> None:
+    """Lose a chunk's file."""
+    path(keeping, table, number).unlink()
+
+
+def exchange(keeping: Keeping, table: Table, number: int) -> None:
+    """Put another chunk's file in its place."""
+    other = (number + 1) % len(table.chunks)
+    path(keeping, table, number).write_bytes(path(keeping, table, other).read_bytes())
+
+
+HURTS = (flip, cut, remove, exchange)
+
+
+@pytest.mark.parametrize("hurt", HURTS, ids=lambda hurt: hurt.__name__)
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+class TestStrict:
+    """Without quarantine, the first damage ends it, and nothing is changed."""
+
+    def test_a_rollback_is_refused(self, keeping: Keeping, made: Manifest, hurt: Hurt, place: str) -> None:
+        table = made.table(FLAT, "flat.neuron_states")
+        hurt(keeping, table, number(table, place))
+        before = checkpointing.both(keeping.driver)
+        plan = keeping.checkpoints.plan_restore(NAME)
+        run = keeping.finished(keeping.checkpoints.rollback(plan))
+        assert run.status is model.RunStatus.FAILED
+        assert table.chunks[number(table, place)].file in run.reason
+        assert checkpointing.both(keeping.driver) == before
+
+
+def number(table: Table, place: str) -> int:
+    """Return the number of a table's first, middle or last chunk."""
+    return {"first": 0, "middle": len(table.chunks) // 2, "last": len(table.chunks) - 1}[place]
+
+
+def held(keeping: Keeping, category: str) -> list[quarantine.Held]:
+    """Return what is in quarantine."""
+    with keeping.driver.system.ledger.begin() as session:
+        return list(quarantine.find(session, category=category))
+
+
+def lost_keys(keeping: Keeping, before: set[str]) -> set[str]:
+    """Return which neuron states the flat store has no more."""
+    return before - keys(keeping.driver, "SELECT neuron_id::text FROM flat.neuron_states")
+
+
+def keys(driver: Driver, query: str) -> set[str]:
+    with connected(driver.stores.flat_url) as cursor:
+        cursor.execute(query)
+        return {row[0] for row in cursor.fetchall()}
+
+
+@pytest.mark.parametrize("hurt", HURTS, ids=lambda hurt: hurt.__name__)
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+class TestQuarantine:
+    """With it, what is sound is restored, and the rest is in quarantine or brought again."""
+
+    def test_the_ruling_store(self, keeping: Keeping, made: Manifest, hurt: Hurt, place: str) -> None:
+        """Lost records are offered from the other store, and come back as they were."""
+        driver = keeping.driver
+        everything = checkpointing.both(driver)
+        before = keys(driver, "SELECT neuron_id::text FROM flat.neuron_states")
+        table = made.table(FLAT, "flat.neuron_states")
+        hurt(keeping, table, number(table, place))
+        run = keeping.recover(NAME)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        done = keeping.checkpoints.outcome(run)
+        lost = lost_keys(keeping, before)
+        assert lost
+        assert len(lost) == sum(damage.rows for damage in done.damages)
+        assert done.quarantined == done.offered == len(lost)
+        records = held(keeping, NEURONS)
+        assert {record.key[0] for record in records} == lost
+        assert all(table.chunks[number(table, place)].file in record.error for record in records)
+        for record in records:
+            assert retrial.retry(driver.system, record).outcome is retrial.Outcome.RELEASED
+        assert checkpointing.both(driver)["flat"] == everything["flat"]
+        driver.assert_equal(NEURONS)
+
+    def test_the_other_store(self, keeping: Keeping, made: Manifest, hurt: Hurt, place: str) -> None:
+        """Records that are only half there are brought again from the ruling store."""
+        driver = keeping.driver
+        everything = checkpointing.both(driver)
+        # A table of roots, one with a row for each record, and one with many.
+        name = {"first": "hier.units", "middle": "hier.unit_learning", "last": "hier.unit_connections"}[place]
+        table = made.table(HIER, name)
+        hurt(keeping, table, number(table, place))
+        run = keeping.recover(NAME)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        done = keeping.checkpoints.outcome(run)
+        assert done.brought
+        assert not done.quarantined
+        assert not held(keeping, NEURONS)
+        follow(driver)
+        assert checkpointing.both(driver) == everything
+
+
+def follow(driver: Driver) -> None:
+    """Apply what waits in the journal."""
+    from hal9mig.engine import follower
+
+    with driver.desk.trusted():
+        done = follower.follow(driver.system, driver.desk.flat("f"), driver.desk.hier("f"), FLAT, seconds=30)
+    assert done.emptied
+
+
+class TestMore:
+    """What else may be damaged."""
+
+    @pytest.mark.parametrize("name", ["hier.users", "hier.config_nodes"])
+    def test_shared_rows_are_made_again(self, keeping: Keeping, made: Manifest, name: str) -> None:
+        everything = checkpointing.both(keeping.driver)
+        table = made.table(HIER, name)
+        remove(keeping, table, 0)
+        run = keeping.recover(NAME)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        assert checkpointing.both(keeping.driver) == everything
+
+    def test_a_loss_on_both_sides(self, keeping: Keeping, made: Manifest) -> None:
+        """What neither store's part has is counted, with the keys it lay between."""
+        flat, hier = made.table(FLAT, "flat.neuron_states"), made.table(HIER, "hier.units")
+        for number_ in range(len(flat.chunks)):
+            remove(keeping, flat, number_)
+        for number_ in range(len(hier.chunks)):
+            remove(keeping, hier, number_)
+        run = keeping.recover(NAME)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        done = keeping.checkpoints.outcome(run)
+        assert done.offered == 0
+        assert done.quarantined == 200
+        texts = " ".join(record.error for record in held(keeping, NEURONS))
+        assert "the file is missing" in texts
+
+    def test_a_sound_backup(self, keeping: Keeping, made: Manifest) -> None:
+        """Nothing is quarantined, and everything is there."""
+        everything = checkpointing.both(keeping.driver)
+        with connected(keeping.driver.stores.flat_url) as cursor:
+            cursor.execute("DELETE FROM flat.neuron_states")
+        run = keeping.recover(None)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        done = keeping.checkpoints.outcome(run)
+        assert (done.quarantined, done.offered, done.brought, list(done.damages)) == (0, 0, 0, [])
+        assert checkpointing.both(keeping.driver) == everything
+
+    def test_without_quarantine(self, keeping: Keeping, made: Manifest) -> None:
+        flip(keeping, made.table(HIER, "hier.sessions"), 0)
+        before = checkpointing.both(keeping.driver)
+        run = keeping.recover(NAME, quarantine=False)
+        assert run.status is model.RunStatus.FAILED
+        assert "hier.sessions" in run.reason
+        assert checkpointing.both(keeping.driver) == before
+
+    def test_a_damaged_manifest(self, keeping: Keeping, made: Manifest) -> None:
+        """It is no checkpoint any more."""
+        file = pathlib.Path(keeping.driver.system.settings.checkpoint_url) / NAME / "manifest.json"
+        text = file.read_text()
+        file.write_text(text.replace('"rows": ', '"rows":  1', 1))
+        listing = keeping.checkpoints.listing()
+        assert not listing.manifests
+        assert [one.name for one in listing.unusable] == [NAME]
+        with pytest.raises(errors.NotFound):
+            keeping.checkpoints.plan_restore(NAME, recover=True)
+
+    def test_one_category(self, keeping: Keeping, made: Manifest) -> None:
+        """The others are left as they are."""
+        table = made.table(FLAT, "flat.user_sessions")
+        remove(keeping, table, 0)
+        before = checkpointing.both(keeping.driver)
+        run = keeping.recover(NAME, LEARNING, NEURONS)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        done = keeping.checkpoints.outcome(run)
+        assert not done.damages
+        assert all(one.same for one in done.untouched)
+        assert checkpointing.both(keeping.driver) == before
