@@ -71,6 +71,9 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     started = time.monotonic()
     categories = scope(system, held)
     with session.begin():
+        # It was removed with the leavings of a run that is tried again.
+        instants.create(session, held.run_id)
+    with session.begin():
         now = instants.read(session, held.run_id)
     planned: list[runs.NewBatch] = []
     seq = 1
