@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hal9mig import model
     from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.checkpoint.manifest import Manifest
-    from hal9mig.engine.checkpoint.orders import CheckpointOrder, SavePlan
+    from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints, Listing, SavePlan
 
 _HELP = """Keep both stores as they are at this instant, while the application goes on writing.
 
@@ -40,9 +40,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and change nothing.")
 @click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
-@click.option(
-    "--delete", "deleted", type=options.CHECKPOINT, metavar="NAME", help="Delete this checkpoint; asks first."
-)
+@click.option("--delete", "deleted", type=options.DELETED, metavar="NAME", help="Delete this checkpoint; asks first.")
 @options.yes
 @options.output
 @click.pass_context
@@ -63,31 +61,33 @@ def checkpoint(
 ) -> None:
     call = invocation.current(context)
     given = {
-        "--name": name, "--description": description, "--full-backup": full_backup, "--verify": verify,
-        "--category": names or everything, "--rate-limit": rate_limit, "--detach": detach, "--timeout": timeout,
-        "--dry-run": dry_run,
+        "--name": name is not None, "--description": description is not None, "--full-backup": full_backup,
+        "--verify": verify, "--category": bool(names) or everything, "--rate-limit": rate_limit is not None,
+        "--detach": detach, "--timeout": timeout is not None, "--dry-run": dry_run,
     }  # fmt: skip
     if deleted is not None:
-        for flag, value in given.items():
-            if value:
-                _refuse("--delete", flag, "one removes a checkpoint, the other is about a new one")
+        for flag, is_given in given.items():
+            if is_given:
+                refuse("--delete", flag, "one removes a checkpoint, the other is about a new one")
         _delete(call, deleted)
         return
-    if detach and timeout is not None:
-        _refuse("--detach", "--timeout", "nothing is waited for")
-    for value, flag in ((detach, "--detach"), (timeout, "--timeout")):
-        if dry_run and value:
-            _refuse("--dry-run", flag, "a dry run starts nothing that could be waited for")
+    check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     from hal9mig.engine.checkpoint.orders import CheckpointOrder
 
     order = CheckpointOrder(
-        name=name or stamped("checkpoint"),
+        # An empty name is one that a script has lost, and no wish for the default.
+        name=stamped("checkpoint") if name is None else name,
         description=description or "",
         full=full_backup,
         verify=verify,
         categories=tuple(options.chosen(names, everything)),
         tuning={} if rate_limit is None else {"rate-limit": rate_limit},
     )
+    if verify and not full_backup:
+        call.console.say(
+            "note: without --full-backup it keeps no data that could be read back; its counts and digests are "
+            "computed in the stores, so --verify adds nothing"
+        )
     perform(call, order, dry_run=dry_run, detach=detach, timeout=timeout)
 
 
@@ -113,20 +113,30 @@ def perform(
     run, plan = checkpoints.take(order)
     announce(call, run, plan, order)
     if detach:
+        steps = [f"hal9-migrate runs show {run.id} --watch"]
         if not call.json:
             call.console.line(str(run.id))
-            call.console.say(f"watch: hal9-migrate runs show {run.id} --watch")
-        steps = [f"hal9-migrate runs show {run.id} --watch"]
+            call.console.say(f"watch: {steps[0]}")
         call.conclude({"run": outcome.document(run), "checkpoint": order.name, "next_steps": steps})
         return
     (run,) = outcome.wait(
         call, [run], expected={run.id: plan.rows}, timeout=None if timeout is None else units.parse_duration(timeout)
     )
+    tell(call, checkpoints, run)
+
+
+def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
+    """Say what a checkpoint whose run has ended holds, and end the command.
+
+    Raises:
+        errors.HAL9Error: how its run ended.
+    """
+    name = str(run.options["checkpoint"])
     problem = outcome.problem(run)
     if problem is not None:
-        call.conclude({"run": outcome.document(run), "checkpoint": order.name, "next_steps": []}, problem)
+        call.conclude({"run": outcome.document(run), "checkpoint": name, "next_steps": []}, problem)
         return
-    made = checkpoints.find(order.name)
+    made = checkpoints.find(name)
     if not call.json:
         call.console.verdict(True, f"checkpoint {made.name}: {summary(made)} ({run.name})")
     steps = [f"hal9-migrate state export-manifest --checkpoint {made.name} --output manifest.json"]
@@ -148,11 +158,11 @@ def announce(call: Invocation, run: model.Run, plan: SavePlan, order: Checkpoint
 def summary(made: Manifest) -> str:
     """Return what a checkpoint holds, as one line."""
     if made.restorable:
-        kind = f"{counted(made.rows, 'row')}, {units.format_bytes(made.bytes)} of {units.format_bytes(made.raw_bytes)}"
-        kind += ", verified" if made.verified else ", not verified"
+        size = f"{units.format_bytes(made.bytes)} ({units.format_bytes(made.raw_bytes)} uncompressed)"
+        kind = f"{counted(made.rows, 'row')}, {size}, {'verified' if made.verified else 'not verified'}"
     else:
-        records = sum(both["flat"].records for both in made.digests.values())
-        kind = f"a marker: counts and digests of {counted(records, 'flat record')}; restorable: no"
+        records = sum(both["flat"].records for both in made.digests.values() if "flat" in both)
+        kind = f"a marker, counts and digests of {counted(records, 'flat record')}; restorable: no"
     return f"{kind}; as of {made.taken_at:%Y-%m-%dT%H:%M:%SZ}, mode {made.mode}"
 
 
@@ -215,17 +225,44 @@ def _delete(call: Invocation, text: str) -> None:
 
     checkpoints = Checkpoints(call.system)
     listing = checkpoints.listing()
-    left = [one.name for one in listing.unusable]
+    left = {one.name: one.reason for one in listing.unusable}
     name = text if text in left else checkpoints.find(text).name
     if name != text:
         call.console.say(f"{text}: {name}")
-    what = next((summary(one) for one in listing.manifests if one.name == name), "it was never finished")
-    call.confirm(f"Delete checkpoint {name} ({what}) for good?")
+    what = left.get(name) or next(summary(one) for one in listing.manifests if one.name == name)
+    last = only_one_of(listing, name)
+    more = f" There is no other verified full checkpoint of {', '.join(last)}." if last else ""
+    call.confirm(f"Delete checkpoint {name} ({what}) for good?{more}")
     freed = checkpoints.delete(name)
     if not call.json:
         call.console.line(f"checkpoint {name} deleted; {units.format_bytes(freed)} are free again")
     call.conclude({"deleted": name, "bytes": freed, "next_steps": ["hal9-migrate state list-checkpoints"]})
 
 
-def _refuse(one: str, other: str, reason: str) -> None:
+def only_one_of(listing: Listing, name: str) -> list[str]:
+    """Return the categories of which a checkpoint is the only verified full one."""
+    kept = [one for one in listing.manifests if one.restorable and one.verified]
+    others = {slug for one in kept if one.name != name for slug in one.scope}
+    return [slug for one in kept if one.name == name for slug in one.scope if slug not in others]
+
+
+def check_waiting(*, dry_run: bool, detach: bool, timeout: str | None) -> None:
+    """Raise where options about waiting exclude each other.
+
+    Raises:
+        errors.ConflictingFlags: they do.
+    """
+    if detach and timeout is not None:
+        refuse("--detach", "--timeout", "nothing is waited for")
+    for given, flag in ((detach, "--detach"), (timeout is not None, "--timeout")):
+        if dry_run and given:
+            refuse("--dry-run", flag, "a dry run starts nothing that could be waited for")
+
+
+def refuse(one: str, other: str, reason: str) -> NoReturn:
+    """Refuse two options together.
+
+    Raises:
+        errors.ConflictingFlags: always.
+    """
     raise errors.ConflictingFlags(f"{one} and {other} exclude each other: {reason}.", hint="leave one of them out")

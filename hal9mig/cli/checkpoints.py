@@ -38,21 +38,26 @@ def list_checkpoints(context: click.Context) -> None:
 
     call = invocation.current(context)
     found = Checkpoints(call.system).listing()
+    steps = [f"hal9-migrate state checkpoint --delete {one.name}" for one in found.unusable]
+    if not found.manifests and not found.under_way:
+        steps.append("hal9-migrate state checkpoint --full-backup --verify")
     if not call.json:
-        columns = ["NAME", "TAKEN", "KIND", "SCOPE", "MODE", "ROWS", "SIZE", "VERIFIED", "RESTORABLE", "DESCRIPTION"]
-        call.console.table(columns, [_row(one, call.console.when(one.taken_at)) for one in found.manifests],
-                           numbers=("ROWS", "SIZE"))  # fmt: skip
+        columns = ["NAME", "TAKEN", "KIND", "RESTORABLE", "SCOPE", "MODE", "ROWS", "SIZE", "DESCRIPTION"]
+        rows = [_row(one, call.console.when(one.taken_at)) for one in found.manifests]
+        call.console.table(columns, rows, numbers=("ROWS", "SIZE"), whole=("TAKEN", "KIND", "RESTORABLE", "MODE"))
         for run in found.under_way:
             call.console.say(f"{run.options['checkpoint']} is being taken by {run.name} ({run.status})")
         for left in found.unusable:
             call.console.say(f"not usable: {left.name}: {left.reason}")
+        for step in steps:
+            call.console.say(f"next: {step}")
     call.conclude(
         {
             "checkpoints": [taking.document(one) for one in found.manifests],
             "under_way": [{"name": run.options["checkpoint"], "run": run.id, "status": run.status}
                           for run in found.under_way],
             "unusable": [{"name": one.name, "reason": one.reason} for one in found.unusable],
-            "next_steps": [f"hal9-migrate state checkpoint --delete {one.name}" for one in found.unusable],
+            "next_steps": steps,
         }
     )  # fmt: skip
 
@@ -61,14 +66,13 @@ def _row(one: Manifest, when: str) -> list[object]:
     return [
         one.name,
         when,
-        one.kind + (f" ({one.label})" if one.label else ""),
+        f"{one.kind}, {'verified' if one.verified else 'not verified'}" if one.restorable else one.kind,
+        "yes" if one.restorable else "no",
         "all" if one.whole else ",".join(one.scope),
         one.mode,
         units.format_count(one.rows) if one.restorable else None,
         units.format_bytes(one.bytes) if one.restorable else None,
-        "yes" if one.verified else "no",
-        "yes" if one.restorable else "no",
-        one.description,
+        ": ".join(part for part in (one.label, one.description) if part),
     ]
 
 
@@ -87,7 +91,7 @@ def export_manifest(context: click.Context, text: str, output: pathlib.Path) -> 
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     call = invocation.current(context)
-    reportfile.require_folder(output)
+    reportfile.require_folder(output, undone="nothing was written")
     made = Checkpoints(call.system).find(text)
     # Read back from its own text, so that the file has the very hash that the checkpoint has.
     reportfile.write(output, json.loads(made.to_text()))

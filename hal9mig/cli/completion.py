@@ -1,4 +1,4 @@
-"""``hal9-migrate completion``: scripts that let a shell complete commands, categories and runs."""
+"""``hal9-migrate completion``: scripts that let a shell complete commands, categories, runs and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from click import shell_completion
 from hal9mig.cli import invocation
 from hal9mig.cli.invocation import PROGRAM
 
-_HELP = """Print the script that lets a shell complete this program's commands, categories and run numbers.
+_HELP = """Print the script that lets a shell complete this program's commands, categories, run numbers and checkpoints.
 
 \b
 Examples:

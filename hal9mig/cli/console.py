@@ -76,11 +76,19 @@ class Console:
         """Return the sign of a verdict that stdout can show."""
         return _MARKS[good][0 if is_utf8(sys.stdout) else 1]
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        *,
+        numbers: Sequence[str] = (),
+        whole: Sequence[str] = (),
+    ) -> None:
         """Print a table: aligned on a terminal, separated by tabs in a pipe.
 
         Args:
             numbers: the columns that are set flush right.
+            whole: the columns beside the first whose words are not broken either.
         """
         cells = [[_cell(value) for value in row] for row in rows]
         if not self.out_is_terminal:
@@ -98,7 +106,8 @@ class Console:
         for place, name in enumerate(columns):
             number = name in numbers
             # Where it is narrow, words give way; a number or a name broken in two is none.
-            table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number or place == 0)
+            unbroken = number or place == 0 or name in whole
+            table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=unbroken)
         for row in cells:
             table.add_row(*row)
         self.rich(sys.stdout).print(table)

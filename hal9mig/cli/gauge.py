@@ -19,6 +19,7 @@ LINE_EVERY = 10.0
 _WINDOW = 10.0  # seconds a rate is the mean of; the ledger's recent_records has the same
 _ETA_FROM = 0.01  # share done below which an estimate would be a guess
 _THROTTLES = ("rate-limit", "the budget")
+_BY_RECORD = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds whose work is all in their records
 
 
 def state(run: model.Run) -> str:
@@ -32,7 +33,23 @@ def state(run: model.Run) -> str:
         return f"{run.status} ({run.reason})"
     if run.undone_at is not None:
         return f"{run.status}, taken back by a restore"
+    if run.kind not in _BY_RECORD and run.status is model.RunStatus.RUNNING and run.planned:
+        left = run.total_batches - run.done_batches
+        return f"{run.status} ({left} step{'' if left == 1 else 's'} left)"
     return str(run.status)
+
+
+def label(run: model.Run) -> str:
+    """Return what a run is called while it is watched: its category, and what it does unless that is plain."""
+    return run.category if run.kind in _BY_RECORD else f"{run.kind} {run.category}"
+
+
+def share(run: model.Run, total: int) -> str:
+    """Return how much of a run is done; never all of it while steps are left that count no records."""
+    if not total:
+        return "100%" if run.ended else "0%"
+    done = run.done_records
+    return units.format_percent(done, total if run.ended or run.kind in _BY_RECORD else max(total, done + 1))
 
 
 def seconds(run: model.Run) -> float:
@@ -52,14 +69,19 @@ def eta(run: model.Run, total: int, speed: float) -> float | None:
     """Return the seconds that remain, None where that would be a guess."""
     if run.ended or not speed or not total or run.done_records / total < _ETA_FROM:
         return None
+    if run.kind not in _BY_RECORD and run.done_records >= total:
+        return None  # what is left, indexes and proofs, has no records to go by
     return max(0, total - run.done_records) / speed
 
 
 def line(run: model.Run, *, total: int, speed: float) -> str:
     """Return a run's progress as one line."""
     counted = f"{units.format_count(run.done_records)}/{units.format_count(total)}"
-    share = units.format_percent(run.done_records, total) if total or run.ended else "0%"
-    parts = [f"{run.category}: {counted} {share}", f"{units.format_count(round(speed))}/s", f"state: {state(run)}"]
+    parts = [
+        f"{label(run)}: {counted} {share(run, total)}",
+        f"{units.format_count(round(speed))}/s",
+        f"state: {state(run)}",
+    ]
     remaining = eta(run, total, speed)
     if remaining is not None:
         parts.append(f"eta {units.format_duration(remaining)}")
@@ -127,12 +149,12 @@ class Gauge:
         remaining = eta(run, total, speed)
         text: dict[str, Any] = {
             "counts": f"{units.format_count(run.done_records)}/{units.format_count(total)}",
-            "share": units.format_percent(run.done_records, total) if total or run.ended else "0%",
+            "share": share(run, total),
             "speed": f"{units.format_count(round(speed))}/s",
             "state": state(run) + ("" if remaining is None else f", eta {units.format_duration(remaining)}"),
         }
         if run.id not in self._tasks:
-            self._tasks[run.id] = bars.add_task(run.category, total=total or None, **text)
+            self._tasks[run.id] = bars.add_task(label(run), total=total or None, **text)
         bars.update(self._tasks[run.id], completed=run.done_records, total=total or None, **text)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,16 +113,32 @@ class _RunType(_ToNumber):
 class _CheckpointType(_ToText):
     name = "NAME"
 
+    def __init__(self, *, latest: bool):
+        self._latest = ["latest"] if latest else []
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse an empty name: it is one that a script has lost, and begins every checkpoint's."""
+        if not str(value).strip():
+            option = param.opts[0] if param is not None and param.opts else "the value"
+            raise errors.UsageError(f"{option} has an empty name.", hint="hal9-migrate state list-checkpoints")
+        return str(value).strip()
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete a checkpoint's name."""
-        try:
-            from hal9mig.engine.checkpoint import archive
+        found: list[str] = list(self._latest)
+        looking = threading.Thread(target=_look, args=(invocation.current(ctx), found), daemon=True)
+        looking.start()
+        # A storage far away may not answer at all, and nothing waits for a thread like this one at the end.
+        looking.join(_COMPLETION_PATIENCE)
+        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
 
-            found = archive.opened(invocation.current(ctx).settings).names()
-        except Exception:
-            # As with runs: not here.
-            return []
-        return [CompletionItem(name) for name in ["latest", *found] if name.startswith(incomplete)]
+
+def _look(call: invocation.Invocation, found: list[str]) -> None:
+    # Whatever goes wrong: not here, as with runs.
+    with contextlib.suppress(Exception):
+        from hal9mig.engine.checkpoint import archive
+
+        found += archive.opened(call.settings).names()
 
 
 def _newest_runs(call: invocation.Invocation) -> Sequence[model.Run]:
@@ -135,7 +153,8 @@ def _newest_runs(call: invocation.Invocation) -> Sequence[model.Run]:
 
 CATEGORY = _CategoryType()
 RUN = _RunType()
-CHECKPOINT = _CheckpointType()
+CHECKPOINT = _CheckpointType(latest=True)
+DELETED = _CheckpointType(latest=False)
 
 
 def _note(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:

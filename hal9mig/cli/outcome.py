@@ -43,10 +43,13 @@ def wait(
 
 
 def summary(run: model.Run) -> str:
-    """Return what a run did, the verdict left out: records, time, rates, quarantine."""
+    """Return what a run did, the verdict left out: records or rows, time, rates, quarantine."""
     taken = max(0.001, gauge.seconds(run))
     written = units.format_count(run.done_records - run.quarantined)
-    parts = [f"{written} of {counted(run.total_records, 'record')} in {units.format_duration(taken)}"]
+    noun = "row" if run.kind in _WHOLE else "record"
+    parts = [f"{written} of {counted(run.total_records, noun)} in {units.format_duration(taken)}"]
+    if run.kind in _WHOLE:
+        return f"{run.kind} {run.options.get('checkpoint')}: {run.status}; {parts[0]} ({run.name})"
     if run.kind is model.RunKind.MIGRATE:
         parts.append(f"{units.format_count(round(run.done_records / taken))}/s")
         parts.append(f"{units.format_bytes(run.bytes / taken)}/s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import invocation, options, restoring
 
 _HELP = """Restore from a backup that may be damaged: what is sound comes back, what is not goes to quarantine.
@@ -32,7 +32,10 @@ Examples:
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit.")
 @click.option("--no-safety-checkpoint", is_flag=True, help="Do not keep what is replaced.")
 @click.option("--dry-run", is_flag=True, help="Show what would be restored and lost, and change nothing.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@click.option(
+    "--timeout", type=options.DURATION,
+    help="Stop waiting after this time, with exit code 124; a restore that has begun goes on.",
+)  # fmt: skip
 @options.yes
 @options.output
 @click.pass_context
@@ -53,7 +56,9 @@ def recover(
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     call = invocation.current(context)
-    limit = None if timeout is None else units.parse_duration(timeout)
+    flags = restoring.Flags(
+        force=force, reason=reason, no_safety_checkpoint=no_safety_checkpoint, dry_run=dry_run, timeout=timeout
+    )
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     checkpoints = Checkpoints(call.system)
     try:
@@ -63,21 +68,9 @@ def recover(
             error.message, hint="nothing can be trusted of a backup whose manifest is damaged; choose another: "
             "hal9-migrate state list-checkpoints",
         ) from None  # fmt: skip
-    restoring.show_plan(call, plan)
-    found = restoring.losses(call, checkpoints, plan, limit)
-    extra: dict[str, object] = {
-        "checkpoint": plan.manifest.name, "categories": list(plan.categories),
-        "lost": restoring.loss_document(found),
-    }  # fmt: skip
-    if dry_run:
-        call.console.say("dry run: nothing was changed")
-        call.conclude({"dry_run": True, **extra, "next_steps": []})
-        return
-    restoring.ask(call, plan, found, force=force)
-    if not no_safety_checkpoint:
-        extra["safety_checkpoint"] = restoring.safety(call, checkpoints, plan)
-    run = checkpoints.recover(
-        plan, quarantine=quarantine_corrupted, validate_each=validate_each, cancel_runs=force, reason=reason
+    restore = restoring.Restore(call, checkpoints, plan, flags, verb="Recover from")
+    restore.carry_out(
+        lambda: checkpoints.recover(
+            plan, quarantine=quarantine_corrupted, validate_each=validate_each, cancel_runs=force, reason=reason
+        )
     )
-    call.console.say(f"{run.name}: recovering {plan.manifest.name} beside the live tables")
-    restoring.conclude(call, checkpoints, run, timeout=limit, extra=extra)

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from hal9mig import errors
 
 
-def require_folder(report: pathlib.Path) -> None:
+def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared") -> None:
     """Check, before a long work, that its report can be written.
+
+    Args:
+        undone: what was not done where it cannot.
 
     Raises:
         errors.Refused: it cannot.
@@ -20,10 +23,10 @@ def require_folder(report: pathlib.Path) -> None:
     folder = report.absolute().parent
     if not folder.is_dir():
         raise errors.Refused(
-            f"The folder {folder} of the report does not exist; nothing was compared.", hint=f"mkdir -p {folder}"
+            f"The folder {folder} of {report.name} does not exist; {undone}.", hint=f"mkdir -p {folder}"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.Refused(f"The folder {folder} of the report cannot be written to; nothing was compared.")
+        raise errors.Refused(f"The folder {folder} of {report.name} cannot be written to; {undone}.")
 
 
 def write(report: pathlib.Path, document: Mapping[str, object]) -> None:

@@ -1,57 +1,221 @@
-"""What rollback and recovery share on the command line: what would be lost, the question, and what was done."""
+"""What rollback and recovery share on the command line: what would be lost, the question, and the order itself."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors, model, units
 from hal9mig.cli import checkpoint as taking
-from hal9mig.cli import outcome
+from hal9mig.cli import outcome, restored
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
-    from hal9mig import model
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.engine.checkpoint.orders import Checkpoints, Loss, Restored, RestorePlan
-
-_MOST_DAMAGES = 20
+    from hal9mig.engine.checkpoint.orders import Checkpoints, Loss, RestorePlan
 
 
-def show_plan(call: Invocation, plan: RestorePlan) -> None:
-    """Say what is about to be restored."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """How a restore is gone about, as the options say."""
+
+    force: bool
+    reason: str
+    no_safety_checkpoint: bool
+    dry_run: bool
+    timeout: str | None
+    detach: bool = False
+
+    def check(self) -> None:
+        """Raise where options exclude each other.
+
+        Raises:
+            errors.ConflictingFlags: they do; the message says why.
+        """
+        if self.detach and self.timeout is not None:
+            taking.refuse("--detach", "--timeout", "nothing is waited for")
+        if self.detach and self.dry_run:
+            taking.refuse("--dry-run", "--detach", "a dry run starts nothing that could be left alone")
+
+
+class Restore:
+    """One restore on its way from the plan to the run that carries it out.
+
+    Args:
+        verb: what it does, for the question: ``Go back to`` or ``Recover from``.
+    """
+
+    def __init__(self, call: Invocation, checkpoints: Checkpoints, plan: RestorePlan, flags: Flags, *, verb: str):
+        self._call = call
+        self._checkpoints = checkpoints
+        self._plan = plan
+        self._flags = flags
+        self._verb = verb
+        limit = None if flags.timeout is None else units.parse_duration(flags.timeout)
+        self._deadline = None if limit is None else time.monotonic() + limit
+
+    def carry_out(self, begin: Callable[[], model.Run]) -> None:
+        """Show what would be lost, ask, keep what is replaced, and restore.
+
+        Args:
+            begin: starts the run; called once everything else is settled.
+
+        Raises:
+            errors.HAL9Error: it was refused, or failed; nothing was changed.
+        """
+        call, plan, flags = self._call, self._plan, self._flags
+        show_plan(call, plan, force=flags.force)
+        if not flags.dry_run:
+            require_free(plan, force=flags.force)
+            require_answer(call, plan, force=flags.force, verb=self._verb)
+        found = self._losses()
+        extra: dict[str, Any] = {
+            "checkpoint": plan.manifest.name, "categories": list(plan.categories), "lost": loss_document(found),
+        }  # fmt: skip
+        if flags.dry_run:
+            call.console.say("dry run: nothing was changed")
+            call.conclude({"dry_run": True, **extra, **plan_document(plan), "next_steps": []})
+            return
+        ask(call, plan, found, force=flags.force, verb=self._verb)
+        if not flags.no_safety_checkpoint:
+            extra["safety_checkpoint"] = self._keep()
+        run = begin()
+        self._audit(run, found, extra.get("safety_checkpoint"))
+        call.console.say(f"{run.name}: restoring {plan.manifest.name} beside the live tables")
+        if flags.detach:
+            steps = [f"hal9-migrate runs show {run.id} --watch"]
+            if not call.json:
+                call.console.line(str(run.id))
+                call.console.say(f"watch: {steps[0]}")
+            call.conclude({"run": outcome.document(run), **extra, "next_steps": steps})
+            return
+        (run,) = outcome.wait(call, [run], timeout=self._left())
+        restored.tell(call, self._checkpoints, run, extra)
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _losses(self) -> Sequence[Loss]:
+        run = self._prepared(self._checkpoints.weigh(self._plan))
+        found = self._checkpoints.losses(run)
+        if not self._call.json:
+            show_losses(self._call, found)
+        return found
+
+    def _keep(self) -> str:
+        """Take a full checkpoint of what is about to be replaced, and return its name."""
+        from hal9mig.engine.checkpoint.orders import CheckpointOrder
+
+        order = CheckpointOrder(
+            name=taking.stamped("before-restore"), description=f"what was replaced by {self._plan.manifest.name}",
+            full=True, categories=self._plan.categories, label="safety", tuning={"rate-limit": "off"},
+        )  # fmt: skip
+        way_out = "mend it, or add --no-safety-checkpoint"
+        try:
+            run, saved = self._checkpoints.take(order)
+        except errors.ArchiveFull as error:
+            raise errors.ArchiveFull(
+                f"No safety checkpoint of what would be replaced, and nothing was changed: {error.message}",
+                hint="make room, or add --no-safety-checkpoint",
+            ) from None
+        taking.announce(self._call, run, saved, order)
+        try:
+            self._prepared(run, expected=saved.rows)
+        except errors.RunFailed as error:
+            raise errors.RunFailed(
+                f"No safety checkpoint of what would be replaced, and nothing was changed: {error.message}",
+                hint=way_out,
+            ) from None
+        self._call.console.say(f"safety checkpoint {order.name} holds what is being replaced")
+        return order.name
+
+    def _prepared(self, run: model.Run, *, expected: int = 0) -> model.Run:
+        """Wait for a run that comes before the restore; who no longer waits for it has no use for it."""
+        try:
+            (ended,) = outcome.wait(self._call, [run], expected={run.id: expected}, timeout=self._left())
+        except (errors.TimedOut, errors.Interrupted) as error:
+            with contextlib.suppress(errors.HAL9Error):
+                self._call.coordinator.cancel(run.id)
+            why = "Interrupted" if isinstance(error, errors.Interrupted) else "The time limit passed"
+            raise type(error)(
+                f"{why} before the restore began; {run.name} is cancelled, and nothing was changed.", hint=""
+            ) from None
+        problem = outcome.problem(ended)
+        if problem is not None:
+            raise problem
+        return ended
+
+    def _audit(self, run: model.Run, found: Sequence[Loss], kept: str | None) -> None:
+        from hal9mig.ledger import database, presence
+
+        lost: dict[str, int] = {}
+        for one in found:
+            lost[one.category] = lost.get(one.category, 0) + one.total
+        detail = {
+            "checkpoint": self._plan.manifest.name, "categories": list(self._plan.categories), "lost_rows": lost,
+            "safety_checkpoint": kept, "forced": self._flags.force, "reason": self._flags.reason,
+        }  # fmt: skip
+        with self._call.system.ledger.begin() as session:
+            presence.log(session, "restore ordered", actor=database.actor(), run_id=run.id, detail=detail)
+
+
+def show_plan(call: Invocation, plan: RestorePlan, *, force: bool) -> None:
+    """Say what is about to be restored, and what will come of it."""
+    from hal9mig.ledger import presence
+
     made = plan.manifest
     scope = "every category" if plan.whole else ", ".join(plan.categories)
     call.console.say(f"checkpoint {made.name}: {taking.summary(made)}")
     call.console.say(f"restores {scope} in both stores; the write mode stays {plan.mode_now}")
     for warning in plan.warnings:
         call.console.say(f"warning: {warning}")
+    with call.system.ledger.begin() as session:
+        slots = sum(worker.slots for worker in presence.alive(session) if not worker.draining)
+    if not slots:
+        call.console.say("warning: no worker is alive; nothing happens until one is: hal9-migrate stack up --detach")
     if plan.refills:
         call.console.say(f"readers of {', '.join(plan.refills)} wait while they are refilled")
     for run in plan.active:
-        call.console.say(f"under way: {run.name} ({run.kind} {run.category}, {run.status})")
+        more = "; --force cancels it" if force else ""
+        call.console.say(f"under way: {run.name} ({run.kind} {run.category}, {run.status}){more}")
 
 
-def losses(call: Invocation, checkpoints: Checkpoints, plan: RestorePlan, timeout: float | None) -> Sequence[Loss]:
-    """Count and show what the restore would lose.
+def require_free(plan: RestorePlan, *, force: bool) -> None:
+    """Raise where a run stands in the way.
 
     Raises:
-        errors.RunFailed: it could not be counted.
+        errors.RunActive: one does, and is not to be cancelled.
     """
-    (run,) = outcome.wait(call, [checkpoints.weigh(plan)], timeout=timeout)
-    problem = outcome.problem(run)
-    if problem is not None:
-        raise problem
-    found = checkpoints.losses(run)
-    if not call.json:
-        _show_losses(call, found)
-    return found
+    if plan.active and not force:
+        run = plan.active[0]
+        raise errors.RunActive(
+            f"{run.name} stands in the way ({run.kind} of {run.category}, {run.status}); nothing was changed.",
+            hint=f"wait for it with hal9-migrate runs show {run.id} --watch, cancel it with "
+            f"hal9-migrate runs cancel {run.id}, or add --force",
+        )
 
 
-def _show_losses(call: Invocation, found: Sequence[Loss]) -> None:
+def require_answer(call: Invocation, plan: RestorePlan, *, force: bool, verb: str) -> None:
+    """Raise, before long work, where the question could not be asked after it.
+
+    Raises:
+        errors.ConfirmationRequired: there is no terminal, and neither --yes nor --force was given.
+    """
+    if not (force or call.yes or _can_ask()):
+        raise errors.ConfirmationRequired(
+            f"{verb} {plan.manifest.name}? This needs a yes, and there is no terminal to ask on; nothing was changed.",
+            hint="--dry-run shows what would be lost; to go on, add --yes, or --force",
+        )
+
+
+def show_losses(call: Invocation, found: Sequence[Loss]) -> None:
+    """Print what would be lost, by category and table."""
     if not any(one.total for one in found):
         call.console.line("Nothing was written since the checkpoint; nothing would be lost.")
         return
@@ -61,13 +225,11 @@ def _show_losses(call: Invocation, found: Sequence[Loss]) -> None:
         for one in found
         if one.total
     ]
-    call.console.table(
-        ["CATEGORY", "TABLE", "CHANGED SINCE", "NEW SINCE", "DELETED SINCE"], rows,
-        numbers=("CHANGED SINCE", "NEW SINCE", "DELETED SINCE"),
-    )  # fmt: skip
+    columns = ["CATEGORY", "TABLE", "CHANGED SINCE", "NEW SINCE", "DELETED SINCE"]
+    call.console.table(columns, rows, numbers=columns[2:])
 
 
-def ask(call: Invocation, plan: RestorePlan, found: Sequence[Loss], *, force: bool) -> None:
+def ask(call: Invocation, plan: RestorePlan, found: Sequence[Loss], *, force: bool, verb: str) -> None:
     """Ask before anything is replaced: for everything the checkpoint's name has to be typed.
 
     Raises:
@@ -78,129 +240,27 @@ def ask(call: Invocation, plan: RestorePlan, found: Sequence[Loss], *, force: bo
         return
     name = plan.manifest.name
     lost = sum(one.total for one in found)
-    question = f"Go back to {name}, and lose {counted(lost, 'written row')}?"
-    if not plan.whole or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    question = f"{verb} {name}, and lose {counted(lost, 'written row')}?" if lost else f"{verb} {name}?"
+    if not plan.whole or not _can_ask():
         call.confirm(question, flag="--yes, or --force")
         return
     answer = click.prompt(f"{question} Every category is replaced. Type the checkpoint's name", err=True)
-    if answer != name:
+    if answer.strip() != name:
         raise errors.Refused("That is not its name; nothing was changed.", hint="")
 
 
-def safety(call: Invocation, checkpoints: Checkpoints, plan: RestorePlan) -> str:
-    """Take a full checkpoint of what is about to be replaced, and return its name.
-
-    Raises:
-        errors.HAL9Error: it could not be taken; nothing was changed.
-    """
-    from hal9mig.engine.checkpoint.orders import CheckpointOrder
-
-    order = CheckpointOrder(
-        name=taking.stamped("before-restore"), description=f"what was replaced by {plan.manifest.name}", full=True,
-        categories=plan.categories, label="safety", tuning={"rate-limit": "off"},
-    )  # fmt: skip
-    try:
-        run, saved = checkpoints.take(order)
-        taking.announce(call, run, saved, order)
-        (run,) = outcome.wait(call, [run], expected={run.id: saved.rows}, timeout=None)
-    except errors.ArchiveFull as error:
-        raise errors.ArchiveFull(
-            f"No safety checkpoint: {error.message}", hint="make room, or add --no-safety-checkpoint"
-        ) from None
-    problem = outcome.problem(run)
-    if problem is not None:
-        raise errors.RunFailed(
-            f"No safety checkpoint of what would be replaced; nothing was changed. {problem.message}",
-            hint="mend it, or add --no-safety-checkpoint",
-        )
-    call.console.say(f"safety checkpoint {order.name} holds what is being replaced")
-    return order.name
+def _can_ask() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def conclude(
-    call: Invocation, checkpoints: Checkpoints, run: model.Run, *, timeout: float | None, extra: dict[str, Any]
-) -> None:
-    """Wait for a restore, and say what it did.
-
-    Raises:
-        errors.RunFailed: it failed; nothing was changed.
-        errors.RecordsQuarantined: some records could not be read.
-    """
-    (run,) = outcome.wait(call, [run], timeout=timeout)
-    problem = outcome.problem(run)
-    if problem is not None:
-        call.conclude({"run": outcome.document(run), **extra, "next_steps": []}, problem)
-        return
-    done = checkpoints.outcome(run)
-    if done.quarantined:
-        problem = errors.RecordsQuarantined(
-            f"{counted(done.quarantined, 'record')} of {done.name} could not be read, and went to quarantine; "
-            f"the other store has {units.format_count(done.offered)} of them.",
-            hint="; ".join(done.next_steps),
-        )
-    if not call.json:
-        _show(call, done, run)
-    call.conclude({"run": outcome.document(run), **extra, "restored": document(done)} | {
-        "next_steps": list(done.next_steps)}, problem)  # fmt: skip
-
-
-def _show(call: Invocation, done: Restored, run: model.Run) -> None:
-    rows = sum(count for _, count in done.tables)
-    call.console.verdict(
-        not done.damages,
-        f"{counted(rows, 'row')} of {counted(len(done.tables), 'table')} restored from {done.name}; "
-        f"writers were kept out {units.format_duration(max(0.01, done.seconds))} ({run.name})",
-    )
-    for damage in done.damages[:_MOST_DAMAGES]:
-        low, high = ("/".join(key) if key else "the end" for key in (damage.after, damage.upto))
-        call.console.line(
-            f"  {damage.file}, frame {damage.frame}: {damage.why}; {counted(damage.rows, 'row')} "
-            f"between {low} and {high}"
-        )
-    if len(done.damages) > _MOST_DAMAGES:
-        call.console.line(f"  and {len(done.damages) - _MOST_DAMAGES} more")
-    if done.brought:
-        call.console.line(f"{counted(done.brought, 'record')} will be brought again from the store that rules")
-    for one in done.untouched:
-        text = f"{one.category} in the {one.store} store: {counted(one.before.records, 'record')}"
-        if one.same:
-            call.console.verdict(True, f"{text}, digest {one.before.digest:016x} before and after")
-        else:
-            call.console.line(f"- {text} before, {units.format_count(one.after.records)} after; written to meanwhile")
-    if done.mode_then != done.mode_now:
-        call.console.say(f"the write mode is still {done.mode_now}; the checkpoint was taken in {done.mode_then}")
-    for step in done.next_steps:
-        call.console.say(f"next: {step}")
-
-
-def document(done: Restored) -> dict[str, object]:
-    """Return what a restore did as it stands in a JSON document."""
+def plan_document(plan: RestorePlan) -> dict[str, object]:
+    """Return what a plan says beside its checkpoint, as it stands in a JSON document."""
     return {
-        "checkpoint": done.name,
-        "tables": dict(done.tables),
-        "untouched": [
-            {
-                "category": one.category, "store": one.store, "records": one.after.records,
-                "digest_before": f"{one.before.digest:016x}", "digest_after": f"{one.after.digest:016x}",
-                "same": one.same,
-            }
-            for one in done.untouched
-        ],
-        "damages": [
-            {
-                "file": one.file, "frame": one.frame, "rows": one.rows, "why": one.why,
-                "after": None if one.after is None else list(one.after),
-                "upto": None if one.upto is None else list(one.upto),
-            }
-            for one in done.damages
-        ],
-        "quarantined": done.quarantined,
-        "offered": done.offered,
-        "brought": done.brought,
-        "mode_then": done.mode_then,
-        "mode_now": done.mode_now,
-        "writers_kept_out_seconds": done.seconds,
-    }  # fmt: skip
+        "mode": plan.mode_now,
+        "refilled": list(plan.refills),
+        "warnings": list(plan.warnings),
+        "active": [{"run": run.id, "kind": str(run.kind), "category": run.category} for run in plan.active],
+    }
 
 
 def loss_document(found: Sequence[Loss]) -> list[dict[str, object]]:

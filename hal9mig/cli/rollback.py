@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from hal9mig import errors, units
-from hal9mig.cli import invocation, options, outcome, restoring
+from hal9mig import errors
+from hal9mig.cli import invocation, options, restoring
 
 _HELP = """Go back to a checkpoint: both stores, of every category or of some.
 
@@ -32,7 +32,10 @@ Examples:
 @click.option("--no-safety-checkpoint", is_flag=True, help="Do not keep what is replaced.")
 @click.option("--dry-run", is_flag=True, help="Show what would be restored and lost, and change nothing.")
 @click.option("--detach", is_flag=True, help="Print the run's number and return once it has begun.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@click.option(
+    "--timeout", type=options.DURATION,
+    help="Stop waiting after this time, with exit code 124; a restore that has begun goes on.",
+)  # fmt: skip
 @options.yes
 @options.output
 @click.pass_context
@@ -53,39 +56,18 @@ def rollback(
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     call = invocation.current(context)
-    wanted = options.chosen(names, everything)
-    if preserve_others and not wanted:
+    flags = restoring.Flags(
+        force=force, reason=reason, no_safety_checkpoint=no_safety_checkpoint, dry_run=dry_run, timeout=timeout,
+        detach=detach,
+    )  # fmt: skip
+    flags.check()
+    chosen = call.categories(options.chosen(names, everything))
+    if preserve_others and len(chosen) == len(call.registry.ordered()):
         raise errors.UsageError(
             "--preserve-others without --category: every category is restored, so there are no others.",
             hint="add --category NAME, or leave --preserve-others out",
         )
-    if detach and timeout is not None:
-        raise errors.ConflictingFlags("--detach and --timeout exclude each other: nothing is waited for.",
-                                      hint="leave one of them out")  # fmt: skip
-    limit = None if timeout is None else units.parse_duration(timeout)
-    slugs = [category.slug for category in call.categories(wanted)]
     checkpoints = Checkpoints(call.system)
-    plan = checkpoints.plan_restore(text, slugs)
-    restoring.show_plan(call, plan)
-    found = restoring.losses(call, checkpoints, plan, limit)
-    extra: dict[str, object] = {
-        "checkpoint": plan.manifest.name, "categories": list(plan.categories),
-        "lost": restoring.loss_document(found),
-    }  # fmt: skip
-    if dry_run:
-        call.console.say("dry run: nothing was changed")
-        call.conclude({"dry_run": True, **extra, "refilled": list(plan.refills), "warnings": list(plan.warnings),
-                       "next_steps": []})  # fmt: skip
-        return
-    restoring.ask(call, plan, found, force=force)
-    if not no_safety_checkpoint:
-        extra["safety_checkpoint"] = restoring.safety(call, checkpoints, plan)
-    run = checkpoints.rollback(plan, cancel_runs=force, reason=reason)
-    call.console.say(f"{run.name}: restoring {plan.manifest.name} beside the live tables")
-    if detach:
-        if not call.json:
-            call.console.line(str(run.id))
-        steps = [f"hal9-migrate runs show {run.id} --watch"]
-        call.conclude({"run": outcome.document(run), **extra, "next_steps": steps})
-        return
-    restoring.conclude(call, checkpoints, run, timeout=limit, extra=extra)
+    plan = checkpoints.plan_restore(text, [category.slug for category in chosen])
+    restore = restoring.Restore(call, checkpoints, plan, flags, verb="Go back to")
+    restore.carry_out(lambda: checkpoints.rollback(plan, cancel_runs=force, reason=reason))

@@ -112,6 +112,9 @@ def _watch(call: Invocation, run_id: int, timeout: float | None) -> None:
     if run.kind is model.RunKind.VERIFY and run.status is model.RunStatus.SUCCEEDED:
         _compared(call, run)
         return
+    if run.kind in (model.RunKind.CHECKPOINT, model.RunKind.RESTORE):
+        _kept(call, run)
+        return
     if not call.json:
         call.console.verdict(outcome.good(run), outcome.summary(run))
     call.conclude({"run": outcome.document(run), "next_steps": []}, problem)
@@ -127,6 +130,17 @@ def _compared(call: Invocation, run: model.Run) -> None:
         call.console.verdict(found.consistent, comparison.line(found))
     report = verdict.report([found], at=datetime.datetime.now(datetime.UTC))
     call.conclude({"run": outcome.document(run), "verdict": report}, comparison.problem([found]))
+
+
+def _kept(call: Invocation, run: model.Run) -> None:
+    from hal9mig.cli import checkpoint, restored
+    from hal9mig.engine.checkpoint.orders import Checkpoints
+
+    checkpoints = Checkpoints(call.system)
+    if run.kind is model.RunKind.CHECKPOINT:
+        checkpoint.tell(call, checkpoints, run)
+    else:
+        restored.tell(call, checkpoints, run, {})
 
 
 def _show(call: Invocation, run_id: int) -> None:
