@@ -7,8 +7,11 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg2.extensions
+
 from hal9mig.stores.connection import Connection
 
+Cursor = psycopg2.extensions.cursor
 _SESSION = (
     "SELECT a.pid, a.application_name AS name, a.state, a.xact_start AS since, "
     "round(extract(epoch FROM clock_timestamp() - a.xact_start))::int AS age"
@@ -54,6 +57,17 @@ def of_writing(connection: Connection, tables: Sequence[str]) -> list[Holder]:
         "AND mode NOT IN ('AccessShareLock', 'RowShareLock')) ORDER BY since",
         list(tables),
     )
+
+
+def of_tables(cursor: Cursor, tables: Sequence[str]) -> list[Holder]:
+    """Return the other sessions that hold a lock on one of the tables, their readers too, in the open transaction."""
+    cursor.execute(
+        f"{_SESSION} FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN "
+        "(SELECT pid FROM pg_locks WHERE relation = ANY(%s::regclass[]) AND granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY since",
+        (list(tables),),
+    )
+    return [Holder(*row) for row in cursor.fetchall()]
 
 
 def ahead_of(connection: Connection, application_name: str) -> list[Holder]:

@@ -39,15 +39,9 @@ class Bounds:
 
     def sql(self, category: Category, columns: Sequence[str]) -> tuple[str, Params]:
         """Return the predicate on these columns, which hold the key, and its parameters."""
-        parts: list[str] = []
-        values: Params = []
-        left = _tuple([_ordered(name, kind, self.bytewise) for name, kind in _typed(category, columns)])
-        right = _tuple([f"%s::{kind}" for _, kind in _typed(category, columns)])
-        for operator, key in ((">", self.after), ("<=", self.upto)):
-            if key is not None:
-                parts.append(f"{left} {operator} {right}")
-                values.extend(key)
-        return " AND ".join(parts) or "TRUE", values
+        typed = _typed(category, columns)
+        ordered = [_ordered(name, kind, self.bytewise) for name, kind in typed]
+        return between(ordered, [kind for _, kind in typed], self.after, self.upto)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +61,18 @@ class Keys:
 
 
 Scope = Bounds | Keys
+
+
+def between(columns: Sequence[str], kinds: Sequence[str], after: Key | None, upto: Key | None) -> tuple[str, Params]:
+    """Return the predicate of rows above a key and up to another; as a comparison of rows, so that an index serves."""
+    left, right = _tuple(columns), _tuple([f"%s::{kind}" for kind in kinds])
+    parts: list[str] = []
+    values: Params = []
+    for operator, key in ((">", after), ("<=", upto)):
+        if key is not None:
+            parts.append(f"{left} {operator} {right}")
+            values.extend(key)
+    return " AND ".join(parts) or "TRUE", values
 
 
 def _typed(category: Category, columns: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import psycopg2.extensions
 
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category, Column, Role
+from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.projection import Params
 
 Cursor = psycopg2.extensions.cursor
-Params = list[object]
 #: Bytes of a table without statistics are taken to be in rows of this size.
 _GUESSED_ROW = 500
 
@@ -43,24 +45,20 @@ class Relation:
         """``schema.table``; declared names are plain lower-case identifiers, so they need no quotes."""
         return f"{self.schema}.{self.table}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names in quotes: only those that a category declares are plain."""
+        return tuple('"{}"'.format(column.name.replace('"', '""')) for column in self.columns)
+
     def range(self, after: model.Key | None, upto: model.Key | None, alias: str = "t") -> tuple[str, Params]:
         """Return the predicate of the rows above ``after`` and up to ``upto``, in the server's own order."""
-        left = ", ".join(f"{alias}.{column.name}" for column in self.key)
-        right = ", ".join(f"%s::{column.type}" for column in self.key)
-        if len(self.key) > 1:
-            left, right = f"({left})", f"({right})"
-        parts: list[str] = []
-        values: Params = []
-        for operator, key in ((">", after), ("<=", upto)):
-            if key is not None:
-                parts.append(f"{left} {operator} {right}")
-                values.extend(key)
-        return " AND ".join(parts) or "TRUE", values
+        columns = [f"{alias}.{column.name}" for column in self.key]
+        return projection.between(columns, [column.type for column in self.key], after, upto)
 
     def select(self, after: model.Key | None, upto: model.Key | None) -> tuple[str, Params]:
         """Return the query of a range's rows, whole, in the order of their keys."""
         where, params = self.range(after, upto)
-        columns = ", ".join(f't."{column.name}"' for column in self.columns)
+        columns = ", ".join(f"t.{column}" for column in self.names)
         return f"SELECT {columns} FROM {self.qualified} t WHERE {where} ORDER BY {self._order}", params
 
     @property
@@ -68,11 +66,23 @@ class Relation:
         return ", ".join(f"t.{column.name}" for column in self.key)
 
 
+@contextlib.contextmanager
+def spelled_out(cursor: Cursor) -> Iterator[None]:
+    """Have the server print every name with its schema for the length of a block of the open transaction.
+
+    Only while definitions are read: what is executed finds its functions as the account always does.
+    """
+    cursor.execute("SELECT current_setting('search_path'), set_config('search_path', 'pg_catalog, pg_temp', true)")
+    (before, _) = cursor.fetchone() or ("", "")
+    yield
+    cursor.execute("SELECT set_config('search_path', %s, true)", (before,))
+
+
 def relations(connection: Connection, categories: Sequence[Category], store: model.StoreName) -> list[Relation]:
     """Return the tables of these categories in a store, each once.
 
     Raises:
-        errors.SchemaMismatch: one is missing.
+        errors.SchemaMismatch: one is missing, or has no such key.
     """
     found: dict[str, Relation] = {}
     for category in categories:
@@ -83,6 +93,10 @@ def relations(connection: Connection, categories: Sequence[Category], store: mod
             if not columns:
                 raise errors.SchemaMismatch(f"The {store} store has no table {schema}.{table}.")
             kinds = {column.name: column for column in columns}
+            if not set(key) <= kinds.keys():
+                raise errors.SchemaMismatch(
+                    f"Table {schema}.{table} of the {store} store has no key ({', '.join(key)})."
+                )
             found[f"{schema}.{table}"] = Relation(
                 store=store, category=category.slug, schema=schema, table=table, role=role, columns=columns,
                 key=tuple(kinds[name] for name in key), owner=owner,

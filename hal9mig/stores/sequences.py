@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import psycopg2.extensions
+
 from hal9mig.categories.declaration import Category
 from hal9mig.model import StoreName
 from hal9mig.stores.connection import Connection
+
+Cursor = psycopg2.extensions.cursor
 
 
 def advance(connection: Connection, category: Category, side: StoreName) -> list[tuple[str, int]]:
@@ -20,20 +24,33 @@ def advance(connection: Connection, category: Category, side: StoreName) -> list
         tables = [f"{category.source.schema}.{category.source.table}"]
     else:
         tables = [target.qualified for target in category.targets]
-    moved = []
     with connection, connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT t.name, a.attname, pg_get_serial_sequence(t.name, a.attname) "
-            "FROM unnest(%s::text[]) AS t (name) JOIN pg_attribute a ON a.attrelid = t.name::regclass "
-            "WHERE a.attnum > 0 AND NOT a.attisdropped AND pg_get_serial_sequence(t.name, a.attname) IS NOT NULL",
-            (list(tables),),
-        )
-        for table, column, sequence in cursor.fetchall():
-            cursor.execute(f'SELECT max("{column}") FROM {table}')
-            largest = (cursor.fetchone() or (None,))[0]
-            cursor.execute(f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {sequence}")
-            last = (cursor.fetchone() or (0,))[0]
-            if largest is not None and largest > last:
-                cursor.execute("SELECT setval(%s, %s)", (sequence, largest))
-                moved.append((sequence, int(largest)))
+        return [moved for table in tables for moved in past(cursor, table)]
+
+
+def past(cursor: Cursor, table: str) -> list[tuple[str, int]]:
+    """Bring the sequences of a table's serial and identity columns past its rows, in the open transaction.
+
+    Returns:
+        each sequence that was moved, with its new last value; never back from where it stands.
+    """
+    cursor.execute(
+        "SELECT quote_ident(a.attname), s.seqrelid::regclass::text, s.seqincrement, s.seqmin, s.seqmax "
+        "FROM pg_attribute a "
+        "JOIN pg_sequence s ON s.seqrelid = to_regclass(pg_get_serial_sequence(%(table)s, a.attname)) "
+        "WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped "
+        "AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)",
+        {"table": table},
+    )
+    moved = []
+    for column, sequence, step, least, most in cursor.fetchall():
+        # One that counts down is brought down.
+        cursor.execute(f"SELECT {'max' if step > 0 else 'min'}({column}) FROM {table}")
+        (furthest,) = cursor.fetchone() or (None,)
+        cursor.execute(f"SELECT CASE WHEN is_called THEN last_value ELSE last_value - %s END FROM {sequence}", (step,))
+        (last,) = cursor.fetchone() or (0,)
+        # A row beyond the sequence's own range is none that it can run into.
+        if furthest is not None and (furthest - last) * step > 0 and least <= furthest <= most:
+            cursor.execute("SELECT setval(%s, %s)", (sequence, furthest))
+            moved.append((sequence, int(furthest)))
     return moved

@@ -2,13 +2,15 @@
 
 A shadow has the live table's name in the schema ``hal9_shadow_<schema>``, so its indexes and constraints
 have the live ones' names from the start, and moving it into the live schema is all that a swap takes.
+Nothing of a shadow can be noticed before that: it has no foreign key to a table that is in use, nor
+triggers or privileges. Those come with the swap.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2
@@ -16,25 +18,17 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from hal9mig import errors
+from hal9mig.stores import foreign
 from hal9mig.stores.connection import Connection
-from hal9mig.stores.relation import Relation
+from hal9mig.stores.dependents import Dependent as Dependent
+from hal9mig.stores.dependents import dependents as dependents
+from hal9mig.stores.dependents import require_rights
+from hal9mig.stores.relation import Relation, spelled_out
 
 Cursor = psycopg2.extensions.cursor
 _PREFIX = "hal9_shadow"
 #: Memory of a session that makes indexes.
 _INDEX_MEMORY = "256MB"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Dependent:
-    """Something that hangs on a table's identity, so that a swap of tables would break it.
-
-    ``refill``: whether filling the live table anew in the swap's transaction keeps it.
-    """
-
-    relation: Relation
-    what: str
-    refill: bool
 
 
 def schema_of(name: str) -> str:
@@ -52,43 +46,99 @@ def table(relation: Relation) -> str:
     return f"{schema(relation)}.{relation.table}"
 
 
-def prepare(connection: Connection, relations: Sequence[Relation]) -> None:
+def prepare(connection: Connection, relations: Sequence[Relation], *, mark: str = "") -> None:
     """Make empty shadows of these tables in the open transaction; what was left of earlier ones goes.
 
+    Args:
+        mark: whose shadows these are; who brings another to ``claim``, ``index`` or ``constrain`` comes too late.
+
     Raises:
-        errors.Refused: the account may not make schemas in this database.
+        errors.Refused: the account may not make schemas in this database, or not replace one of the tables.
     """
+    require_rights(connection, relations)
     drop(connection)
-    with connection.cursor() as cursor:
-        try:
-            for name in dict.fromkeys([_PREFIX, *(schema(one) for one in relations)]):
-                cursor.execute(f"CREATE SCHEMA {name}")
-        except psycopg2.errors.InsufficientPrivilege as error:
-            raise errors.Refused(
-                f"The account may not make a schema in this database: {' '.join(str(error).split())}.",
-                hint="GRANT CREATE ON DATABASE ... TO the account",
-            ) from None
-        cursor.execute(f"CREATE TABLE {_PREFIX}.loaded (seq integer PRIMARY KEY, rows bigint, note jsonb)")
+    with connection.cursor() as cursor, _refusing("make shadow tables"):
+        for name in dict.fromkeys([_PREFIX, *(schema(one) for one in relations)]):
+            cursor.execute(f"CREATE SCHEMA {name}")
+        cursor.execute(
+            f"CREATE TABLE {_PREFIX}.loaded (seq integer PRIMARY KEY, rows bigint, note jsonb); "
+            f"CREATE TABLE {_PREFIX}.restore (mark text NOT NULL); INSERT INTO {_PREFIX}.restore VALUES (%s)",
+            (mark,),
+        )
         for one in relations:
-            cursor.execute(
-                "SELECT array_to_string(reloptions, ', '), t.spcname, relpersistence FROM pg_class c "
-                "LEFT JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.oid = %s::regclass",
-                (one.qualified,),
-            )
-            options, space, persistence = cursor.fetchone() or (None, None, "p")
-            cursor.execute(
-                f"CREATE {'UNLOGGED ' if persistence == 'u' else ''}TABLE {table(one)} "
-                f"(LIKE {one.qualified} INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY)"
-                + (f" WITH ({options})" if options else "")
-                + (f" TABLESPACE {space}" if space else "")
-            )
+            _create(cursor, one)
 
 
-def claim(cursor: Cursor, seq: int) -> Mapping[str, Any] | None:
+def _create(cursor: Cursor, one: Relation) -> None:
+    cursor.execute(
+        "SELECT array_to_string(c.reloptions || ARRAY(SELECT 'toast.' || o FROM unnest(x.reloptions) o), ', '), "
+        "quote_ident(s.spcname), quote_ident(a.amname) FROM pg_class c LEFT JOIN pg_class x ON x.oid = c.reltoastrelid "
+        "LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace LEFT JOIN pg_am a ON a.oid = c.relam "
+        "WHERE c.oid = %s::regclass",
+        (one.qualified,),
+    )
+    options, space, method = cursor.fetchone() or (None, None, None)
+    # Whatever the account's own defaults are; and logged in any case: an unlogged shadow would be empty
+    # after a crash of the server, while the book of what is loaded says it is not.
+    cursor.execute("SET LOCAL default_tablespace = ''")
+    cursor.execute(
+        f"CREATE TABLE {table(one)} (LIKE {one.qualified} INCLUDING ALL "
+        "EXCLUDING INDEXES EXCLUDING IDENTITY EXCLUDING STATISTICS)"
+        + (f" USING {method}" if method else "")
+        + (f" WITH ({options})" if options else "")
+        + (f" TABLESPACE {space}" if space else "")
+    )
+    # What rows may break today they may break in the shadow, too: it is made again once they are there.
+    cursor.execute(
+        "SELECT format('ALTER TABLE %%s DROP CONSTRAINT IF EXISTS %%I', %(shadow)s, conname) FROM pg_constraint "
+        "WHERE conrelid = %(live)s::regclass AND contype IN ('c', 'n') AND NOT convalidated "
+        "UNION ALL SELECT format('ALTER TABLE %%s ALTER COLUMN %%I SET STATISTICS %%s', %(shadow)s, attname, "
+        "attstattarget) FROM pg_attribute WHERE attrelid = %(live)s::regclass AND attnum > 0 AND attstattarget >= 0 "
+        "AND NOT attisdropped "
+        "UNION ALL SELECT format('ALTER TABLE %%s ALTER COLUMN %%I SET (%%s)', %(shadow)s, attname, "
+        "array_to_string(attoptions, ', ')) FROM pg_attribute WHERE attrelid = %(live)s::regclass AND attnum > 0 "
+        "AND attoptions IS NOT NULL AND NOT attisdropped",
+        {"live": one.qualified, "shadow": table(one)},
+    )
+    for (statement,) in cursor.fetchall():
+        cursor.execute(statement)
+
+
+@contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise errors.Refused(
+            f"The account may not {what}: {' '.join(str(error).split())}.",
+            hint="GRANT CREATE ON DATABASE ... TO the account, and let it be a member of the tables' owner",
+        ) from None
+
+
+def _require(cursor: Cursor, mark: str) -> None:
+    """Raise unless the shadows are this restore's; until the transaction ends they cannot be dropped.
+
+    Raises:
+        errors.LeaseLost: they are another's, or gone.
+    """
+    try:
+        cursor.execute(f"SELECT FROM {_PREFIX}.restore WHERE mark = %s FOR KEY SHARE", (mark,))
+        found = cursor.fetchone() is not None
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+        found = False
+    if not found:
+        raise errors.LeaseLost("The shadow tables are another restore's by now, so nothing was written.")
+
+
+def claim(cursor: Cursor, seq: int, *, mark: str = "") -> Mapping[str, Any] | None:
     """Take a chunk to load it; return the note of whoever has loaded it before, None for nobody.
 
     To be called first in the loading transaction: a second loader waits here for the first one's end.
+
+    Raises:
+        errors.LeaseLost: the shadows are another restore's, or gone.
     """
+    _require(cursor, mark)
     cursor.execute(f"INSERT INTO {_PREFIX}.loaded (seq) VALUES (%s) ON CONFLICT DO NOTHING", (seq,))
     if cursor.rowcount:
         return None
@@ -104,122 +154,95 @@ def settle(cursor: Cursor, seq: int, rows: int, note: Mapping[str, Any]) -> None
     )
 
 
-def index(connection: Connection, relation: Relation) -> None:
+def index(connection: Connection, relation: Relation, *, mark: str = "") -> None:
     """Make the indexes and constraints that the live table has; those that are there already stay.
 
-    Each in the open transaction, foreign keys last. The planner is told about the table.
+    All in the open transaction, without foreign keys. The planner is told about the table.
 
     Raises:
+        errors.LeaseLost: the shadows are another restore's, or gone.
         psycopg2.Error: the rows do not keep to one of them.
     """
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, _refusing("make an index"):
+        _require(cursor, mark)
         cursor.execute(f"SET LOCAL maintenance_work_mem = '{_INDEX_MEMORY}'; SET LOCAL client_min_messages = warning")
-        for name, definition in _missing_constraints(cursor, relation, "pux"):
-            cursor.execute(f'ALTER TABLE {table(relation)} ADD CONSTRAINT "{name}" {definition}')
-        cursor.execute(
-            "SELECT c.relname, pg_get_indexdef(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-            "WHERE i.indrelid = %s::regclass AND NOT EXISTS "
-            "(SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) "
-            "AND NOT EXISTS (SELECT FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace "
-            "WHERE s.relname = c.relname AND n.nspname = %s) ORDER BY 1",
-            (relation.qualified, schema(relation)),
-        )
-        for _, definition in cursor.fetchall():
-            # The definition names its table once, behind the first ON.
-            cursor.execute(definition.replace(f" ON {_printed(cursor, relation)} ", f" ON {table(relation)} ", 1))
+        for space, statement in _missing(cursor, relation):
+            cursor.execute("SELECT set_config('default_tablespace', %s, true)", (space,))
+            cursor.execute(statement)
         cursor.execute(f"ANALYZE {table(relation)}")
 
 
-def constrain(connection: Connection, relations: Sequence[Relation]) -> None:
-    """Make the foreign keys of shadows, once all of them have their indexes; between shadows where both ends are.
-
-    Raises:
-        psycopg2.Error: the rows do not keep to one of them.
-    """
-    shadows = {one.qualified: table(one) for one in relations}
-    with connection.cursor() as cursor:
-        for one in relations:
-            for name, definition in _missing_constraints(cursor, one, "f"):
-                cursor.execute(
-                    "SELECT n.nspname || '.' || c.relname FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid "
-                    "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.conrelid = %s::regclass AND k.conname = %s",
-                    (one.qualified, name),
-                )
-                (referenced,) = cursor.fetchone() or ("",)
-                target = shadows.get(referenced, referenced)
-                head, _, tail = definition.partition(" REFERENCES ")
-                definition = f"{head} REFERENCES {target}({tail.partition('(')[2]}"
-                cursor.execute(f'ALTER TABLE {table(one)} ADD CONSTRAINT "{name}" {definition}')
-
-
-def _missing_constraints(cursor: Cursor, relation: Relation, kinds: str) -> list[tuple[str, str]]:
-    cursor.execute(
-        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass "
-        "AND contype = ANY(%s) AND conparentid = 0 AND conname NOT IN "
-        "(SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass) ORDER BY contype, conname",
-        (relation.qualified, list(kinds), table(relation)),
-    )
-    return cursor.fetchall()
-
-
-def _printed(cursor: Cursor, relation: Relation) -> str:
-    """Return a table's name as index definitions print it, which leave out nothing."""
-    cursor.execute(
-        "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c "
-        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s::regclass",
-        (relation.qualified,),
-    )
-    row = cursor.fetchone()
-    return str(row[0]) if row else relation.qualified
-
-
-_DEPENDENTS = """
--- Views and rules of others, through their rewrite rules.
-SELECT DISTINCT CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || v.oid::regclass, true
-  FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-  JOIN pg_class v ON v.oid = r.ev_class
- WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %(table)s::regclass AND v.oid <> %(table)s::regclass
+# Each with the tablespace it is to lie in. A constraint's own index comes with it; a table's constraints
+# are printed without their index's options, so these are put in where the grammar has them. An index
+# that is not valid, because it could not be made, is left out.
+_MISSING = """
+WITH made (name) AS (
+     SELECT conname::text FROM pg_constraint WHERE conrelid = %(shadow)s::regclass
+     UNION ALL SELECT relname::text FROM pg_class WHERE relnamespace = %(schema)s::regnamespace
+), indexes AS (
+     SELECT i.*, c.relname, c.relkind, c.reloptions, k.conname, k.contype, k.oid AS conoid,
+            coalesce(s.spcname, '') AS spcname,
+            concat(CASE WHEN k.condeferrable THEN ' DEFERRABLE' END,
+                   CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' END) AS timing
+       FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+       LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace
+       LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid
+             AND k.contype IN ('p', 'u', 'x')
+      WHERE i.indrelid = %(live)s::regclass AND i.indisvalid
+)
+SELECT spcname, CASE
+       WHEN conname IS NULL THEN replace(replace(pg_get_indexdef(indexrelid), ' ON ONLY ' || %(live)s || ' ',
+            ' ON ' || %(live)s || ' '), ' ON ' || %(live)s || ' USING ', ' ON ' || %(shadow)s || ' USING ')
+       WHEN contype = 'x' OR reloptions IS NULL
+       THEN format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(shadow)s, conname, pg_get_constraintdef(conoid))
+       ELSE format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s WITH (%%s)%%s', %(shadow)s, conname,
+            left(pg_get_constraintdef(conoid), length(pg_get_constraintdef(conoid)) - length(timing)),
+            array_to_string(reloptions, ', '), timing) END
+  FROM indexes WHERE relname NOT IN (SELECT name FROM made)
 UNION ALL
-SELECT 'rule ' || rulename, true FROM pg_rules
- WHERE schemaname = %(schema)s AND tablename = %(name)s
+SELECT '', format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(shadow)s, conname, pg_get_constraintdef(oid))
+  FROM pg_constraint WHERE conrelid = %(live)s::regclass AND contype IN ('c', 'n') AND NOT convalidated
+   AND conname NOT IN (SELECT name FROM made)
 UNION ALL
-SELECT 'policy ' || polname, true FROM pg_policy WHERE polrelid = %(table)s::regclass
+SELECT '', format('ALTER INDEX %%s.%%I ALTER COLUMN %%s SET STATISTICS %%s', %(schema)s, relname, attnum,
+       attstattarget) FROM indexes JOIN pg_attribute ON attrelid = indexrelid WHERE attstattarget >= 0
 UNION ALL
-SELECT 'publication ' || p.pubname, true FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
- WHERE r.prrelid = %(table)s::regclass
+SELECT '', format('ALTER TABLE %%s CLUSTER ON %%I', %(shadow)s, relname) FROM indexes WHERE indisclustered
 UNION ALL
-SELECT 'partitioning or inheritance', true FROM pg_class c
- WHERE c.oid = %(table)s::regclass AND (c.relkind = 'p' OR c.relispartition OR c.relhassubclass)
-UNION ALL
-SELECT 'function ' || p.oid::regprocedure, true FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
- WHERE d.classid = 'pg_proc'::regclass
-   AND ((d.refclassid = 'pg_type'::regclass
-         AND d.refobjid IN (SELECT t.oid FROM pg_type t WHERE t.oid = (SELECT reltype FROM pg_class
-                             WHERE oid = %(table)s::regclass)
-                            UNION ALL SELECT typarray FROM pg_type WHERE oid = (SELECT reltype FROM pg_class
-                             WHERE oid = %(table)s::regclass)))
-        OR (d.refclassid = 'pg_class'::regclass AND d.refobjid = %(table)s::regclass))
-UNION ALL
-SELECT 'column ' || a.attname || ' of ' || c.oid::regclass, true
-  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
- WHERE a.atttypid IN (SELECT reltype FROM pg_class WHERE oid = %(table)s::regclass) AND c.relkind IN ('r', 'p', 'c')
-UNION ALL
--- Deleted and filled again, its rows would be missed for a moment, and cascades would act.
-SELECT 'foreign key ' || conname || ' of ' || conrelid::regclass, condeferrable AND confdeltype = 'a' FROM pg_constraint
- WHERE contype = 'f' AND confrelid = %(table)s::regclass AND NOT conrelid = ANY(%(others)s::regclass[]::oid[])
+SELECT '', regexp_replace(regexp_replace(pg_get_statisticsobjdef(oid), '^CREATE STATISTICS .*? (?=ON|\\()',
+       format('CREATE STATISTICS %%s.%%I ', %(schema)s, stxname)), ' FROM [^ ]+$', ' FROM ' || %(shadow)s)
+  FROM pg_statistic_ext WHERE stxrelid = %(live)s::regclass AND NOT EXISTS (SELECT FROM pg_statistic_ext o
+       WHERE o.stxname = pg_statistic_ext.stxname AND o.stxnamespace = %(schema)s::regnamespace)
 """
 
 
-def dependents(connection: Connection, relations: Sequence[Relation]) -> list[Dependent]:
-    """Return what hangs on these tables' identity, apart from each other."""
-    found = []
-    others = [one.qualified for one in relations]
-    with connection.cursor() as cursor:
-        for one in relations:
-            values = {"table": one.qualified, "schema": one.schema, "name": one.table, "others": others}
-            cursor.execute(_DEPENDENTS, values)
-            found += [Dependent(relation=one, what=what, refill=refill) for what, refill in cursor.fetchall()]
-    return found
+def _missing(cursor: Cursor, relation: Relation) -> list[tuple[str, str]]:
+    values = {"live": relation.qualified, "shadow": table(relation), "schema": schema(relation)}
+    with spelled_out(cursor):
+        cursor.execute(_MISSING, values)
+        return cursor.fetchall()
+
+
+def constrain(connection: Connection, relations: Sequence[Relation], *, mark: str = "") -> None:
+    """Make the foreign keys between shadows, once all of them have their indexes.
+
+    Those that lead to other tables, or come from there, are made by the swap: before it, the application
+    would run into them. Whether they will hold as things stand is asked here.
+
+    Raises:
+        errors.LeaseLost: the shadows are another restore's, or gone.
+        errors.Refused: rows of other tables, or these tables' rows, would lose what they refer to.
+        psycopg2.Error: the rows do not keep to one of them.
+    """
+    shadows = {one.qualified: table(one) for one in relations}
+    with connection.cursor() as cursor, _refusing("make a foreign key"):
+        _require(cursor, mark)
+        found = foreign.keys(cursor, relations)
+        for key in found:
+            between = key.table in shadows and key.leads_to in shadows
+            if between and not foreign.made(cursor, key, shadows[key.table]):
+                cursor.execute(key.added_to(shadows[key.table], shadows[key.leads_to]))
+        foreign.require_kept(cursor, found, shadows)
 
 
 def swapped(connection: Connection) -> bool:
@@ -232,11 +255,11 @@ def swapped(connection: Connection) -> bool:
 
 def drop(connection: Connection) -> None:
     """Remove every shadow in the open transaction."""
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, _refusing("remove shadow tables"):
         cursor.execute("SET LOCAL client_min_messages = warning")
         cursor.execute(
-            "SELECT nspname FROM pg_namespace WHERE nspname = %s OR nspname LIKE %s",
+            "SELECT quote_ident(nspname) FROM pg_namespace WHERE nspname = %s OR nspname LIKE %s",
             (_PREFIX, _PREFIX.replace("_", r"\_") + r"\_%"),
         )
         for (name,) in cursor.fetchall():
-            cursor.execute(f'DROP SCHEMA "{name}" CASCADE')
+            cursor.execute(f"DROP SCHEMA {name} CASCADE")

@@ -1,225 +1,179 @@
 """Puts shadow tables in the place of the live ones, in one transaction of the caller's.
 
-What belongs to a table and is not in its shadow goes over: owner, privileges, triggers, sequences, comment.
 The old table is dropped in the same transaction, so there is never a moment with neither or with both.
-A table that others hang on, such as views, keeps its identity and is filled anew instead; its readers wait.
+A table on whose identity something hangs, such as a view, keeps it and is filled anew; its readers wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
 from hal9mig import errors
-from hal9mig.stores import shadow
+from hal9mig.stores import belongings, dependents, foreign, holders, refill, sequences, shadow
+from hal9mig.stores.foreign import ForeignKey
 from hal9mig.stores.relation import Relation
 
 Cursor = psycopg2.extensions.cursor
+#: Seconds between two tries for the locks, so that those who wait behind the first get on.
+_PAUSE = 0.1
 
 
 def swap(cursor: Cursor, relations: Sequence[Relation], *, lock_timeout: float) -> None:
     """Make the shadows of these tables live, and remove all that is left of shadows.
 
     Args:
-        lock_timeout: seconds to wait for each table's readers and writers.
+        lock_timeout: seconds to try for the tables, whose readers and writers have to let go of them.
 
     Raises:
-        errors.WritersInFlight: somebody holds a table for longer.
-        errors.Refused: the account does not own a table.
+        errors.WritersInFlight: somebody holds a table for longer; the sessions are named.
+        errors.Refused: the account may not, or rows of other tables would lose what they refer to.
         psycopg2.Error: it failed; the caller's transaction has to roll back.
     """
-    cursor.execute(
-        f"SET LOCAL lock_timeout = '{int(lock_timeout * 1000)}ms'; SET LOCAL client_min_messages = warning; "
-        "SET LOCAL hal9.apply = 'on'; SET CONSTRAINTS ALL DEFERRED"
-    )
-    refilled = {one.relation.qualified for one in shadow.dependents(cursor.connection, relations)}
+    cursor.execute("SET LOCAL client_min_messages = warning; SET LOCAL hal9.apply = 'on'; SET LOCAL row_security = off")
+    with _explaining():
+        _lock(cursor, _locks(cursor, relations), patience=lock_timeout)
+        # Asked under the locks: nothing can come to hang on a table any more.
+        hanging = dependents.dependents(cursor.connection, relations)
+        stuck = [one for one in hanging if not one.refill]
+        if stuck:
+            raise errors.Refused(f"{stuck[0].relation.qualified} cannot be replaced, because of {stuck[0].what}.")
+        kept = {one.relation.qualified for one in hanging}
+        _swap(cursor, relations, kept)
+        shadow.drop(cursor.connection)
+
+
+@contextlib.contextmanager
+def _explaining() -> Iterator[None]:
     try:
-        # In one order, so that two that lock several tables do not wait for each other in a circle.
-        for one in sorted(relations, key=lambda one: one.qualified):
-            cursor.execute(f"LOCK TABLE {one.qualified} IN ACCESS EXCLUSIVE MODE")
-        _swap(cursor, relations, refilled)
-    except psycopg2.errors.LockNotAvailable:
+        yield
+    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
         raise errors.WritersInFlight(
-            "A table that is to be replaced stays in use.",
-            hint="end the transaction that holds it (pg_stat_activity, pg_locks)",
+            f"A table that is to be replaced stays in use: {' '.join(str(error).split())}."
         ) from None
     except psycopg2.errors.InsufficientPrivilege as error:
         raise errors.Refused(
             f"The account may not replace a table: {' '.join(str(error).split())}.",
-            hint="let it be a member of the tables' owner, with CREATE on their schema",
+            hint="let it be a member of the tables' owner",
         ) from None
-    shadow.drop(cursor.connection)
+    except psycopg2.errors.ForeignKeyViolation as error:
+        raise errors.Refused(
+            f"Rows would lose what they refer to: {' '.join(str(error).split())}.",
+            hint="change those rows, or drop the foreign key for the time of the restore",
+        ) from None
 
 
-def _swap(cursor: Cursor, relations: Sequence[Relation], refilled: set[str]) -> None:
-    moved = [one for one in relations if one.qualified not in refilled]
-    kept = [one for one in relations if one.qualified in refilled]
-    for one in reversed(kept):
-        cursor.execute(f"DELETE FROM {one.qualified}")
-    for one in kept:
-        names = ", ".join(f'"{column.name}"' for column in one.columns)
-        cursor.execute(
-            f"INSERT INTO {one.qualified} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {shadow.table(one)}"
+def _locks(cursor: Cursor, relations: Sequence[Relation]) -> list[tuple[str, str]]:
+    """Return the tables to lock and how: the shadows, the live ones, and those that get a new foreign key."""
+    inside = {one.qualified for one in relations}
+    locks = [(shadow.table(one), "ACCESS EXCLUSIVE") for one in sorted(relations, key=lambda one: one.qualified)]
+    locks += [(name, "ACCESS EXCLUSIVE") for name in sorted(inside)]
+    leads_to = {key.leads_to for key in foreign.keys(cursor, relations) if key.table in inside} - inside
+    for name in sorted(leads_to):
+        # Who may refer to a table may not lock it by that alone; then the foreign key's own lock has to do.
+        cursor.execute("SELECT has_table_privilege(%s, 'UPDATE, DELETE, TRUNCATE')", (name,))
+        if cursor.fetchone() == (True,):
+            locks.append((name, "SHARE ROW EXCLUSIVE"))
+    return locks
+
+
+def _lock(cursor: Cursor, locks: Sequence[tuple[str, str]], *, patience: float) -> None:
+    """Take all locks, or none and try again: who waits for one must not wait for us until it is called a deadlock.
+
+    Then the server would end one of the two, and that may be the application's transaction.
+    """
+    cursor.execute("SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'deadlock_timeout'")
+    (deadlock,) = cursor.fetchone() or (1.0,)
+    deadline = time.monotonic() + patience
+    # First what only keeps vacuum out, and disturbs no reader or writer: the server ends an autovacuum for
+    # whoever waits longer than it takes to look for a deadlock, and so not for the tries after that.
+    taken = _try(cursor, [(name, "SHARE UPDATE EXCLUSIVE") for name, _ in locks], deadline)
+    while taken and not _try(cursor, locks, min(deadline, time.monotonic() + deadlock / 2)):
+        taken = time.monotonic() < deadline
+        time.sleep(_PAUSE)
+    if not taken:
+        held = "; ".join(map(str, holders.of_tables(cursor, [name for name, _ in locks])))
+        raise errors.WritersInFlight(
+            f"A table that is to be replaced stays in use: {held or 'it has been let go just now; try again'}."
         )
-    after = [statement for one in moved for statement in _carried(cursor, one)]
-    # Foreign keys between them would keep the old tables from being dropped, whatever the order; and one that
-    # leads to a table which keeps its identity must not lead to its shadow.
-    foreign = _foreign_keys(cursor, moved, kept)
-    for one in moved:
-        _drop_foreign_keys(cursor, one, moved)
-    for one in moved:
-        _release_sequences(cursor, one)
-        cursor.execute(f"DROP TABLE {one.qualified}")
-        cursor.execute(f"ALTER TABLE {shadow.table(one)} SET SCHEMA {one.schema}")
-    for statement in [*after, *foreign]:
-        cursor.execute(statement)
+    cursor.execute(f"SET LOCAL lock_timeout = '{max(1, round(patience * 1000))}ms'; SET CONSTRAINTS ALL DEFERRED")
 
 
-def _carried(cursor: Cursor, one: Relation) -> list[str]:
-    """Return the statements that give the new table what the old one has beside its rows."""
-    statements: list[str] = []
-    cursor.execute(
-        "SELECT quote_ident(pg_get_userbyid(relowner)), relreplident, relrowsecurity, relforcerowsecurity, "
-        "quote_literal(obj_description(oid, 'pg_class')) FROM pg_class WHERE oid = %s::regclass",
-        (one.qualified,),
-    )
-    owner, identity, secured, forced, comment = cursor.fetchone() or ("", "d", False, False, None)
-    statements += _identities(cursor, one)
-    statements.append(f"ALTER TABLE {one.qualified} OWNER TO {owner}")
-    if identity in ("f", "n"):
-        statements.append(f"ALTER TABLE {one.qualified} REPLICA IDENTITY {'FULL' if identity == 'f' else 'NOTHING'}")
-    if identity == "i":
-        cursor.execute(
-            "SELECT quote_ident(c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-            "WHERE i.indrelid = %s::regclass AND i.indisreplident",
-            (one.qualified,),
-        )
-        statements += [
-            f"ALTER TABLE {one.qualified} REPLICA IDENTITY USING INDEX {name}" for (name,) in cursor.fetchall()
-        ]
-    if secured:
-        statements.append(f"ALTER TABLE {one.qualified} ENABLE ROW LEVEL SECURITY")
-    if forced:
-        statements.append(f"ALTER TABLE {one.qualified} FORCE ROW LEVEL SECURITY")
-    if comment is not None:
-        statements.append(f"COMMENT ON TABLE {one.qualified} IS {comment}")
-    return statements + _privileges(cursor, one) + _triggers(cursor, one) + _sequences(cursor, one)
+def _try(cursor: Cursor, locks: Sequence[tuple[str, str]], deadline: float) -> bool:
+    """Take all locks by a moment, or none."""
+    cursor.execute("SAVEPOINT hal9_locks")
+    try:
+        for name, how in locks:
+            left = max(1, round((deadline - time.monotonic()) * 1000))
+            cursor.execute(f"SET LOCAL lock_timeout = '{left}ms'; LOCK TABLE {name} IN {how} MODE")
+        cursor.execute("RELEASE SAVEPOINT hal9_locks")
+        return True
+    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
+        cursor.execute("ROLLBACK TO SAVEPOINT hal9_locks")
+        return False
 
 
-def _privileges(cursor: Cursor, one: Relation) -> list[str]:
-    grant = "CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END"
-    option = "CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END"
-    cursor.execute(
-        f"SELECT format('GRANT %%s ON {one.qualified} TO %%s%%s', privilege_type, {grant}, {option}) "
-        "FROM pg_class c, aclexplode(c.relacl) WHERE c.oid = %(table)s::regclass AND grantee <> c.relowner "
-        f"UNION ALL SELECT format('GRANT %%s (%%I) ON {one.qualified} TO %%s%%s', privilege_type, attname, {grant}, "
-        f"{option}) FROM pg_attribute a, aclexplode(a.attacl) WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0",
-        {"table": one.qualified},
-    )
-    return [statement for (statement,) in cursor.fetchall()]
-
-
-def _triggers(cursor: Cursor, one: Relation) -> list[str]:
-    cursor.execute(
-        "SELECT pg_get_triggerdef(oid), quote_ident(tgname), tgenabled FROM pg_trigger "
-        "WHERE tgrelid = %s::regclass AND NOT tgisinternal ORDER BY tgname",
-        (one.qualified,),
-    )
-    words = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
-    statements = []
-    for definition, name, enabled in cursor.fetchall():
-        statements.append(definition)
-        if enabled in words:
-            statements.append(f"ALTER TABLE {one.qualified} {words[enabled]} TRIGGER {name}")
-    return statements
-
-
-def _sequences(cursor: Cursor, one: Relation) -> list[str]:
-    """Return what makes sequences the new table's, which were released from the old one before it is dropped."""
-    return [
-        f"ALTER SEQUENCE {sequence} OWNED BY {one.qualified}.{column}"
-        for sequence, column, identity in _owned(cursor, one)
-        if not identity
+def _swap(cursor: Cursor, relations: Sequence[Relation], kept: set[str]) -> None:
+    moved = [one for one in relations if one.qualified not in kept]
+    filled = [one for one in relations if one.qualified in kept]
+    inside = {one.qualified: shadow.table(one) for one in relations}
+    keys = foreign.keys(cursor, relations)
+    foreign.require_kept(cursor, [key for key in keys if key.leads_to in inside], inside)
+    again = _unlinked(cursor, keys, inside, kept)
+    referenced = {key.leads_to for key in keys if key.table not in inside}
+    after = []
+    for one in filled:
+        after += refill.refill(cursor, one, shadow=shadow.table(one), referenced=one.qualified in referenced)
+    # Now, because a table with checks that wait for the end of the transaction cannot be altered.
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    after += [
+        statement
+        for one in moved
+        for statement in belongings.carried(cursor, one, shadow=shadow.table(one), schema=shadow.schema(one))
     ]
+    _move(cursor, moved)
+    for statement in [*after, *again]:
+        cursor.execute(statement)
+    for one in relations:
+        sequences.past(cursor, one.qualified)
 
 
-def _release_sequences(cursor: Cursor, one: Relation) -> None:
-    for sequence, _, identity in _owned(cursor, one):
-        if not identity:
-            cursor.execute(f"ALTER SEQUENCE {sequence} OWNED BY NONE")
+def _unlinked(cursor: Cursor, keys: Sequence[ForeignKey], inside: dict[str, str], kept: set[str]) -> list[str]:
+    """Drop the foreign keys that cannot go over as they are; return the statements that make them again.
 
-
-def _identities(cursor: Cursor, one: Relation) -> list[str]:
-    """Return what gives the new table its identity columns, which go on from where the old ones stood."""
-    statements = []
-    for sequence, column, identity in _owned(cursor, one):
-        if not identity:
+    Those between tables that are replaced have their like between the shadows.
+    """
+    again = []
+    for key in keys:
+        if key.table not in inside or (key.table in kept and key.leads_to not in inside):
             continue
-        cursor.execute(
-            "SELECT s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle FROM pg_sequence s "
-            "WHERE s.seqrelid = %s::regclass",
-            (sequence,),
-        )
-        start, step, least, most, cache, cycle = cursor.fetchone() or (1, 1, 1, 2**63 - 1, 1, False)
-        cursor.execute(f"SELECT last_value, is_called FROM {sequence}")
-        last, called = cursor.fetchone() or (1, False)
-        cursor.execute(f"SELECT {'max' if step > 0 else 'min'}({column}) FROM {shadow.table(one)}")
-        (largest,) = cursor.fetchone() or (None,)
-        if largest is not None and (largest - last) * step > 0:
-            last, called = largest, True
-        statements.append(
-            f"ALTER TABLE {one.qualified} ALTER COLUMN {column} ADD GENERATED {identity} AS IDENTITY "
-            f"(SEQUENCE NAME {sequence} START {start} INCREMENT {step} MINVALUE {least} MAXVALUE {most} CACHE {cache}"
-            f"{' CYCLE' if cycle else ''})"
-        )
-        statements.append(f"SELECT setval('{sequence}', {last}, {str(called).lower()})")
-    return statements
+        moved = key.table not in kept and key.leads_to in inside and key.leads_to not in kept
+        if moved and foreign.made(cursor, key, inside[key.table]):
+            continue
+        if key.table in kept:
+            cursor.execute(key.dropped_from(key.table))
+        # A shadow's leads to another shadow, which is dropped.
+        cursor.execute(key.dropped_from(inside[key.table]))
+        again.append(key.added_to(key.table, key.leads_to))
+    return again
 
 
-def _owned(cursor: Cursor, one: Relation) -> list[tuple[str, str, str]]:
-    """Return each sequence that belongs to a column: its name, the column, and the kind of identity, if it is one."""
-    cursor.execute(
-        "SELECT pg_get_serial_sequence(%(table)s, attname), quote_ident(attname), "
-        "CASE attidentity WHEN 'a' THEN 'ALWAYS' WHEN 'd' THEN 'BY DEFAULT' ELSE '' END FROM pg_attribute "
-        "WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped "
-        "AND pg_get_serial_sequence(%(table)s, attname) IS NOT NULL",
-        {"table": one.qualified},
-    )
-    return cursor.fetchall()
-
-
-def _foreign_keys(cursor: Cursor, moved: Sequence[Relation], kept: Sequence[Relation]) -> list[str]:
-    """Return what leads the new tables' foreign keys to tables that are refilled, and these to the new ones."""
-    statements = []
+def _move(cursor: Cursor, moved: Sequence[Relation]) -> None:
+    if not moved:
+        return
+    for one in reversed(moved):
+        cursor.execute("SELECT relpersistence = 'u' FROM pg_class WHERE oid = %s::regclass", (one.qualified,))
+        if cursor.fetchone() == (True,):
+            cursor.execute(f"ALTER TABLE {shadow.table(one)} SET UNLOGGED")
     for one in moved:
-        for other in kept:
-            cursor.execute(
-                "SELECT quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' "
-                "AND conrelid = to_regclass(%s) AND confrelid = to_regclass(%s)",
-                (one.qualified, other.qualified),
-            )
-            for name, definition in cursor.fetchall():
-                cursor.execute(f"ALTER TABLE {shadow.table(one)} DROP CONSTRAINT IF EXISTS {name}")
-                statements.append(f"ALTER TABLE {one.qualified} ADD CONSTRAINT {name} {definition}")
-            cursor.execute(
-                "SELECT quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' "
-                "AND conrelid = to_regclass(%s) AND confrelid = to_regclass(%s)",
-                (other.qualified, one.qualified),
-            )
-            for name, definition in cursor.fetchall():
-                cursor.execute(f"ALTER TABLE {other.qualified} DROP CONSTRAINT {name}")
-                statements.append(f"ALTER TABLE {other.qualified} ADD CONSTRAINT {name} {definition}")
-    return statements
-
-
-def _drop_foreign_keys(cursor: Cursor, one: Relation, moved: Sequence[Relation]) -> None:
-    cursor.execute(
-        "SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint WHERE contype = 'f' "
-        "AND confrelid = %s::regclass AND conrelid = ANY(%s::regclass[]::oid[])",
-        (one.qualified, [other.qualified for other in moved]),
-    )
-    for table, name in cursor.fetchall():
-        cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")
+        for statement in belongings.released(cursor, one):
+            cursor.execute(statement)
+    # At once, so that they may hang on each other.
+    cursor.execute(f"DROP TABLE {', '.join(one.qualified for one in moved)}")
+    for one in moved:
+        cursor.execute(f"ALTER TABLE {shadow.table(one)} SET SCHEMA {one.schema}")
