@@ -138,7 +138,7 @@ def feed(cursor: psycopg2.extensions.cursor, statement: str, source: Source) -> 
     """
     feeding = _Feeding(source)
     try:
-        cursor.copy_expert(statement, feeding)  # type: ignore[arg-type]
+        cursor.copy_expert(statement, feeding, _READ)  # type: ignore[arg-type]
     except psycopg2.Error:
         # The driver reports an error of reading as one of its own.
         if feeding.error is not None:
