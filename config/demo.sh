@@ -33,6 +33,10 @@ printf '\n$ hal9-migrate sample-data traffic --writers 2 --rate 40/s --duration 
   >"$HAL9_DATA_DIR/traffic.txt" 2>&1 &
 TRAFFIC=$!
 
+title "a backup of both stores at one instant, proven"
+run state checkpoint --name before --full-backup --verify
+run state list-checkpoints
+
 title "capture its writes, migrate under them, and compare"
 run mode migration --enable --attest
 run state migrate --category all
@@ -52,4 +56,8 @@ wait "$TRAFFIC" || true
 TRAFFIC=
 grep -v '^next:' "$HAL9_DATA_DIR/traffic.txt"
 run sample-data check-traffic "$WRITES"
+
+title "back to the backup, if it had to be: what would be lost, and the swap"
+run state rollback --category neuron-states --to-checkpoint before --preserve-others --yes
+run state verify --category neuron-states
 run state stats --resources

@@ -43,6 +43,8 @@ Examples:
   hal9-migrate mode flat-only
   hal9-migrate mode flat-only --force --reason "the hierarchical store is damaged"
 """
+#: Seconds for which a verified full checkpoint counts as the backup that has to be there.
+_BACKUP_AGE = 3600.0
 #: What no program can check, so that whoever enables the migration says it.
 _ATTESTED = {
     "canary": "the canary deployment has been stable at 50% for 24 hours",
@@ -188,7 +190,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
                 call.console.line(f"- {effect}")
         call.conclude({"dry_run": True, "effects": effects, "next_steps": ["hal9-migrate mode migration --enable"]})
         return
-    attested = _attest(call, given=attest)
+    attested = _attest(call, given=attest, already=Switch(call.system).line().mode != "flat-only")
     alerts.open_log(call.settings)
     done = Switch(call.system).enable(attested)
     if not call.json:
@@ -201,13 +203,24 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
     )
 
 
-def _attest(call: Invocation, *, given: bool) -> Mapping[str, object]:
-    """Ask for what cannot be checked; off a terminal it is noted as not asked."""
+def _attest(call: Invocation, *, given: bool, already: bool) -> Mapping[str, object]:
+    """Check the backup, and ask for what cannot be checked; off a terminal it is noted as not asked."""
+    from hal9mig.engine.checkpoint.orders import Checkpoints
     from hal9mig.ledger import database
 
     answers: dict[str, object] = {"by": database.actor()}
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not call.yes
+    backup = Checkpoints(call.system).backup_within(_BACKUP_AGE)
+    if backup is None and not (given or call.yes or asks or already):
+        raise errors.Refused(
+            "No verified full checkpoint was taken within the hour; nothing was changed.",
+            hint="hal9-migrate state checkpoint --full-backup --verify; or --attest, where there is another backup",
+        )
     for name, sentence in _ATTESTED.items():
+        if name == "backup" and backup is not None:
+            answers[name] = f"checkpoint {backup.name}, verified, taken {backup.taken_at:%Y-%m-%dT%H:%M:%SZ}"
+            call.console.say(f"backup: {answers[name]}")
+            continue
         if given or call.yes:
             answers[name] = True
         elif asks:

@@ -150,3 +150,17 @@ def test_workers_killed_all_the_way(driver: Driver, stores: Stores, workers: Wor
     assert kill_in_turn(driver, workers, restoring.id) > 1
     assert driver.run(restoring.id).status is model.RunStatus.SUCCEEDED
     assert checkpointing.both(driver) == before
+
+
+def test_the_backup_that_enabling_asks_for(driver: Driver, cli: Cli, stores: Stores, workers: Workers) -> None:
+    """A verified full checkpoint of the last hour is one; a marker, or one of a category alone, is not."""
+    loading.load(stores.flat_url, scale=0.0005, seed=3)
+    workers(1)
+    run(cli, "state", "checkpoint", "--name", "marker")
+    run(cli, "state", "checkpoint", "--name", "part", "--category", "configuration", "--full-backup", "--verify")
+    run(cli, "state", "checkpoint", "--name", "unproven", "--full-backup")
+    assert run(cli, "mode", "migration", "--enable", code=4)["error"]["code"] == "REFUSED"
+    run(cli, "state", "checkpoint", "--name", "whole", "--full-backup", "--verify")
+    enabled = run(cli, "mode", "migration", "--enable")
+    assert enabled["mode"] == "dual-write"
+    assert enabled["attested"]["backup"].startswith("checkpoint whole, verified, taken ")

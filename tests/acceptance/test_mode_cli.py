@@ -71,6 +71,10 @@ class TestWholeWay:
         dry = run(cli, *ENABLE, "--dry-run")
         assert dry.stdout.startswith("Nothing is changed. This would be done:\n- dual-write: every write of the flat")
         assert world.line.mode == "flat-only"
+        refused = document(cli, *ENABLE, code=4)["error"]
+        assert "No verified full checkpoint" in refused["message"]
+        assert "state checkpoint --full-backup --verify" in refused["hint"]
+        assert world.line.mode == "flat-only"
         first = document(cli, *ENABLE, "--attest")
         assert (first["mode"], first["epoch"], first["changed"]) == ("dual-write", 2, True)
         assert [first["attested"][name] for name in ("canary", "backup", "team")] == [True] * 3

@@ -70,7 +70,8 @@ def measure(world: World, pair: Pair, *, rounds: int) -> list[Figure]:
         _against("restore, proven and swapped / pg_restore -j2", median["load"], peer["load"], raw, goal=True),
         Figure(
             what="size of the checkpoint's files / pg_dump's", ours=_megabytes(made["bytes"]),
-            peer=_megabytes(sizes[-1]), ratio=report.percent(made["bytes"] / sizes[-1]), goal="<= 100 %", met=made["bytes"] <= sizes[-1],
+            peer=_megabytes(sizes[-1]), ratio=report.percent(made["bytes"] / sizes[-1]), goal="<= 100 %",
+            met=made["bytes"] <= sizes[-1],
         ),
         Figure(
             what="memory of a worker's pool process in a checkpoint and a restore, at most", ours=_megabytes(memory),

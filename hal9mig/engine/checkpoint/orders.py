@@ -12,6 +12,7 @@ The work is done by the workers, as runs like any other; what is returned here i
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -159,6 +160,14 @@ class Checkpoints:
             errors.NotFound: there is none, or several; the message lists them.
         """
         return naming.find(self.archive.listing()[0], text)
+
+    def backup_within(self, seconds: float) -> Manifest | None:
+        """Return the newest verified full checkpoint of every category, where it is not older than that."""
+        oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
+        for one in self.archive.listing()[0]:
+            if one.restorable and one.verified and one.whole and one.taken_at > oldest:
+                return one
+        return None
 
     # Restoring
 
