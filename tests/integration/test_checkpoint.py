@@ -179,6 +179,28 @@ class TestTaking:
         with pytest.raises(errors.NameTaken):
             keeping.checkpoints.take(CheckpointOrder(name="a"))
 
+    def test_within_the_budget(self, keeping: Keeping) -> None:
+        """Records are taken from the cluster's budget, each once; parts go with their record."""
+        driver = keeping.driver
+        driver.configure(rate_limit="1/h")
+        try:
+            slow, plan = keeping.checkpoints.take(CheckpointOrder(name="slow", categories=(SESSIONS, NEURONS)))
+            assert plan.seconds > 3600 * 300
+            limited = lambda: "rate-limit 1/h" in driver.run(slow.id).waiting  # noqa: E731
+            driver.work(slow.id, until=limited)
+            assert limited()
+            own, _ = keeping.checkpoints.take(
+                CheckpointOrder(name="own", categories=(CONFIGURATION,), tuning={"rate-limit": "off"})
+            )
+            assert keeping.finished(own).status is model.RunStatus.SUCCEEDED
+            costs = {one["subject"]: one["cost"] for one in driver.batches(slow.id) if one["kind"] == "save"}
+            assert costs["hierarchical hier.unit_connections"] == 0
+            assert costs["flat flat.user_sessions"] > 0
+        finally:
+            driver.configure(rate_limit="off")
+        driver.coordinator.cancel(slow.id)
+        assert driver.work(slow.id).status is model.RunStatus.CANCELLED
+
     def test_a_keeper_that_dies(self, keeping: Keeping) -> None:
         """Newer snapshots are taken; files that are equal under them are kept, others are written anew."""
         driver = keeping.driver

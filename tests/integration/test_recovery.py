@@ -16,7 +16,7 @@ from hal9mig.engine.switch import Switch
 from hal9mig.ledger import quarantine
 from tests import checkpointing, servers
 from tests.checkpointing import CONFIGURATION, LEARNING, NEURONS, SESSIONS, Keeping
-from tests.driving import Driver, connected
+from tests.driving import Driver, connected, until
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 NAME = "backup"
@@ -248,6 +248,21 @@ class TestMore:
         assert [one.name for one in listing.unusable] == [NAME]
         with pytest.raises(errors.NotFound):
             keeping.checkpoints.plan_restore(NAME, recover=True)
+
+    def test_a_restore_that_is_tried_again(self, keeping: Keeping, made: Manifest) -> None:
+        """Once its file is mended, a failed restore begins anew under its old number."""
+        table = made.table(FLAT, "flat.configuration")
+        sound = path(keeping, table, 0).read_bytes()
+        flip(keeping, table, 0)
+        with connected(keeping.driver.stores.flat_url) as cursor:
+            cursor.execute("DELETE FROM flat.configuration")
+        run = keeping.finished(keeping.checkpoints.rollback(keeping.checkpoints.plan_restore(NAME)))
+        assert run.status is model.RunStatus.FAILED
+        path(keeping, table, 0).write_bytes(sound)
+        cleared = lambda: not keeping.driver.run(run.id).planned  # noqa: E731
+        until(cleared, "its leavings to be cleared")
+        keeping.driver.coordinator.retry(run.id)
+        assert keeping.finished(run).status is model.RunStatus.SUCCEEDED
 
     def test_one_category(self, keeping: Keeping, made: Manifest) -> None:
         """The others are left as they are."""

@@ -90,11 +90,14 @@ class Archive:
         Raises:
             errors.ArchiveUnreachable: it cannot be made.
         """
-        with self._reported():
-            if self._local:
-                os.makedirs(self._root, mode=0o700, exist_ok=True)
-            else:
-                self._fs.makedirs(self._root, exist_ok=True)
+        try:
+            with self._reported():
+                if self._local:
+                    os.makedirs(self._root, mode=0o700, exist_ok=True)
+                else:
+                    self._fs.makedirs(self._root, exist_ok=True)
+        except FileNotFoundError as error:
+            raise errors.ArchiveUnreachable(f"The folder {self._url} cannot be made: {error.strerror}.") from None
 
     def names(self) -> list[str]:
         """Return the name of every folder."""

@@ -150,7 +150,7 @@ RETURNING seq, attempt
 
 -- name: list
 SELECT seq, kind, status, attempt, after_key, upto_key, cursor_key, planned_records, records, quarantined, bytes, digest,
-       owner, error, started_at, finished_at, busy_seconds, phase, subject, result
+       owner, error, started_at, finished_at, busy_seconds, phase, subject, cost, result
   FROM hal9mig.batches WHERE run_id = %(run_id)s ORDER BY seq
 
 -- name: renew
