@@ -84,6 +84,7 @@ class Coordinator:
             errors.SchemaBehind, errors.SchemaMismatch: the stores are not ready for it.
             errors.TargetNotEmpty: the target holds rows that no run has written.
             errors.RunActive: the category is being migrated already.
+            errors.RestoreActive: a checkpoint is being restored.
             errors.Unreachable: a server does not answer.
         """
         category = self._system.category(order.category)
@@ -100,6 +101,13 @@ class Coordinator:
             active = runs.find(session, kind=model.RunKind.MIGRATE, category=category.slug, active=True)
             known = runs.find(session, kind=model.RunKind.MIGRATE, category=category.slug, limit=1)
             workers = presence.alive(session)
+            restoring = runs.find(session, kind=model.RunKind.RESTORE, active=True)
+        if restoring:
+            # What is copied now would go with the tables that are about to be replaced.
+            raise errors.RestoreActive(
+                f"{restoring[0].name} is restoring checkpoint {restoring[0].options.get('checkpoint')}.",
+                hint=f"hal9-migrate runs show {restoring[0].id} --watch",
+            )
         if active:
             raise errors.RunActive(
                 f"{category.slug} is being migrated already, by {active[0].name} ({active[0].status}).",

@@ -305,6 +305,16 @@ class TestRefusals:
         assert keeping.finished(restore).status is model.RunStatus.SUCCEEDED
         assert driver.run(run).status is model.RunStatus.CANCELLED
 
+    def test_a_restore_under_way(self, keeping: Keeping) -> None:
+        """No migration and no second restore begins beside it."""
+        driver = keeping.driver
+        plan = keeping.checkpoints.plan_restore("one", (CONFIGURATION,))
+        run = keeping.checkpoints.rollback(plan)
+        for order in (lambda: driver.start(METADATA), lambda: keeping.checkpoints.rollback(plan)):
+            with pytest.raises(errors.RestoreActive, match=f"run {run.id}"):
+                order()
+        assert keeping.finished(run).status is model.RunStatus.SUCCEEDED
+
     def test_no_room(self, keeping: Keeping, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Said before it begins; and where it fills meanwhile, the run fails and leaves nothing."""
         folder = tmp_path / "small"
