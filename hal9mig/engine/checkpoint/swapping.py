@@ -110,6 +110,13 @@ class Swap:
             line = mode.read(switching)
             if line.target is not None:
                 raise errors.WritersInFlight(f"A switch to {line.target} is half way.", hint="hal9-migrate mode")
+            # One that was begun at the same moment as the restore, and was not there to be refused or cancelled.
+            for run in runs.find(switching, kind=model.RunKind.MIGRATE, active=True):
+                if run.category in self._slugs:
+                    raise errors.WritersInFlight(
+                        f"{run.name} is copying {run.category}, which is to be replaced.",
+                        hint=f"hal9-migrate runs cancel {run.id}",
+                    )
             for opened in (self._system.flat(), self._system.hier()):
                 connection = stack.enter_context(contextlib.closing(opened))
                 stack.enter_context(applier.fenced(connection, patience=PATIENCE))
