@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -226,7 +228,8 @@ def _delete(call: Invocation, text: str) -> None:
     checkpoints = Checkpoints(call.system)
     listing = checkpoints.listing()
     left = {one.name: one.reason for one in listing.unusable}
-    name = text if text in left else checkpoints.find(text).name
+    with named(checkpoints, text):
+        name = text if text in left else checkpoints.find(text).name
     if name != text:
         call.console.say(f"{text}: {name}")
     what = left.get(name) or next(summary(one) for one in listing.manifests if one.name == name)
@@ -244,6 +247,33 @@ def only_one_of(listing: Listing, name: str) -> list[str]:
     kept = [one for one in listing.manifests if one.restorable and one.verified]
     others = {slug for one in kept if one.name != name for slug in one.scope}
     return [slug for one in kept if one.name == name for slug in one.scope if slug not in others]
+
+
+@contextlib.contextmanager
+def named(checkpoints: Checkpoints, text: str) -> Iterator[None]:
+    """Look a checkpoint up by its name; where it is there and is none that can be used, say why.
+
+    Raises:
+        errors.CheckpointDamaged: it was never finished, or its manifest is damaged.
+        errors.NotFound: there is none, or it is being taken just now.
+    """
+    try:
+        yield
+    except errors.NotFound:
+        found = checkpoints.listing()
+        for run in found.under_way:
+            if run.options["checkpoint"] == text:
+                raise errors.NotFound(
+                    f"Checkpoint {text} is not there yet: {run.name} is taking it ({run.status}).",
+                    hint=f"hal9-migrate runs show {run.id} --watch",
+                ) from None
+        for left in found.unusable:
+            if left.name == text:
+                raise errors.CheckpointDamaged(
+                    f"Checkpoint {text} cannot be used: {left.reason}",
+                    hint="choose another: hal9-migrate state list-checkpoints",
+                ) from None
+        raise
 
 
 def check_waiting(*, dry_run: bool, detach: bool, timeout: str | None) -> None:

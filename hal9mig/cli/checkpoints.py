@@ -92,7 +92,9 @@ def export_manifest(context: click.Context, text: str, output: pathlib.Path) -> 
 
     call = invocation.current(context)
     reportfile.require_folder(output, undone="nothing was written")
-    made = Checkpoints(call.system).find(text)
+    kept = Checkpoints(call.system)
+    with taking.named(kept, text):
+        made = kept.find(text)
     # Read back from its own text, so that the file has the very hash that the checkpoint has.
     reportfile.write(output, json.loads(made.to_text()))
     if not call.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hal9mig import errors
+from hal9mig.cli import checkpoint as taking
 from hal9mig.cli import invocation, options, restoring
 
 _HELP = """Restore from a backup that may be damaged: what is sound comes back, what is not goes to quarantine.
@@ -61,13 +61,9 @@ def recover(
     )
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     checkpoints = Checkpoints(call.system)
-    try:
+    # Of a backup whose manifest is damaged nothing can be trusted, and nothing is recovered.
+    with taking.named(checkpoints, text):
         plan = checkpoints.plan_restore(text, slugs, recover=True)
-    except errors.CheckpointDamaged as error:
-        raise errors.CheckpointDamaged(
-            error.message, hint="nothing can be trusted of a backup whose manifest is damaged; choose another: "
-            "hal9-migrate state list-checkpoints",
-        ) from None  # fmt: skip
     restore = restoring.Restore(call, checkpoints, plan, flags, verb="Recover from")
     restore.carry_out(
         lambda: checkpoints.recover(

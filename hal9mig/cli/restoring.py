@@ -241,10 +241,13 @@ def ask(call: Invocation, plan: RestorePlan, found: Sequence[Loss], *, force: bo
     name = plan.manifest.name
     lost = sum(one.total for one in found)
     question = f"{verb} {name}, and lose {counted(lost, 'written row')}?" if lost else f"{verb} {name}?"
-    if not plan.whole or not _can_ask():
-        call.confirm(question, flag="--yes, or --force")
-        return
-    answer = click.prompt(f"{question} Every category is replaced. Type the checkpoint's name", err=True)
+    try:
+        if not plan.whole or not _can_ask():
+            call.confirm(question, flag="--yes, or --force")
+            return
+        answer = click.prompt(f"{question} Every category is replaced. Type the checkpoint's name", err=True)
+    except click.Abort:
+        raise errors.Interrupted("Interrupted; nothing was changed.", hint="") from None
     if answer.strip() != name:
         raise errors.Refused("That is not its name; nothing was changed.", hint="")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hal9mig import errors
+from hal9mig.cli import checkpoint as taking
 from hal9mig.cli import invocation, options, restoring
 
 _HELP = """Go back to a checkpoint: both stores, of every category or of some.
@@ -68,6 +69,7 @@ def rollback(
             hint="add --category NAME, or leave --preserve-others out",
         )
     checkpoints = Checkpoints(call.system)
-    plan = checkpoints.plan_restore(text, [category.slug for category in chosen])
+    with taking.named(checkpoints, text):
+        plan = checkpoints.plan_restore(text, [category.slug for category in chosen])
     restore = restoring.Restore(call, checkpoints, plan, flags, verb="Go back to")
     restore.carry_out(lambda: checkpoints.rollback(plan, cancel_runs=force, reason=reason))
