@@ -33,7 +33,7 @@ AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 FILE = "flat/flat.neuron_states/000001-1.copy.zst"
 CHUNK = Chunk(
     file=FILE, after=None, upto=None, rows=2000, digest=1, sha256="00", raw_bytes=2_000_000, bytes=500_000,
-    frames=((0, 500_000, 2000),),
+    frames=((0, 500_000, 2000, 1),),
 )  # fmt: skip
 TABLE = Table(
     store=FLAT, category="neuron-states", schema="flat", table="neuron_states", columns=(("neuron_id", "uuid"),),

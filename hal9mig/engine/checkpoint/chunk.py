@@ -8,6 +8,7 @@ COPY's header and the last one ends with its trailer, so that ``zstd -dc FILE`` 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
@@ -43,15 +44,16 @@ class Written:
     raw_bytes: int
     bytes: int
     sha256: str
-    frames: tuple[tuple[int, int, int], ...]
+    frames: tuple[tuple[int, int, int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Block:
-    """A frame that was read: its rows, or what is wrong with it."""
+    """A frame that was read: its rows and their digest, or what is wrong with it."""
 
     index: int
-    rows: Sequence[bytes]
+    rows: Sequence[bytes] = ()
+    digest: int = 0
     damage: str | None = None
 
 
@@ -85,9 +87,9 @@ class Writer:
         self._sha = hashlib.sha256()
         self._waiting: list[bytes] = [wire.HEADER]
         self._size = len(wire.HEADER)
-        self._in_frame = 0
+        self._in_frame = self._frame_sum = 0
         self._rows = self._sum = self._raw = self._bytes = 0
-        self._frames: list[tuple[int, int, int]] = []
+        self._frames: list[tuple[int, int, int, int]] = []
 
     def write(self, message: bytes) -> None:
         """Take one message of the COPY."""
@@ -97,7 +99,7 @@ class Writer:
         self._waiting.append(row)
         self._in_frame += 1
         self._size += len(row)
-        self._sum += row_hash(row)
+        self._frame_sum += row_hash(row)
         if self._size >= FRAME_BYTES:
             self._flush()
 
@@ -115,11 +117,12 @@ class Writer:
         frame = self._compress(b"".join(self._waiting))
         self._file.write(frame)
         self._sha.update(frame)
-        self._frames.append((self._bytes, len(frame), self._in_frame))
+        self._frames.append((self._bytes, len(frame), self._in_frame, self._frame_sum % _MODULUS))
         self._raw += self._size
         self._bytes += len(frame)
         self._rows += self._in_frame
-        self._waiting, self._size, self._in_frame = [], 0, 0
+        self._sum += self._frame_sum
+        self._waiting, self._size, self._in_frame, self._frame_sum = [], 0, 0, 0
 
 
 class Source(Protocol):
@@ -183,7 +186,7 @@ class Document:
 
     def frame(self) -> bytes:
         """Return the next frame's content; see ``read``."""
-        _, length, _ = self._chunk.frames[self._next]
+        length = self._chunk.frames[self._next][1]
         data = _exactly(self._file, length)
         self._sha.update(data)
         try:
@@ -208,17 +211,19 @@ def check(file: BinaryIO, chunk: Chunk) -> None:
     """
     document = Document(file, chunk)
     rows = total = raw = 0
-    for index in range(len(chunk.frames)):
+    for index, (_, _, expected, digest) in enumerate(chunk.frames):
         plain = document.frame()
         raw += len(plain)
         try:
             found = list(tuples(plain, first=index == 0))
         except ValueError as error:
             raise _damaged(chunk, index, str(error)) from None
-        if len(found) != chunk.frames[index][2]:
-            raise _damaged(chunk, index, f"{len(found)} rows, and not {chunk.frames[index][2]}")
-        rows += len(found)
-        total += sum(map(row_hash, found))
+        if len(found) != expected:
+            raise _damaged(chunk, index, f"{len(found)} rows, and not {expected}")
+        hashes = sum(map(row_hash, found))
+        if hashes % _MODULUS != digest:
+            raise _damaged(chunk, index, "other rows than were written")
+        rows, total = rows + len(found), total + hashes
     if (rows, total % _MODULUS, raw) != (chunk.rows, chunk.digest, chunk.raw_bytes):
         raise errors.CheckpointDamaged(f"{chunk.file} holds other rows than its manifest says.")
 
@@ -260,57 +265,35 @@ def salvage(file: BinaryIO | None, chunk: Chunk) -> Iterator[Block]:
     """Yield every frame of a chunk, as rows where it is sound, else with what is wrong.
 
     The places of the frames are the manifest's, so a damage does not hide those behind it. Each frame has a
-    checksum of its own; as a frame of another file could stand in its place, the rows of a file whose hash is
-    wrong have to add up to the manifest's digest too, unless a frame of it is damaged already.
+    checksum of its own, and its rows have to give the manifest's digest: a frame of another file is no sound one.
 
     Args:
         file: None where it is gone.
     """
-    if file is None:
-        for index in range(len(chunk.frames)):
-            yield Block(index=index, rows=(), damage="the file is missing")
-        return
-    suspect = _hash(file) != chunk.sha256
-    if suspect and _foreign(file, chunk):
-        for index in range(len(chunk.frames)):
-            yield Block(index=index, rows=(), damage="the file is whole, and not the one that was written")
-        return
     for index in range(len(chunk.frames)):
-        yield _salvaged(file, chunk, index)
+        yield Block(index=index, damage="the file is missing") if file is None else _salvaged(file, chunk, index)
 
 
 def _salvaged(file: BinaryIO, chunk: Chunk, index: int) -> Block:
-    offset, length, expected = chunk.frames[index]
-    file.seek(offset)
-    data = file.read(length)
-    if len(data) < length:
-        return Block(index=index, rows=(), damage=f"the file ends at byte {offset + len(data)}")
+    offset, length, expected, digest = chunk.frames[index]
     try:
+        file.seek(offset)
+        data = _exactly(file, length)
+        if len(data) < length:
+            return Block(index=index, damage=f"the file ends at byte {offset + len(data)}")
         rows = list(tuples(_plain(data, chunk), first=index == 0))
     except (zstandard.ZstdError, ValueError) as error:
-        return Block(index=index, rows=(), damage=f"byte {offset}: {error}")
+        return Block(index=index, damage=f"byte {offset}: {error}")
+    except OSError as error:
+        # A disk that cannot read some of its sectors can read the others.
+        if error.errno != errno.EIO:
+            raise
+        return Block(index=index, damage=f"byte {offset}: {error.strerror}")
     if len(rows) != expected:
-        return Block(index=index, rows=(), damage=f"byte {offset}: {len(rows)} rows, and not {expected}")
-    return Block(index=index, rows=rows)
-
-
-def _foreign(file: BinaryIO, chunk: Chunk) -> bool:
-    """Whether all frames can be read and yet are not those that were written."""
-    total = 0
-    for index in range(len(chunk.frames)):
-        block = _salvaged(file, chunk, index)
-        if block.damage is not None:
-            return False
-        total += sum(map(row_hash, block.rows))
-    return total % _MODULUS != chunk.digest
-
-
-def _hash(file: BinaryIO) -> str:
-    file.seek(0)
-    sha = hashlib.sha256()
-    while part := file.read(_READ):
-        sha.update(part)
-    return sha.hexdigest()
+        return Block(index=index, damage=f"byte {offset}: {len(rows)} rows, and not {expected}")
+    if sum(map(row_hash, rows)) % _MODULUS != digest:
+        return Block(index=index, damage=f"byte {offset}: a whole frame, and not the one that was written")
+    return Block(index=index, rows=rows, digest=digest)
 
 
 def _exactly(file: BinaryIO, length: int) -> bytes:
@@ -325,8 +308,8 @@ def _exactly(file: BinaryIO, length: int) -> bytes:
 
 
 def _plain(data: bytes, chunk: Chunk) -> bytes:
-    # A damaged header may name any size, and that much memory would be asked for.
-    if not 0 <= zstandard.frame_content_size(data) <= chunk.raw_bytes:
+    # A damaged header may name any size, and that much memory would be asked for; of nothing, nothing would be checked.
+    if not 0 < zstandard.frame_content_size(data) <= chunk.raw_bytes:
         raise ValueError("the frame's header is wrong")
     plain: bytes = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
     return plain

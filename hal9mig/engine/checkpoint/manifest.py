@@ -26,7 +26,7 @@ class Chunk:
         digest: the sum of the rows' hashes modulo 2^64, whatever their order; see ``chunk.row_hash``.
         sha256: of the file as it is stored.
         raw_bytes, bytes: as binary COPY, and as a file.
-        frames: offset, length and rows of each compressed frame.
+        frames: offset, length, rows and digest of each compressed frame.
     """
 
     file: str
@@ -37,7 +37,7 @@ class Chunk:
     sha256: str
     raw_bytes: int
     bytes: int
-    frames: tuple[tuple[int, int, int], ...]
+    frames: tuple[tuple[int, int, int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,5 +216,5 @@ def _table(document: dict[str, Any]) -> Table:
 def _chunk(document: dict[str, Any]) -> Chunk:
     for name in ("after", "upto"):
         document[name] = None if document[name] is None else tuple(document[name])
-    document["frames"] = tuple((offset, length, rows) for offset, length, rows in document["frames"])
+    document["frames"] = tuple((offset, length, rows, digest) for offset, length, rows, digest in document["frames"])
     return Chunk(**document)

@@ -85,8 +85,7 @@ class _Sound:
         self._close(self._key(block.rows[0]))
         for row in block.rows:
             self._waiting += row
-            self.digest += chunk.row_hash(row)
-        self.digest %= 1 << 64
+        self.digest = (self.digest + block.digest) % (1 << 64)
         self.rows += len(block.rows)
         self._last = self._key(block.rows[-1])
 

@@ -114,7 +114,7 @@ def _chunk(batch: Mapping[str, Any]) -> Chunk:
     return Chunk(
         file=result["file"], after=keys["after"], upto=keys["upto"], rows=result["rows"], digest=result["digest"],
         sha256=result["sha256"], raw_bytes=result["raw_bytes"], bytes=result["bytes"],
-        frames=tuple((frame[0], frame[1], frame[2]) for frame in result["frames"]),
+        frames=tuple((frame[0], frame[1], frame[2], frame[3]) for frame in result["frames"]),
     )  # fmt: skip
 
 
