@@ -14,7 +14,9 @@ import errno
 import functools
 import os
 import re
+import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -67,6 +69,7 @@ class Archive:
 
     Raises:
         errors.InvalidSettings: there is no driver for it.
+        errors.ArchiveUnreachable: the storage does not answer.
     """
 
     def __init__(self, url: str):
@@ -77,6 +80,11 @@ class Archive:
             raise errors.InvalidSettings(
                 f"Checkpoints cannot lie at {self._url}: {errors.masked(str(error))}",
                 hint="install the fsspec driver of that storage, or name a folder with HAL9_CHECKPOINT_URL",
+            ) from None
+        except Exception as error:
+            # Some drivers connect at once. The chain of causes may hold the URL.
+            raise errors.ArchiveUnreachable(
+                f"The checkpoints at {self._url} cannot be reached: {errors.masked(str(error))}."
             ) from None
         self._root = root.rstrip("/")
 
@@ -167,35 +175,68 @@ class Archive:
             errors.ArchiveUnreachable: the storage does not take it.
         """
         path = self._path(name, file)
-        with self._reported():
-            if not self._local:
-                # An object is there once it is closed, and not before.
-                with self._fs.open(path, "wb") as stream:
-                    try:
-                        yield stream
-                    except BaseException:
-                        stream.discard() if hasattr(stream, "discard") else None
-                        raise
-                return
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            beside = f"{path}.{os.getpid()}.part"
-            try:
-                with open(beside, "wb") as local:
-                    yield local
+        with self._written_here(path) if self._local else self._sent(path) as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def _written_here(self, path: str) -> Iterator[BinaryIO]:
+        folder = os.path.dirname(path)
+        # Unlike that of any other process, on this host or on one that shares the folder.
+        beside = f"{path}.{secrets.token_hex(4)}.part"
+        try:
+            with self._reported(required=True):
+                for one in (self._root or "/", *self._folders(folder)):
+                    os.makedirs(one, mode=0o700, exist_ok=True)
+                local = open(beside, "xb", opener=_private)  # noqa: SIM115
+            with _closed(local):
+                yield _Reporting(local, self)  # type: ignore[misc]
+                with self._reported(required=True):
                     local.flush()
                     os.fsync(local.fileno())
+            with self._reported(required=True):
                 os.replace(beside, path)
-                _sync_folder(os.path.dirname(path))
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(beside)
+                for one in (self._root or "/", *self._folders(folder)):
+                    _sync_folder(one)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+
+    @contextlib.contextmanager
+    def _sent(self, path: str) -> Iterator[BinaryIO]:
+        # Many drivers keep what was written when a file is closed by an error. So a file is sent once it is whole.
+        place = tempfile.gettempdir()
+        with self._reported(place, required=True):
+            whole = tempfile.NamedTemporaryFile(prefix="hal9-", suffix=".part")  # noqa: SIM115
+        with _closed(whole):
+            yield _Reporting(whole, self, place)  # type: ignore[misc]
+            with self._reported(place, required=True):
+                whole.flush()
+            with self._reported(required=True):
+                before = self._fs.exists(path)
+                try:
+                    self._fs.put_file(whole.name, path)
+                except BaseException:
+                    # What another worker has written before stays.
+                    with contextlib.suppress(Exception):
+                        if not before:
+                            self._fs.rm_file(path)
+                    raise
+
+    def _folders(self, folder: str) -> list[str]:
+        """Return a folder and those above it, below the root, the highest first."""
+        found = []
+        while len(folder) > max(1, len(self._root)):
+            found.append(folder)
+            folder = os.path.dirname(folder)
+        return found[::-1]
 
     @contextlib.contextmanager
     def reading(self, name: str, file: str) -> Iterator[Any]:
-        """Read a file.
+        """Read a file. A disk that cannot read a part of it gives an ``OSError`` with ``EIO`` inside, for salvaging.
 
         Raises:
             errors.ChunkMissing: it is not there.
+            errors.CheckpointDamaged: the disk cannot read it.
             errors.ArchiveUnreachable: the storage does not answer.
         """
         path = self._path(name, file)
@@ -204,8 +245,15 @@ class Archive:
                 stream = self._fs.open(path, "rb")
         except FileNotFoundError:
             raise errors.ChunkMissing(f"{file} of checkpoint {name} is missing.") from None
-        with stream, self._reported():
-            yield stream
+        with stream:
+            try:
+                yield _Reporting(stream, self)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                raise errors.CheckpointDamaged(
+                    f"{file} of checkpoint {name} cannot be read: {error.strerror}."
+                ) from error
 
     def put_manifest(self, manifest: Manifest) -> None:
         """Make a checkpoint one: everything else of it has been written.
@@ -238,7 +286,9 @@ class Archive:
             self._fs.invalidate_cache()
             if not self._fs.exists(self._path(name)):
                 return 0
-            freed = sum(self._fs.du(self._path(name), total=False).values())
+            freed = 0
+            with contextlib.suppress(FileNotFoundError):
+                freed = sum(self._fs.du(self._path(name), total=False).values())
             # First: a kill in between leaves a folder that says that it is none.
             with contextlib.suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name, MANIFEST))
@@ -250,25 +300,83 @@ class Archive:
         """Return the room that is left; None where the storage cannot tell."""
         if not self._local:
             return None
+        place = self._root
+        while not os.path.exists(place) and place != os.path.dirname(place):
+            place = os.path.dirname(place)
         with self._reported():
-            return shutil.disk_usage(self._root).free
+            return shutil.disk_usage(place).free
 
     def _path(self, name: str, file: str = "") -> str:
         check_name(name)
-        return f"{self._root}/{name}/{file}" if file else f"{self._root}/{name}"
+        if not file:
+            return f"{self._root}/{name}"
+        if not {"", ".", ".."}.isdisjoint(file.split("/")):
+            raise errors.CheckpointDamaged(f"{file!r} is no file of a checkpoint.")
+        return f"{self._root}/{name}/{file}"
 
     @contextlib.contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Turn the storage's errors into ours."""
+    def _reported(self, place: str = "", *, required: bool = False) -> Iterator[None]:
+        """Turn the storage's errors into ours; a file that is not there is none, unless it is required."""
+        place = place or self._url
         try:
             yield
-        except (errors.HAL9Error, FileNotFoundError):
+        except errors.HAL9Error:
             raise
-        except OSError as error:
-            reason = errors.masked(error.strerror or str(error))
-            if error.errno in _FULL:
-                raise errors.ArchiveFull(f"There is no room left at {self._url}: {reason}.") from error
-            raise errors.ArchiveUnreachable(f"The checkpoints at {self._url} cannot be reached: {reason}.") from error
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) and not required:
+                raise
+            # Drivers have errors of their own besides those of the system.
+            if self._local and not isinstance(error, OSError):
+                raise
+            number = getattr(error, "errno", None)
+            reason = errors.masked(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+            if number in _FULL:
+                raise errors.ArchiveFull(f"There is no room left at {place}: {reason}.") from error
+            raise errors.ArchiveUnreachable(f"The checkpoints at {place} cannot be reached: {reason}.") from error
+
+
+class _Reporting:
+    """A file of the storage whose errors are ours; those of its user are left as they are."""
+
+    def __init__(self, file: Any, archive: Archive, place: str = ""):
+        self._file = file
+        self._reported = functools.partial(archive._reported, place, required=True)
+
+    def read(self, size: int = -1) -> bytes:
+        with self._reported():
+            try:
+                return bytes(self._file.read(size))
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                damage = error
+        raise damage
+
+    def write(self, data: bytes) -> int:
+        with self._reported():
+            return int(self._file.write(data))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with self._reported():
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+
+@contextlib.contextmanager
+def _closed(file: Any) -> Iterator[None]:
+    # Closing tries to write again what there was no room for; that error would stand in the place of the first.
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+def _private(path: str, flags: int) -> int:
+    # The state of an application is nobody else's to read, wherever the folder is.
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(path: str) -> None:
