@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +10,8 @@ from hal9mig import errors
 from hal9mig.engine.checkpoint.manifest import Manifest
 
 LATEST = "latest"
+#: The label of one that is taken before another is restored: what only undoes that is nothing to go back to.
+SAFETY = "safety"
 #: Names that an error lists.
 _MOST_LISTED = 8
 _LIST = "hal9-migrate state list-checkpoints"
@@ -55,7 +58,7 @@ def for_rollback(
     found = [
         one
         for one in manifests
-        if one.restorable and one.verified and one.label != "safety" and one.covers(slugs)
+        if one.restorable and one.verified and one.label != SAFETY and one.covers(slugs)
         and all(one.taken_at < moment for moment in began)
     ]  # fmt: skip
     if not found:
@@ -75,29 +78,39 @@ def for_recovery(manifests: Sequence[Manifest], text: str | None) -> Manifest:
     """
     if text not in (None, LATEST):
         return _restorable(find(manifests, str(text)), ())
-    found = [one for one in manifests if one.restorable and one.verified and one.label != "safety"]
+    found = [one for one in manifests if one.restorable and one.verified and one.label != SAFETY]
     if not found:
         raise errors.NotFound("There is no verified full checkpoint to recover from.", hint=_LIST)
     return max(found, key=lambda one: one.taken_at)
 
 
-def prunable(manifests: Sequence[Manifest], keep: int) -> list[str]:
-    """Return the checkpoints that need not be kept: full ones beyond the newest ``keep``, and markers older than these.
+def prunable(
+    manifests: Sequence[Manifest], keep: int, current: Mapping[str, datetime.datetime | None] | None = None
+) -> list[str]:
+    """Return the checkpoints that need not be kept.
 
-    The newest verified full one of each category is always kept. With ``keep`` 0 everything is.
+    These are full ones beyond the newest ``keep``, those that were taken for safety beyond as many, and markers
+    and safety ones that are older than all full ones that are kept. With ``keep`` 0 everything is kept. Always
+    kept are, of each category and of those that were kept together, the newest verified full one and the one
+    that a rollback would choose.
+
+    Args:
+        current: as for ``for_rollback``.
     """
-    if keep <= 0:
-        return []
     newest = sorted(manifests, key=lambda one: one.taken_at, reverse=True)
-    kept = [one for one in newest if one.restorable][:keep]
-    if len(kept) < keep:
+    # One for safety is taken just before another is restored, which may be the oldest of all.
+    if keep <= 0 or not newest or newest[0].label == SAFETY:
         return []
-    for slug in {slug for one in newest for slug in one.scope}:
-        last = next((one for one in newest if one.restorable and one.verified and slug in one.scope), None)
-        if last is not None and last not in kept:
-            kept.append(last)
-    oldest = min(one.taken_at for one in kept[:keep])
-    return [one.name for one in newest if one not in kept and (one.restorable or one.taken_at < oldest)]
+    full = [one for one in newest if one.restorable and one.label != SAFETY]
+    safety = [one for one in newest if one.restorable and one.label == SAFETY]
+    markers = [one for one in newest if not one.restorable]
+    oldest = full[keep - 1].taken_at if len(full) >= keep else None
+    wanted = {one.name for one in (*full[:keep], *safety[:keep], *markers) if oldest is None or one.taken_at >= oldest}
+    for slugs in {one.scope for one in full} | {(slug,) for one in full for slug in one.scope}:
+        for moments in ({}, current or {}):
+            with contextlib.suppress(errors.NotFound):
+                wanted.add(for_rollback(full, LATEST, slugs, moments).name)
+    return [one.name for one in newest if one.name not in wanted]
 
 
 def _restorable(one: Manifest, slugs: Sequence[str]) -> Manifest:

@@ -128,7 +128,12 @@ def _table(one: Relation, chunks: Sequence[Chunk]) -> Table:
 
 def _prune(system: System, session: Session, kept: archive.Archive, made: str) -> None:
     """Delete the oldest checkpoints beyond the number that is to be kept."""
-    for name in naming.prunable(kept.listing()[0], system.settings.checkpoint_keep):
+    with session.begin():
+        current = runs.current(session)
+        used = {run.options.get("checkpoint") for run in runs.find(session, active=True)}
+    for name in naming.prunable(kept.listing()[0], system.settings.checkpoint_keep, current):
+        if name in used:
+            continue
         freed = kept.delete(name)
         with session.begin():
             detail = {"name": name, "bytes": freed, "because": f"{made} was taken; checkpoints.keep"}
