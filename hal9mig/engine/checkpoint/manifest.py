@@ -189,7 +189,7 @@ class Manifest:
                 )
             document.pop("sha256")
             return _read(document)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise errors.CheckpointDamaged(f"The manifest cannot be read: {type(error).__name__}: {error}") from None
 
 
