@@ -111,6 +111,21 @@ def fence(cursor: Cursor, target: model.StoreName) -> None:
         raise errors.StaleEpoch(f"Nothing is applied to the {target} store now: {reason}.")
 
 
+def keep_out(connection: Connection, *, patience: float) -> None:
+    """Keep appliers off a store until the open transaction ends, after those in flight have ended.
+
+    Raises:
+        errors.GateClosed: one in flight does not end within ``patience`` seconds; it is named.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{int(patience * 1000)}ms",))
+        try:
+            cursor.execute(f"SELECT pg_advisory_xact_lock({_FENCE})")
+        except psycopg2.errors.LockNotAvailable:
+            connection.rollback()
+            raise _still_applying(connection) from None
+
+
 @contextlib.contextmanager
 def fenced(connection: Connection, *, patience: float) -> Iterator[None]:
     """Keep appliers off a store for the length of a block, after those in flight have ended.
@@ -126,12 +141,7 @@ def fenced(connection: Connection, *, patience: float) -> Iterator[None]:
             connection.commit()
         except psycopg2.errors.LockNotAvailable:
             connection.rollback()
-            held = "; ".join(map(str, holders.of_advisory(connection, _FENCE)))
-            raise errors.GateClosed(
-                "A worker or a client is still applying a write to the store that is to be opened: "
-                f"{held or 'it has ended just now'}.",
-                hint="let it end, or end it with SELECT pg_terminate_backend(pid), and try again",
-            ) from None
+            raise _still_applying(connection) from None
         finally:
             cursor.execute("SELECT set_config('lock_timeout', '0', false)")
             connection.commit()
@@ -141,6 +151,15 @@ def fenced(connection: Connection, *, patience: float) -> Iterator[None]:
             connection.rollback()
             cursor.execute(f"SELECT pg_advisory_unlock({_FENCE})")
             connection.commit()
+
+
+def _still_applying(connection: Connection) -> errors.GateClosed:
+    held = "; ".join(map(str, holders.of_advisory(connection, _FENCE)))
+    return errors.GateClosed(
+        "A worker or a client is still applying a write to the store that is to be opened or replaced: "
+        f"{held or 'it has ended just now'}.",
+        hint="let it end, or end it with SELECT pg_terminate_backend(pid), and try again",
+    )
 
 
 class Applier:

@@ -29,7 +29,10 @@ _PASSING_ERRORS = (
     errors.Unreachable, errors.WritersInFlight, errors.GateClosed, psycopg2.OperationalError, psycopg2.InterfaceError,
 )  # fmt: skip
 #: What trying again does not mend.
-_FINAL = (errors.ArchiveFull, errors.CheckpointDamaged, errors.CheckpointStale, errors.NotFound, errors.SchemaMismatch)
+_FINAL = (
+    errors.ArchiveFull, errors.CheckpointDamaged, errors.CheckpointStale, errors.NotFound, errors.RestoreActive,
+    errors.SchemaMismatch,
+)  # fmt: skip
 
 
 class Heart(threading.Thread):

@@ -125,6 +125,11 @@ def unshadowed(session: database.Session, run_id: int) -> None:
     database.run(session, "checkpoints", "unshadowed", run_id=run_id)
 
 
+def shadowing(session: database.Session) -> Sequence[int]:
+    """Return the restores that have shadow tables, or have had them and were ended before they were cleared."""
+    return [int(row.run_id) for row in database.run(session, "checkpoints", "shadowing")]
+
+
 def leavings(session: database.Session) -> Sequence[Leaving]:
     """Return the runs whose leavings are to be cleared; none where another clears them now.
 

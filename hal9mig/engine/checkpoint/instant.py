@@ -85,6 +85,10 @@ def take(system: System, categories: Sequence[Category]) -> Taken:
                 )
             ruling = capture.Mode(line.mode).ruling
             with contextlib.closing(_target(system, ruling)) as target, applier.fenced(target, patience=PATIENCE):
+                held = capture.held(target)
+                if held is not None:
+                    # The other store is restored already: the two are no pair.
+                    raise errors.GateClosed(f"The stores have no state that could be kept: {held}.")
                 hier = stack.enter_context(ledger.snapshot())
                 snapshots = {
                     model.StoreName.FLAT: _export_flat(flat, categories),

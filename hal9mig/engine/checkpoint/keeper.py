@@ -14,7 +14,7 @@ import psycopg2
 from sqlalchemy import exc
 
 from hal9mig import errors, model
-from hal9mig.engine.checkpoint import archive, instant
+from hal9mig.engine.checkpoint import archive, instant, restoring
 from hal9mig.engine.checkpoint.instant import Taken
 from hal9mig.engine.system import System
 from hal9mig.ledger import instants, presence, runs
@@ -24,6 +24,7 @@ from hal9mig.stores import capture, shadow
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 0.5  # seconds
+_PATIENCE = "5s"
 _TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, psycopg2.Error, OSError)
 
 
@@ -134,15 +135,24 @@ class Keeper(threading.Thread):
         """Remove the shadows that a restore has left; False where it has to go on instead."""
         active = [run for run in runs.find(session, kind=model.RunKind.RESTORE, active=True) if run.id != run_id]
         with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
+            if restoring.half_done(session, run_id, flat, hier):
+                # One that was begun meanwhile ends when it finds this.
+                if not active:
+                    self._go_on(session, run_id)
+                return False
             # One that came after it makes its own, and removes these: its planning waits for this lock.
             if not active:
-                if shadow.swapped(flat) != shadow.swapped(hier):
-                    reason = "one store is restored already, so there is no way but forward"
-                    runs.move(session, run_id, model.RunStatus.RUNNING, reason)
-                    return False
                 for connection in (flat, hier):
-                    shadow.drop(connection)
-                    capture.let_go(connection)
-                    connection.commit()
+                    with connection, connection.cursor() as cursor:
+                        # Whoever loads still, and is frozen, must not keep everybody else from clearing.
+                        cursor.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+                        shadow.drop(connection)
+                        capture.let_go(connection)
         instants.unshadowed(session, run_id)
         return True
+
+    def _go_on(self, session: Session, run_id: int) -> None:
+        reason = "one store is restored already, so there is no way but forward"
+        runs.retry_failed(session, run_id)
+        runs.move(session, run_id, model.RunStatus.RUNNING, reason)
+        presence.log(session, "goes on", actor=self._keeper, run_id=run_id, detail={"reason": reason})

@@ -21,7 +21,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.work import Desk
 from hal9mig.ledger import batches, instants, runs
 from hal9mig.ledger.database import Session
-from hal9mig.stores import shadow
+from hal9mig.stores import capture, restored, shadow
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.relation import Relation
 
@@ -83,11 +83,23 @@ def places(
     return found
 
 
+def mark(session: Session, run_id: int) -> str:
+    """Return what a store notes when this restore has been through it; no other run of any ledger has the same."""
+    return f"{run_id} {runs.get(session, run_id).created_at.isoformat()}"
+
+
+def half_done(session: Session, run_id: int, flat: Connection, hier: Connection) -> bool:
+    """Whether a restore has been through one store and not through the other."""
+    noted = mark(session, run_id)
+    return restored.has(flat, noted) != restored.has(hier, noted)
+
+
 def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
     """Make the shadow tables and plan a batch for each chunk, table and step.
 
     Raises:
         errors.LeaseLost: another worker plans now.
+        errors.RestoreActive: an earlier restore has to go through the other store first.
         errors.CheckpointStale, errors.CheckpointDamaged: the checkpoint cannot be restored here.
     """
     started = time.monotonic()
@@ -103,12 +115,15 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     with system.ledger.begin() as guard:
         # A keeper may be removing what an earlier restore has left: those tables have the same names.
         instants.lock_leavings(guard)
+        _require_whole(guard, held, flat, hier)
         with session.begin():
             # A kill from here on leaves tables behind that somebody has to clear.
             instants.shadowed(session, held.run_id)
         for store, connection in ((model.StoreName.FLAT, flat), (model.StoreName.HIERARCHICAL, hier)):
             # Whoever was frozen here holds the new schema's locks, so a second planner waits for its end.
             shadow.prepare(connection, [place.relation for place in found[store]])
+            restored.forget(connection)
+            capture.let_go(connection)
             with session.begin():
                 if not batches.extend(session, held, system.settings.lease_duration):
                     connection.rollback()
@@ -122,6 +137,15 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
             runs.add_batches(session, held.run_id, kind, [batch])
         runs.finish_planning(session, held.run_id)
     return True
+
+
+def _require_whole(guard: Session, held: batches.Lease, flat: Connection, hier: Connection) -> None:
+    for run_id in instants.shadowing(guard):
+        if run_id != held.run_id and half_done(guard, run_id, flat, hier):
+            raise errors.RestoreActive(
+                f"Run {run_id} has restored one store; it goes on until the other is restored, too.",
+                hint=f"hal9-migrate runs show {run_id} --watch",
+            )
 
 
 def _others(system: System, held: batches.Lease, categories: Sequence[Category]) -> list[Category]:

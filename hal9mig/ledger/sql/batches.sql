@@ -71,9 +71,11 @@ SELECT run_id, seq, backend_pid, lease_until FROM hal9mig.batches
 -- Leases whose owner has been silent. Its sessions are ended first (see batches.expire): a frozen worker
 -- would otherwise hold its rows' locks against the next attempt. A crash makes the next steps smaller,
 -- down to one record that is alone with it, and then to none: that record is held back. A batch that
--- cannot be taken apart so (it plans, verifies, or is one transaction) is failed after some crashes.
+-- cannot be taken apart so (it plans, verifies, or is one transaction) is failed after some crashes; but
+-- not a swap, which may have swapped one store of the two.
 UPDATE hal9mig.batches b
-   SET status = CASE WHEN b.crashes + 1 >= %(most)s AND (b.kind <> 'copy' OR coalesce((r.options->>'atomic')::boolean, false))
+   SET status = CASE WHEN b.crashes + 1 >= %(most)s AND b.kind <> 'swap'
+                      AND (b.kind <> 'copy' OR coalesce((r.options->>'atomic')::boolean, false))
                      THEN 'failed' ELSE 'planned' END,
        crashes = b.crashes + 1, lease_until = NULL, owner = NULL, error = %(error)s,
        step_records = CASE WHEN coalesce(b.step_records, 1000) > 1 THEN greatest(1, coalesce(b.step_records, 1000) / 10)

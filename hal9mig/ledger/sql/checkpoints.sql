@@ -46,6 +46,9 @@ INSERT INTO hal9mig.shadows (run_id) VALUES (%(run_id)s) ON CONFLICT DO NOTHING
 -- name: unshadowed
 DELETE FROM hal9mig.shadows WHERE run_id = %(run_id)s
 
+-- name: shadowing
+SELECT run_id FROM hal9mig.shadows ORDER BY run_id
+
 -- name: leavings
 -- Runs that have ended without success, and have left something behind.
 SELECT r.id AS run_id, r.kind, r.options FROM hal9mig.runs r

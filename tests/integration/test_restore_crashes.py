@@ -1,0 +1,561 @@
+"""Restores that are killed at every step, and whose servers fall: they end restored, and nothing stale comes after."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hal9mig import errors, model
+from hal9mig.engine import follower, work
+from hal9mig.engine.checkpoint import batch, instant, restoring, saving
+from hal9mig.engine.checkpoint.keeper import Keeper
+from hal9mig.engine.checkpoint.swapping import Swap
+from hal9mig.engine.switch import Switch
+from hal9mig.ledger import batches, dispatch, runs
+from hal9mig.stores import shadow
+from hal9mig.stores.capture import Mode
+from tests import checkpointing, servers
+from tests.checkpointing import CONFIGURATION, NEURONS, SESSIONS, Keeping
+from tests.driving import Driver, connected, until
+
+FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
+NAME = "before"
+MODES = (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY)
+
+
+class Killed(BaseException):
+    """What no code catches, as a SIGKILL: only the servers undo what was not committed."""
+
+
+class World:
+    """A checkpoint of stores in one mode, and what they held then."""
+
+    def __init__(self, keeping: Keeping, mode: Mode):
+        self.keeping = keeping
+        self.driver = keeping.driver
+        self.mode = mode
+        self.ruling = mode.ruling
+        self.other = HIER if mode.ruling is FLAT else FLAT
+        self.before = checkpointing.both(keeping.driver)
+
+    def url(self, store: model.StoreName) -> str:
+        return self.driver.stores.flat_url if store is FLAT else self.driver.stores.hier_url
+
+    def ask(self, store: model.StoreName, query: str) -> list[tuple[Any, ...]]:
+        with connected(self.url(store)) as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def spoil(self) -> None:
+        """Write to the ruling store, as an application that has gone wrong; what is captured is brought over."""
+        if self.ruling is FLAT:
+            self.ask(FLAT, "UPDATE flat.user_sessions SET user_agent = 'spoilt'")
+            self.ask(FLAT, "DELETE FROM flat.neuron_states WHERE layer <> 'protocol'")
+            self.ask(FLAT, "DELETE FROM flat.configuration WHERE key <> (SELECT min(key) FROM flat.configuration)")
+        else:
+            self.ask(HIER, "UPDATE hier.sessions SET user_agent = 'spoilt'")
+            self.ask(HIER, "UPDATE hier.units SET activation = 0.625")
+            self.ask(HIER, "DELETE FROM hier.config_values WHERE path <> (SELECT min(path) FROM hier.config_values)")
+        self.follow()
+
+    def write(self, agent: str) -> None:
+        """Write one record of the ruling store, as its application."""
+        table = "flat.user_sessions" if self.ruling is FLAT else "hier.sessions"
+        self.ask(
+            self.ruling,
+            f"UPDATE {table} SET user_agent = '{agent}' "
+            f"WHERE session_id = (SELECT session_id FROM {table} ORDER BY session_id LIMIT 1)",
+        )
+
+    def written(self, agent: str) -> list[int]:
+        """Return how many records of each store were written so."""
+        count = "SELECT count(*) FROM {} WHERE user_agent = '" + agent + "'"
+        tables = ((FLAT, "flat.user_sessions"), (HIER, "hier.sessions"))
+        return [self.ask(store, count.format(table))[0][0] for store, table in tables]
+
+    def follow(self) -> follower.Followed:
+        """Apply what waits in the ruling store's journal."""
+        flat, hier = self.driver.desk.flat("follow"), self.driver.desk.hier("follow")
+        return follower.follow(self.driver.system, flat, hier, self.ruling, seconds=30)
+
+    def waiting(self) -> int:
+        return int(self.ask(self.ruling, "SELECT count(*) FROM hal9cap.journal")[0][0])
+
+    def held(self) -> list[bool]:
+        """Return whether each store is kept from being applied to."""
+        return [bool(self.ask(store, "SELECT * FROM hal9cap.hold")) for store in (FLAT, HIER)]
+
+    def shadows(self) -> list[bool]:
+        """Return whether each store has shadow tables."""
+        query = "SELECT 1 FROM pg_namespace WHERE nspname LIKE 'hal9\\_shadow%'"
+        return [bool(self.ask(store, query)) for store in (FLAT, HIER)]
+
+    def begin(self) -> int:
+        """Start restoring and return the run's number."""
+        return self.keeping.checkpoints.rollback(self.keeping.checkpoints.plan_restore(NAME)).id
+
+    def status(self, run_id: int) -> model.RunStatus:
+        return self.driver.run(run_id).status
+
+    def look(self) -> None:
+        """Do what a keeper does."""
+        Keeper(self.driver.system, "keeper").look()
+
+    def bury(self, run_id: int) -> None:
+        """Have the ledger notice that the worker is dead."""
+        self.driver.desk.clear()
+        for one in self.driver.batches(run_id) + self.plan_of(run_id):
+            if one["status"] == "leased":
+                seq, attempt = one["seq"], one["attempt"]
+                batches.expire_crashed(self.driver.system.ledger, run_id=run_id, seq=seq, attempt=attempt)
+
+    def plan_of(self, run_id: int) -> list[dict[str, Any]]:
+        with self.driver.system.ledger.begin() as session:
+            return [dict(one) for one in batches.listing(session, run_id) if one["kind"] == "plan"]
+
+    def work(self, run_id: int) -> model.Run:
+        """Work a run to its end, however often the worker is killed."""
+        while True:
+            try:
+                return self.driver.work(run_id)
+            except Killed:
+                self.bury(run_id)
+
+    def until_killed(self, run_id: int) -> None:
+        """Work a run until the worker is killed."""
+        with pytest.raises(Killed):
+            self.driver.work(run_id)
+        self.bury(run_id)
+
+    def assert_restored(self, run_id: int) -> None:
+        run = self.driver.run(run_id)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        assert checkpointing.both(self.driver) == self.before
+        self.assert_clean()
+
+    def assert_clean(self) -> None:
+        assert self.held() == [False, False]
+        assert self.shadows() == [False, False]
+        with self.driver.system.ledger.begin() as session:
+            session.exec_driver_sql("SELECT count(*) FROM hal9mig.shadows").scalar_one()
+            assert not session.exec_driver_sql("SELECT count(*) FROM hal9mig.shadows").scalar_one()
+
+
+@pytest.fixture(scope="module", params=MODES, ids=str)
+def made(
+    request: pytest.FixtureRequest, databases: servers.Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """Everything migrated in one of the modes, and a checkpoint of it; no keeper but by hand."""
+    stores = databases.open()
+    driver = Driver(stores, servers.environ(stores, tmp_path_factory.mktemp("crashes")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "MOST_ROWS", 60)
+        patch.setattr(saving, "FEWEST_ROWS", 60)
+        for category, records in ((SESSIONS, 50), (NEURONS, 80), (CONFIGURATION, 20)):
+            driver.load(category, records)
+        Switch(driver.system, actor="test").enable()
+        for category in (SESSIONS, NEURONS, CONFIGURATION):
+            driver.copy(category)
+        if request.param is Mode.HIERARCHICAL_ONLY:
+            Switch(driver.system, actor="test").leave_flat(dict)
+        with checkpointing.keeping(driver) as keeping:
+            keeping.take(NAME)
+        yield World(keeping, request.param)
+    driver.close()
+    databases.close(stores)
+
+
+@pytest.fixture
+def world(made: World) -> World:
+    """The same for each test, spoilt since its checkpoint."""
+    made.driver.desk.clear()
+    assert checkpointing.both(made.driver) == made.before
+    made.spoil()
+    assert made.waiting() == 0
+    return made
+
+
+Act = Callable[[], None]
+
+
+def once(act: Act, *, skip: int = 0) -> Act:
+    """Return what acts one time only, after so many calls."""
+    left = [skip + 1]
+
+    def step() -> None:
+        left[0] -= 1
+        if not left[0]:
+            act()
+
+    return step
+
+
+def kill() -> None:
+    raise Killed
+
+
+def at(patch: pytest.MonkeyPatch, owner: Any, name: str, act: Act, *, after: bool = False) -> None:
+    """Have a step of the product do something before, or after, it is taken."""
+    step = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+
+    def taken(*args: Any, **values: Any) -> Any:
+        if not after:
+            act()
+        result = step(*args, **values)
+        if after:
+            act()
+        return result
+
+    if isinstance(owner, dict):
+        patch.setitem(owner, name, taken)
+    else:
+        patch.setattr(owner, name, taken)
+
+
+#: Each step of a restore: who takes it, whether the worker dies before or after it, and at which time it is taken.
+STEPS = {
+    "before the first shadows": (shadow, "prepare", False, 0),
+    "with the first shadows uncommitted": (shadow, "prepare", True, 0),
+    "between the stores' shadows": (shadow, "prepare", False, 1),
+    "with all shadows and no plan": (restoring, "_planned", False, 0),
+    "with a chunk claimed": (shadow, "claim", True, 1),
+    "with a chunk loaded and uncommitted": (shadow, "settle", True, 2),
+    "with a chunk loaded and not noted": (batches, "conclude", False, 4),
+    "with indexes uncommitted": (shadow, "index", True, 1),
+    "before the foreign keys": (shadow, "constrain", False, 1),
+    "while it is proven": (batch.STEPS, "prove", False, 1),
+    "before the hold": (Swap, "_hold", False, 0),
+    "with the hold": (Swap, "_hold", True, 0),
+    "with switches and appliers kept out": (Swap, "_alone", True, 0),
+    "with one store swapped and uncommitted": (Swap, "_one", True, 0),
+    "with both swapped and uncommitted": (Swap, "_one", True, 1),
+    "before the first commit": (Swap, "_commit", False, 0),
+    "between the commits": (Swap, "_commit", True, 0),
+    "after the second commit": (Swap, "_commit", True, 1),
+    "before the end is noted": (Swap, "_end", False, 0),
+    "after the end is noted": (Swap, "_end", True, 0),
+}
+#: From here on one store is swapped at least.
+FORWARD = ("between the commits", "after the second commit", "before the end is noted", "after the end is noted")
+
+
+@pytest.mark.parametrize("step", STEPS)
+class TestEveryStep:
+    """Whatever happens at a step, what is tried again ends with everything restored."""
+
+    def test_killed(self, world: World, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The worker dies; a keeper looks in between."""
+        owner, name, after, skip = STEPS[step]
+        at(monkeypatch, owner, name, once(kill, skip=skip), after=after)
+        run_id = world.begin()
+        world.until_killed(run_id)
+        world.look()
+        if step in ("before the end is noted", "after the second commit"):
+            assert checkpointing.both(world.driver) == world.before
+        world.work(run_id)
+        world.assert_restored(run_id)
+
+    def test_servers_fall(self, world: World, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every session of both servers is ended."""
+        owner, name, after, skip = STEPS[step]
+
+        def fall() -> None:
+            for store in (FLAT, HIER):
+                world.ask(
+                    store,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                )
+
+        fallen = []
+        at(monkeypatch, owner, name, once(lambda: (fall(), fallen.append(step))[0], skip=skip), after=after)
+        run_id = world.begin()
+        world.driver.work(run_id)
+        assert fallen
+        world.assert_restored(run_id)
+
+
+class Faults:
+    """Raises what nobody has thought of whenever a step is taken, from the ``skip``-th time on, while it is ``on``."""
+
+    def __init__(self, skip: int):
+        self.on = True
+        self.times = -skip
+
+    def __call__(self) -> None:
+        self.times += 1
+        if self.on and self.times > 0:
+            raise RuntimeError("a fault")
+
+
+@pytest.mark.parametrize("step", ["with the hold", "with one store swapped and uncommitted", "before the first commit"])
+def test_faults_before_anything_is_swapped(world: World, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run fails, nothing is changed or held; retried, it restores everything."""
+    owner, name, after, skip = STEPS[step]
+    faults = Faults(skip)
+    at(monkeypatch, owner, name, faults, after=after)
+    spoilt = checkpointing.both(world.driver)
+    run_id = world.begin()
+    assert world.driver.work(run_id).status is model.RunStatus.FAILED
+    assert faults.times == work.MOST_FAILURES
+    # Once it commits, nobody but a keeper can tell from a failure that nothing is swapped.
+    assert any(world.held()) is (name == "_commit")
+    assert world.shadows() == [True, True]
+    world.look()
+    world.assert_clean()
+    assert checkpointing.both(world.driver) == spoilt
+    faults.on = False
+    world.driver.coordinator.retry(run_id)
+    world.work(run_id)
+    world.assert_restored(run_id)
+
+
+def test_faults_between_the_swaps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it fails, and whoever dies of it, the run does not end with one store swapped."""
+    at(monkeypatch, Swap, "_commit", once(kill), after=True)
+    run_id = world.begin()
+    world.until_killed(run_id)
+    faults = Faults(0)
+    at(monkeypatch, Swap, "_one", faults)
+    world.driver.work(run_id, until=lambda: faults.times > work.MOST_FAILURES)
+    assert world.status(run_id) is model.RunStatus.RUNNING
+    (swap,) = [one for one in world.driver.batches(run_id) if one["kind"] == "swap"]
+    assert swap["error"] == "One store is restored, the other will be as soon as it can: RuntimeError: a fault"
+    at(monkeypatch, Swap, "_one", kill)
+    for _ in range(batches.MOST_CRASHES + 1):
+        world.until_killed(run_id)
+    assert world.status(run_id) is model.RunStatus.RUNNING
+    monkeypatch.undo()
+    world.work(run_id)
+    world.assert_restored(run_id)
+
+
+@pytest.fixture
+def half(world: World, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A restore whose worker has died between the two commits."""
+    with monkeypatch.context() as patch:
+        at(patch, Swap, "_commit", once(kill), after=True)
+        run_id = world.begin()
+        world.until_killed(run_id)
+    assert world.held() == [world.other is FLAT, world.other is HIER]
+    assert world.shadows() == [world.other is FLAT, world.other is HIER]
+    return run_id
+
+
+class TestBetween:
+    """One store is restored, the other is not yet, and nobody is at work."""
+
+    def test_nothing_is_applied(self, world: World, half: int) -> None:
+        """A write stays where it was written, waits in the journal, and arrives when both are restored."""
+        world.write("between")
+        assert world.written("between") == [int(world.ruling is FLAT), int(world.ruling is HIER)]
+        spoilt = checkpointing.both(world.driver)
+        waiting = world.waiting()
+        assert waiting > 0
+        assert not world.follow().emptied
+        key = world.ask(world.ruling, "SELECT category, key FROM hal9cap.journal")[0]
+        with pytest.raises(errors.StaleEpoch, match=f"run {half} restores checkpoint {NAME}"):
+            follower.apply(
+                world.driver.system, world.driver.desk.flat("a"), world.driver.desk.hier("a"), world.ruling, key[0],
+                [tuple(key[1])],
+            )  # fmt: skip
+        world.driver.desk.clear()
+        assert checkpointing.both(world.driver) == spoilt
+        assert world.waiting() == waiting
+        world.work(half)
+        assert world.status(half) is model.RunStatus.SUCCEEDED
+        world.assert_clean()
+        assert world.follow().emptied
+        assert world.written("between") == [1, 1]
+        if world.ruling is FLAT:
+            for category in (SESSIONS, NEURONS, CONFIGURATION):
+                world.driver.assert_equal(category)
+        world.keeping.roll_back(NAME)
+
+    def test_no_pair_can_be_kept(self, world: World, half: int) -> None:
+        """A checkpoint has to wait: the two stores are of different times."""
+        scope = list(world.driver.system.registry.ordered())
+        with pytest.raises(errors.GateClosed, match=f"run {half} restores"):
+            instant.take(world.driver.system, scope)
+        world.work(half)
+        world.assert_restored(half)
+
+    @pytest.mark.parametrize("paused", [False, True])
+    def test_cancelled(self, world: World, half: int, paused: bool) -> None:
+        """It goes on: whoever looks after what runs leave behind sees to it."""
+        coordinator = world.driver.coordinator
+        if paused:
+            coordinator.pause(half)
+            assert world.driver.work(half).status is model.RunStatus.PAUSED
+        coordinator.cancel(half)
+        assert world.driver.work(half).status is model.RunStatus.CANCELLED
+        world.look()
+        run = world.driver.run(half)
+        assert run.status is model.RunStatus.RUNNING
+        assert "no way but forward" in run.reason
+        assert world.shadows() == [world.other is FLAT, world.other is HIER]
+        world.work(half)
+        world.assert_restored(half)
+
+    def test_failed(self, world: World, half: int) -> None:
+        """As when somebody has marked the batch failed in the ledger."""
+        with world.driver.system.ledger.begin() as session:
+            session.exec_driver_sql(
+                "UPDATE hal9mig.batches SET status = 'failed' WHERE kind = 'swap' AND run_id = %s", (half,)
+            )
+            runs.settle(session, half)
+        assert world.status(half) is model.RunStatus.FAILED
+        world.look()
+        assert world.status(half) is model.RunStatus.RUNNING
+        world.work(half)
+        world.assert_restored(half)
+
+    def test_another_restore(self, world: World, half: int) -> None:
+        """It may not take the tables that the first one still needs, and ends; then the first one goes on."""
+        world.driver.coordinator.cancel(half)
+        world.driver.work(half)
+        second = world.begin()
+        world.look()
+        assert world.status(half) is model.RunStatus.CANCELLED
+        run = world.work(second)
+        assert run.status is model.RunStatus.FAILED
+        assert f"Run {half} has restored one store" in run.reason
+        world.look()
+        world.look()
+        world.work(half)
+        world.assert_restored(half)
+
+    def test_without_the_checkpoint(self, world: World, half: int) -> None:
+        """What is left to do needs none of its files."""
+        folder = pathlib.Path(world.driver.system.settings.checkpoint_url)
+        (folder / NAME).rename(folder / "elsewhere")
+        try:
+            world.work(half)
+        finally:
+            (folder / "elsewhere").rename(folder / NAME)
+        world.assert_restored(half)
+
+
+class TestCancelled:
+    """Restores that are cancelled before anything is swapped."""
+
+    @pytest.mark.parametrize("step", ["between the stores' shadows", "with a chunk claimed", "with the hold"])
+    def test_killed_and_cancelled(self, world: World, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is left, nothing is changed, and the next one restores."""
+        spoilt = checkpointing.both(world.driver)
+        owner, name, after, skip = STEPS[step]
+        with monkeypatch.context() as patch:
+            at(patch, owner, name, once(kill, skip=skip), after=after)
+            run_id = world.begin()
+            world.until_killed(run_id)
+        world.driver.coordinator.cancel(run_id)
+        assert world.driver.work(run_id).status is model.RunStatus.CANCELLED
+        world.look()
+        world.assert_clean()
+        assert world.status(run_id) is model.RunStatus.CANCELLED
+        assert checkpointing.both(world.driver) == spoilt
+        world.keeping.roll_back(NAME)
+        assert checkpointing.both(world.driver) == world.before
+
+    def test_at_the_last_moment(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Cancelled when all is ready to be committed, it changes nothing."""
+        spoilt = checkpointing.both(world.driver)
+        run_id = world.begin()
+        with monkeypatch.context() as patch:
+            cancel = once(lambda: world.driver.coordinator.cancel(run_id) and None, skip=1)
+            at(patch, Swap, "_one", cancel, after=True)
+            assert world.driver.work(run_id).status is model.RunStatus.CANCELLED
+        assert world.held() == [False, False]
+        world.look()
+        world.assert_clean()
+        assert checkpointing.both(world.driver) == spoilt
+        world.keeping.roll_back(NAME)
+
+    def test_the_next_one_at_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its tables are not taken for the leavings of the first."""
+        with monkeypatch.context() as patch:
+            at(patch, Swap, "_hold", once(kill), after=True)
+            first = world.begin()
+            world.until_killed(first)
+        world.driver.coordinator.cancel(first)
+        world.driver.work(first)
+        second = world.begin()
+        loaded = lambda: world.driver.run(second).done_batches > 3  # noqa: E731
+        world.driver.work(second, until=loaded)
+        assert world.held() == [False, False]
+        world.look()
+        world.work(second)
+        world.assert_restored(second)
+
+
+def queued(world: World, run_id: int, seq: int) -> int:
+    """Publish a batch, as the dispatcher does, and return its attempt."""
+    with world.driver.system.ledger.begin() as session:
+        return dispatch.queue(session, run_id, [seq])[seq]
+
+
+class TestTwoLoaders:
+    """A chunk's loader that was taken for dead, and the one that takes its place."""
+
+    @pytest.mark.parametrize("store", [FLAT, HIER])
+    @pytest.mark.parametrize("commits", [True, False])
+    def test_the_first_one_wakes_up(
+        self, world: World, store: model.StoreName, commits: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The second waits for it; it loads the chunk where the first has not, and not once more where it has."""
+        frozen, thaw = threading.Event(), threading.Event()
+        ended: list[str] = []
+        loaded: list[str] = []
+        settle = shadow.settle
+
+        def freezing(cursor: Any, seq: int, *rest: Any, **values: Any) -> None:
+            settle(cursor, seq, *rest, **values)
+            loaded.append(threading.current_thread().name)
+            if loaded[-1] == "first":
+                frozen.set()
+                assert thaw.wait(60)
+                if not commits:
+                    raise RuntimeError("a fault")
+
+        run_id = world.begin()
+        world.driver.work(run_id, until=lambda: world.driver.run(run_id).planned)
+        (seq, *_) = [one["seq"] for one in world.driver.batches(run_id)
+                     if one["kind"] == "load" and one["subject"].startswith(store)]  # fmt: skip
+        system = world.driver.system
+        attempt, desk = queued(world, run_id, seq), work.Desk(system)
+
+        def perform_first() -> None:
+            ended.append(work.perform(system, desk, run_id=run_id, seq=seq, attempt=attempt, owner="first/1"))
+
+        def thaw_when_it_is_waited_for() -> None:
+            query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            until(lambda: world.ask(store, query), "the second loader to wait")
+            thaw.set()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shadow, "settle", freezing)
+            threads = [
+                threading.Thread(target=perform_first, name="first"),
+                threading.Thread(target=thaw_when_it_is_waited_for),
+            ]
+            threads[0].start()
+            try:
+                assert frozen.wait(60)
+                batches.expire_crashed(system.ledger, run_id=run_id, seq=seq, attempt=attempt)
+                again = queued(world, run_id, seq)
+                threads[1].start()
+                done = work.perform(system, world.driver.desk, run_id=run_id, seq=seq, attempt=again, owner="second/1")
+            finally:
+                thaw.set()
+                for thread in threads:
+                    thread.join(60)
+                desk.clear()
+        assert done == "done"
+        assert ended == ["lost"]
+        assert loaded == (["first"] if commits else ["first", "MainThread"])
+        world.work(run_id)
+        world.assert_restored(run_id)
