@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from hal9mig import errors
+from hal9mig import model
 from hal9mig.categories import filters
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.keystream import Cursor, Query
@@ -24,7 +24,7 @@ FALSE: Query = ("FALSE", [])
 TRUE: Query = ("TRUE", [])
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Digest:
     """Counts and sums of hashes, the latter of any size."""
 
@@ -59,15 +59,25 @@ def read(cursor: Cursor, category: Category, rows: Query, cover: Query) -> Diges
     Args:
         cover: the predicate of those that count as migrated.
     """
+    return parted(cursor, category, rows, cover, ())[0]
+
+
+def parted(
+    cursor: Cursor, category: Category, rows: Query, cover: Query, edges: Sequence[model.Key]
+) -> Sequence[Digest]:
+    """Return the digests of the parts into which keys in bytewise order cut rows, all of one pass.
+
+    Args:
+        edges: the first keys of all parts but the first one.
+    """
+    part, more = projection.bucket(category, "s", edges)
+    # A rebuilt record without a key is of no part, and must be counted all the same: as one of the first.
     # The hash is selected first and summed outside, so that two sums do not compute it twice.
-    inner = f"SELECT {projection.record_hash(category, 's')} AS h, {cover[0]} AS c {rows[0]}"
+    inner = f"SELECT {projection.record_hash(category, 's')} AS h, {cover[0]} AS c, {part} AS part {rows[0]}"
     cursor.execute(
-        f"SELECT count(*), coalesce(sum(h), 0), count(*) FILTER (WHERE c), coalesce(sum(h) FILTER (WHERE c), 0) "
-        f"FROM ({inner} OFFSET 0) d",
-        [*cover[1], *rows[1]],
+        f"SELECT coalesce(part, 0), count(*), coalesce(sum(h), 0), count(*) FILTER (WHERE c), "
+        f"coalesce(sum(h) FILTER (WHERE c), 0) FROM ({inner} OFFSET 0) d GROUP BY 1",
+        [*cover[1], *more, *rows[1]],
     )
-    row = cursor.fetchone()
-    if row is None:
-        raise errors.HAL9Error("A digest gave no row.")
-    count, total, covered_count, covered_total = map(int, row)
-    return Digest(count=count, total=total, covered=covered_count, covered_total=covered_total)
+    found = {part: tuple(map(int, numbers)) for part, *numbers in cursor.fetchall()}
+    return [Digest(*found.get(at, (0, 0, 0, 0))) for at in range(len(edges) + 1)]

@@ -1,8 +1,8 @@
 """Compares a range of keys in both stores: digests of both sides at once, down to records and fields.
 
-The databases do the work: each sums the hashes of its canonical records, and only a range whose sums
-differ is looked at record by record. Both directions count, as the ranges of a run follow one upon
-the other without a gap and are open at both ends.
+The databases do the work: each sums the hashes of its canonical records, in one pass for each of many
+parts of a range, and only a part whose sums differ is looked at record by record. Both directions count,
+as the ranges of a run follow one upon the other without a gap and are open at both ends.
 
 The application goes on writing, and the two servers share no snapshot: what differs is looked at a
 second time, see ``suspects``.
@@ -11,13 +11,15 @@ second time, see ``suspects``.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from hal9mig import model
 from hal9mig.categories import filters
 from hal9mig.engine import digest, keystream, probe
-from hal9mig.engine.keystream import Pair, Query, Row, Stream
+from hal9mig.engine.keystream import Pair, Query, Stream
 from hal9mig.engine.suspects import Listing, Suspects
 from hal9mig.engine.system import System
 from hal9mig.engine.tally import MODULUS, Tally
@@ -27,10 +29,14 @@ from hal9mig.ledger.differences import Difference, Kind
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
-#: Seconds between the two looks at what differs.
+#: Seconds between the first digest and the second look at what differs: what is on its way arrives meanwhile,
+#: and need not be counted as moving. What is said of a record does not rest on it, see ``suspects``.
 SETTLE = 0.3
 #: Records of a range above which it is cut: what differs in one is held in memory until its second look.
 _STEP = 50_000
+#: Records of a part of a range, which has sums of its own. More of them cost the digest more, and less the
+#: looks at those that differ; a sum for each costs a tenth of one for all.
+_PART = 128
 _EVERYTHING = filters.Filter(text="")
 
 
@@ -92,9 +98,9 @@ class Verifier:
         after = self._held.cursor or self._held.after
         while True:
             started = time.monotonic()
-            bound = self._bound(after)
+            bound, edges = self._bound(after)
             scope = projection.Bounds(after=after, upto=bound or self._held.upto, bytewise=True)
-            step, listing = self._step(scope)
+            step, listing = self._step(scope, edges)
             step.seconds = time.monotonic() - started
             step.check()
             self._tally.add(step)
@@ -117,7 +123,7 @@ class Verifier:
                 self._listed |= {Kind(kind): count for kind, count in listed.items()}
         probe.require_alike(self._flat, self._connection)
 
-    def _step(self, scope: projection.Bounds) -> tuple[Tally, Listing]:
+    def _step(self, scope: projection.Bounds, edges: Sequence[model.Key]) -> tuple[Tally, Listing]:
         """Compare a range, and anew when the write mode is switched meanwhile: then another side may rule."""
         while True:
             state = capture.state(self._connection)
@@ -130,7 +136,7 @@ class Verifier:
                 with self._session.begin():
                     self._covered = digest.covered(self._category, runs.covers(self._session, self._category.slug))
             listing = Listing(listed=dict(self._listed))
-            tally = self._compare(scope, listing)
+            tally = self._compare(scope, edges, listing)
             self._suspects.orphans(scope, tally, listing)
             same = capture.state(self._connection) == state
             self._connection.rollback()
@@ -177,67 +183,77 @@ class Verifier:
 
     # Where to cut
 
-    def _bound(self, after: model.Key | None) -> model.Key | None:
-        """Return the key up to which to compare at once, None for the rest of the range.
+    def _bound(self, after: model.Key | None) -> tuple[model.Key | None, Sequence[model.Key]]:
+        """Return the key up to which to compare at once, None for the rest of the range, and where its parts begin.
 
         The planner has cut the range by flat records as they were; it may hold any number of others.
         """
         scope = projection.Bounds(after=after, upto=self._held.upto, bytewise=True)
-        found: list[Row] = []
         with self._flat.cursor() as cursor:
             rows = projection.flat_rows(self._category, scope, _EVERYTHING)
-            found += keystream.collect(cursor, self._category, self._offset(rows))
+            marked = keystream.collect(cursor, self._category, self._every(rows, _PART))
         self._flat.rollback()
+        found = [row for row in marked if row.hash == _STEP]
         with self._session.begin(), self._connection.cursor() as cursor:
             for root in self._category.roots:
                 names = [f"r.{name}" for name in root.owner]
                 where, params = scope.sql(self._category, names)
                 aliased = ", ".join(f"{name} AS {key}" for name, key in zip(names, self._category.key, strict=True))
                 rows = f"FROM (SELECT {aliased} FROM {root.qualified} r WHERE {where}) s", params
-                found += keystream.collect(cursor, self._category, self._offset(rows))
-        return min(found, key=lambda row: row.key).text if found else None
+                found += keystream.collect(cursor, self._category, self._every(rows, _STEP))
+        bound = min(found, key=lambda row: row.key) if found else None
+        return bound and bound.text, [row.text for row in marked if bound is None or row.key < bound.key]
 
-    def _offset(self, rows: Query) -> Query:
-        keys = ", ".join(f"s.{name}" for name in self._category.key)
+    def _every(self, rows: Query, count: int) -> Query:
+        """Return the query of each record that follows ``count`` others, up to a step's end, with their number."""
+        names = ", ".join(f"s.{name}" for name in self._category.key)
         order = projection.key_order(self._category, "s", bytewise=True)
         return (
-            f"SELECT {keys}, {projection.key_texts(self._category)}, 0::bigint, false, false {rows[0]} "
-            f"ORDER BY {order} OFFSET %s LIMIT 1",
-            [*rows[1], _STEP],
+            f"SELECT {names}, {projection.key_texts(self._category)}, s.above, false, false "
+            f"FROM (SELECT s.*, row_number() OVER (ORDER BY {order}) - 1 AS above "
+            f"FROM (SELECT {names} {rows[0]} ORDER BY {order} LIMIT %s) s) s "
+            f"WHERE s.above > 0 AND s.above %% %s = 0",
+            [*rows[1], _STEP + 1, count],
         )
 
     # The comparison of one range
 
-    def _compare(self, scope: projection.Bounds, listing: Listing) -> Tally:
-        flat, hier = self._both_digests(scope)
-        if (flat.count, flat.total) == (hier.count, hier.total):
-            verified, pending, total = flat.count, 0, flat.total
-        elif (flat.covered, flat.covered_total) == (hier.count, hier.total):
-            verified, pending, total = flat.covered, flat.count - flat.covered, flat.covered_total
-        else:
-            return self._record_by_record(scope, listing)
-        return Tally(
-            flat=flat.count, hier=hier.count, verified=verified, pending=pending,
-            flat_digest=total % MODULUS, hier_digest=hier.total % MODULUS,
-        )  # fmt: skip
+    def _compare(self, scope: projection.Bounds, edges: Sequence[model.Key], listing: Listing) -> Tally:
+        began = time.monotonic()
+        tally = Tally()
+        differing: list[projection.Bounds] = []
+        parts = zip(itertools.pairwise([None, *edges, None]), *self._both_digests(scope, edges), strict=True)
+        for (start, before), flat, hier in parts:
+            alike = _alike(flat, hier)
+            if alike is not None:
+                tally.add(alike)
+            elif differing and differing[-1].before == start:
+                differing[-1] = dataclasses.replace(differing[-1], before=before)
+            else:
+                differing.append(dataclasses.replace(scope, start=start, before=before))
+        if differing:
+            self._record_by_record(differing, tally, listing, began)
+        return tally
 
-    def _both_digests(self, scope: projection.Bounds) -> tuple[digest.Digest, digest.Digest]:
+    def _both_digests(
+        self, scope: projection.Bounds, edges: Sequence[model.Key]
+    ) -> tuple[Sequence[digest.Digest], Sequence[digest.Digest]]:
         with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="flat digest") as pool:
-            flat = pool.submit(self._flat_digest, scope)
+            flat = pool.submit(self._flat_digest, scope, edges)
             try:
                 with self._session.begin(), self._connection.cursor() as cursor:
                     cursor.execute(digest.RANGE)
-                    hier = digest.read(cursor, self._category, self._hier_rows(scope), digest.FALSE)
+                    hier = digest.parted(cursor, self._category, self._hier_rows(scope), digest.FALSE, edges)
             except BaseException:
                 self._flat.cancel()
                 raise
             return flat.result(), hier
 
-    def _flat_digest(self, scope: projection.Bounds) -> digest.Digest:
+    def _flat_digest(self, scope: projection.Bounds, edges: Sequence[model.Key]) -> Sequence[digest.Digest]:
         with self._flat.cursor() as cursor:
             cursor.execute(digest.RANGE)
             rows = projection.flat_rows(self._category, scope, self._filter)
-            found = digest.read(cursor, self._category, rows, self._covered)
+            found = digest.parted(cursor, self._category, rows, self._covered, edges)
         self._flat.rollback()
         return found
 
@@ -246,10 +262,11 @@ class Verifier:
         condition, more = self._filter.sql("s")
         return f"{rows} WHERE {condition}", [*params, *more]
 
-    def _record_by_record(self, scope: projection.Bounds, listing: Listing) -> Tally:
-        tally = Tally()
+    def _record_by_record(
+        self, scopes: Sequence[projection.Bounds], tally: Tally, listing: Listing, began: float
+    ) -> None:
         suspects: list[Pair] = []
-        for pair in self._first_look(scope, tally):
+        for pair in self._first_look(scopes, tally):
             if pair.flat is not None and not pair.hier and not pair.flat.covered:
                 tally.flat += 1
                 tally.pending += 1
@@ -257,26 +274,40 @@ class Verifier:
                 suspects.append(pair)
         suspects = list(self._suspects.unhidden(suspects))
         if suspects:
-            self._sleep(self._settle)
+            self._sleep(max(0.0, self._settle - (time.monotonic() - began)))
         self._suspects.decide(suspects, tally, listing)
-        return tally
 
-    def _first_look(self, scope: projection.Bounds, tally: Tally) -> Iterator[Pair]:
+    def _first_look(self, scopes: Sequence[projection.Bounds], tally: Tally) -> Iterator[Pair]:
         category = self._category
-        flat_query = keystream.select(
-            category, projection.flat_rows(category, scope, self._filter), covered=self._covered, chosen=digest.TRUE,
-            ordered=True,
-        )  # fmt: skip
-        hier_query = keystream.select(
-            category, self._hier_rows(scope), covered=digest.FALSE, chosen=digest.TRUE, ordered=True
-        )
         with self._session.begin():
             for connection in (self._flat, self._connection):
                 with connection.cursor() as cursor:
                     cursor.execute(digest.RANGE)
-            with (
-                Stream(self._flat, category, flat_query, name="flat") as flat,
-                Stream(self._connection, category, hier_query, name="hierarchical") as hier,
-            ):
-                yield from keystream.merge(iter(flat), iter(hier), lambda row: tally.alike(row.hash))
+            for scope in scopes:
+                flat_query = keystream.select(
+                    category, projection.flat_rows(category, scope, self._filter), covered=self._covered,
+                    chosen=digest.TRUE, ordered=True,
+                )  # fmt: skip
+                hier_query = keystream.select(
+                    category, self._hier_rows(scope), covered=digest.FALSE, chosen=digest.TRUE, ordered=True
+                )
+                with (
+                    Stream(self._flat, category, flat_query, name="flat") as flat,
+                    Stream(self._connection, category, hier_query, name="hierarchical") as hier,
+                ):
+                    yield from keystream.merge(iter(flat), iter(hier), lambda row: tally.alike(row.hash))
         self._flat.rollback()
+
+
+def _alike(flat: digest.Digest, hier: digest.Digest) -> Tally | None:
+    """Return what two digests prove, None where they differ."""
+    if (flat.count, flat.total) == (hier.count, hier.total):
+        verified, pending, total = flat.count, 0, flat.total
+    elif (flat.covered, flat.covered_total) == (hier.count, hier.total):
+        verified, pending, total = flat.covered, flat.count - flat.covered, flat.covered_total
+    else:
+        return None
+    return Tally(
+        flat=flat.count, hier=hier.count, verified=verified, pending=pending,
+        flat_digest=total % MODULUS, hier_digest=hier.total % MODULUS,
+    )  # fmt: skip

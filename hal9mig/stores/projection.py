@@ -30,18 +30,27 @@ _TEXTS = frozenset({"text", "character", "character varying"})
 class Bounds:
     """A range of keys: above ``after`` (exclusive), up to ``upto`` (inclusive); None is open.
 
+    ``start`` (inclusive) and ``before`` (exclusive) cut a part out of it, as ``bucket`` numbers them.
     ``bytewise`` compares texts by their bytes, as two servers with different collations must.
     """
 
     after: Key | None = None
     upto: Key | None = None
+    start: Key | None = None
+    before: Key | None = None
     bytewise: bool = False
 
     def sql(self, category: Category, columns: Sequence[str]) -> tuple[str, Params]:
         """Return the predicate on these columns, which hold the key, and its parameters."""
         typed = _typed(category, columns)
-        ordered = [_ordered(name, kind, self.bytewise) for name, kind in typed]
-        return between(ordered, [kind for _, kind in typed], self.after, self.upto)
+        ordered, kinds = [_ordered(name, kind, self.bytewise) for name, kind in typed], [kind for _, kind in typed]
+        whole, values = between(ordered, kinds, self.after, self.upto)
+        left, right = _tuple(ordered), _tuple([f"%s::{kind}" for kind in kinds])
+        for operator, key in ((">=", self.start), ("<", self.before)):
+            if key is not None:
+                whole += f" AND {left} {operator} {right}"
+                values.extend(key)
+        return whole, values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +106,23 @@ def key_order(category: Category, alias: str, *, bytewise: bool = False) -> str:
     return ", ".join(
         _ordered(f"{alias}.{column.name}", column.type, bytewise) for column in category.source.key_columns
     )
+
+
+def bucket(category: Category, alias: str, edges: Sequence[Key]) -> tuple[str, Params]:
+    """Return the expression of a record's place between keys in bytewise order: how many are not above it."""
+    if not edges:
+        return "0", []
+    columns = category.source.key_columns
+    parts = [_ordered(f"{alias}.{column.name}", column.type, True) for column in columns]
+    arrays: Params = [list(part) for part in zip(*edges, strict=True)]
+    if len(columns) == 1:
+        return f"width_bucket({parts[0]}, %s::{columns[0].type}[])", arrays
+    names = [f"k{at}" for at in range(len(columns))]
+    row = ", ".join(_ordered(f"u.{name}", column.type, True) for name, column in zip(names, columns, strict=True))
+    unnested = ", ".join(f"%s::{column.type}[]" for column in columns)
+    keys = f"unnest({unnested}) WITH ORDINALITY AS u ({', '.join(names)}, n)"
+    # The query of the keys stands by itself, so it runs once.
+    return f"width_bucket(row({', '.join(parts)}), (SELECT array_agg(row({row}) ORDER BY u.n) FROM {keys}))", arrays
 
 
 def _canonical(alias: str, column: Column) -> str:
