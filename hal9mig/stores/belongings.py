@@ -54,11 +54,15 @@ UNION ALL SELECT format('ALTER TABLE %%s FORCE ROW LEVEL SECURITY', %(live)s) FR
  WHERE oid = %(live)s::regclass AND relforcerowsecurity
 """,
     """
-SELECT format('CREATE POLICY %%I ON %%s AS %%s FOR %%s TO %%s', policyname, %(live)s, permissive, cmd,
-       (SELECT string_agg(CASE role WHEN 'public' THEN 'PUBLIC' ELSE quote_ident(role) END, ', ')
-          FROM unnest(roles) role))
-       || coalesce(' USING (' || qual || ')', '') || coalesce(' WITH CHECK (' || with_check || ')', '')
-  FROM pg_policies WHERE format('%%I.%%I', schemaname, tablename)::regclass = %(live)s::regclass
+SELECT format('CREATE POLICY %%I ON %%s AS %%s FOR %%s TO %%s', polname, %(live)s,
+       CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+       (SELECT word FROM (VALUES ('r', 'SELECT'), ('a', 'INSERT'), ('w', 'UPDATE'), ('d', 'DELETE'), ('*', 'ALL'))
+               AS w (letter, word) WHERE letter = polcmd::text),
+       (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(role)) END, ', ')
+          FROM unnest(polroles) role))
+       || coalesce(' USING (' || pg_get_expr(polqual, polrelid) || ')', '')
+       || coalesce(' WITH CHECK (' || pg_get_expr(polwithcheck, polrelid) || ')', '')
+  FROM pg_policy WHERE polrelid = %(live)s::regclass
 """,
     "SELECT pg_get_ruledef(oid) FROM pg_rewrite WHERE ev_class = %(live)s::regclass ORDER BY rulename",
     "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = %(live)s::regclass AND NOT tgisinternal "

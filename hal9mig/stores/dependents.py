@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hal9mig import errors
 from hal9mig.stores import foreign
 from hal9mig.stores.connection import Connection
-from hal9mig.stores.relation import Relation, spelled_out
+from hal9mig.stores.relation import Relation, named, spelled_out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Dependent:
 
 # Everything that depends on the table, its row type or the sequences of its identity columns, with the
 # table it belongs to: nothing of the table's own, and no foreign keys. A view is named, not its rule.
-_HANGING = """
+_HANGING = f"""
 WITH live AS (
      SELECT c.oid, c.reltype, t.typarray FROM pg_class c JOIN pg_type t ON t.oid = c.reltype
       WHERE c.oid = %(table)s::regclass
@@ -46,10 +46,10 @@ WITH live AS (
             WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy p WHERE p.oid = d.objid)
             WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite r WHERE r.oid = d.objid)
             WHEN 'pg_statistic_ext'::regclass THEN (SELECT stxrelid FROM pg_statistic_ext s WHERE s.oid = d.objid)
-            WHEN 'pg_class'::regclass THEN coalesce((SELECT indrelid FROM pg_index i WHERE i.indexrelid = d.objid),
-                                                    CASE WHEN d.objid IN (SELECT oid FROM owned) OR d.objsubid = 0
-                                                     AND (SELECT relkind = 't' FROM pg_class c WHERE c.oid = d.objid)
-                                                    THEN (SELECT oid FROM live) END)
+            WHEN 'pg_class'::regclass THEN (
+                 SELECT CASE WHEN c.oid = live.oid OR c.relkind = 't' OR c.oid IN (SELECT oid FROM owned) THEN live.oid
+                             ELSE (SELECT indrelid FROM pg_index i WHERE i.indexrelid = c.oid) END
+                   FROM pg_class c WHERE c.oid = d.objid)
             WHEN 'pg_type'::regclass THEN CASE WHEN d.objid IN (SELECT unnest(ARRAY[reltype, typarray]) FROM live)
                                           THEN (SELECT oid FROM live) END
             END AS belongs
@@ -61,7 +61,7 @@ WITH live AS (
 SELECT CASE WHEN classid = 'pg_rewrite'::regclass AND (SELECT rulename FROM pg_rewrite WHERE oid = objid) = '_RETURN'
             THEN pg_describe_object('pg_class'::regclass, belongs, 0)
             ELSE pg_describe_object(classid, objid, objsubid) END,
-       belongs::regclass::text, true
+       {named("belongs")}, true
   FROM hanging
  WHERE belongs IS DISTINCT FROM %(table)s::regclass::oid
    AND classid <> 'pg_publication_rel'::regclass

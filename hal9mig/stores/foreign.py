@@ -8,28 +8,30 @@ from collections.abc import Mapping, Sequence
 import psycopg2.extensions
 
 from hal9mig import errors
-from hal9mig.stores.relation import Relation, spelled_out
+from hal9mig.stores.relation import Relation, named, spelled_out
 
 Cursor = psycopg2.extensions.cursor
 #: What a foreign key does that leaves the referring rows alone: nothing, or refusing.
 _PASSIVE = frozenset("ar")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class ForeignKey:
     """A foreign key; names are as SQL has them, in quotes where they need to be.
 
     Attributes:
         on_update, on_delete: as in ``pg_constraint``: ``a`` nothing, ``r`` restrict, ``c`` cascade, ...
+        printed: how the definition names the table it leads to.
         valid: False where rows may be there that break it.
         readable: whether the account may read both tables.
     """
 
     name: str
     table: str
-    columns: tuple[str, ...]
+    columns: Sequence[str]
     leads_to: str
-    referenced: tuple[str, ...]
+    printed: str
+    referenced: Sequence[str]
     definition: str
     on_update: str
     on_delete: str
@@ -43,7 +45,7 @@ class ForeignKey:
 
     def added_to(self, table: str, leads_to: str) -> str:
         """Return the statement that makes it of one table and to another."""
-        leading = self.definition.replace(f" REFERENCES {self.leads_to}(", f" REFERENCES {leads_to}(", 1)
+        leading = self.definition.replace(f" REFERENCES {self.printed}(", f" REFERENCES {leads_to}(", 1)
         return f"ALTER TABLE {table} ADD CONSTRAINT {self.name} {leading}"
 
     def dropped_from(self, table: str) -> str:
@@ -52,11 +54,11 @@ class ForeignKey:
 
 
 # Those of a partition that it has from its parent are the parent's.
-_FOREIGN_KEYS = """
-SELECT quote_ident(k.conname), k.conrelid::regclass::text,
+_FOREIGN_KEYS = f"""
+SELECT quote_ident(k.conname), {named("k.conrelid")},
        ARRAY(SELECT quote_ident(attname) FROM unnest(k.conkey) WITH ORDINALITY AS u (attnum, place)
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY place),
-       k.confrelid::regclass::text,
+       {named("k.confrelid")}, k.confrelid::regclass::text,
        ARRAY(SELECT quote_ident(attname) FROM unnest(k.confkey) WITH ORDINALITY AS u (attnum, place)
              JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY place),
        pg_get_constraintdef(k.oid), k.confupdtype, k.confdeltype, k.convalidated,
@@ -72,14 +74,7 @@ def keys(cursor: Cursor, relations: Sequence[Relation]) -> list[ForeignKey]:
     """Return every foreign key that one of these live tables has or is led to by."""
     with spelled_out(cursor):
         cursor.execute(_FOREIGN_KEYS, {"tables": [one.qualified for one in relations]})
-        return [
-            ForeignKey(
-                name=name, table=table, columns=tuple(columns), leads_to=leads_to, referenced=tuple(referenced),
-                definition=definition, on_update=on_update, on_delete=on_delete, valid=valid, readable=readable,
-            )
-            for (name, table, columns, leads_to, referenced, definition, on_update, on_delete, valid, readable)
-            in cursor.fetchall()
-        ]  # fmt: skip
+        return [ForeignKey(*row) for row in cursor.fetchall()]
 
 
 def made(cursor: Cursor, key: ForeignKey, table: str) -> bool:

@@ -55,7 +55,7 @@ def refill(cursor: Cursor, one: Relation, *, shadow: str, referenced: bool) -> l
     same_key = " AND ".join(f't."{column.name}" = s."{column.name}"' for column in one.key)
     # As they are stored: not every type can be compared, and to some 1.0 and 1.00 are the same.
     old, new = (f"ROW({', '.join(f'{alias}.{name}' for name in one.names)})" for alias in "ts")
-    same = same_key if referenced else f"{same_key} AND {old} *= {new}"
+    same = same_key if referenced else f"{same_key} AND record_image_eq({old}, {new})"
     cursor.execute(f"DELETE FROM {one.qualified} t WHERE NOT EXISTS (SELECT FROM {shadow} s WHERE {same})")
     if referenced:
         cursor.execute(
@@ -67,7 +67,10 @@ def refill(cursor: Cursor, one: Relation, *, shadow: str, referenced: bool) -> l
             for column, name in zip(one.columns, one.names, strict=True)
             if column.name not in always
         )
-        cursor.execute(f"UPDATE {one.qualified} t SET {assigned} FROM {shadow} s WHERE {same_key} AND {old} *<> {new}")
+        cursor.execute(
+            f"UPDATE {one.qualified} t SET {assigned} FROM {shadow} s "
+            f"WHERE {same_key} AND record_image_ne({old}, {new})"
+        )
     cursor.execute(
         f"INSERT INTO {one.qualified} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {shadow} s "
         f"WHERE NOT EXISTS (SELECT FROM {one.qualified} t WHERE {same_key})"

@@ -58,7 +58,8 @@ class Relation:
     def select(self, after: model.Key | None, upto: model.Key | None) -> tuple[str, Params]:
         """Return the query of a range's rows, whole, in the order of their keys."""
         where, params = self.range(after, upto)
-        columns = ", ".join(f"t.{column}" for column in self.names)
+        # A name may hold what would be taken for a parameter.
+        columns = ", ".join(f"t.{name}".replace("%", "%%") for name in self.names)
         return f"SELECT {columns} FROM {self.qualified} t WHERE {where} ORDER BY {self._order}", params
 
     @property
@@ -76,6 +77,18 @@ def spelled_out(cursor: Cursor) -> Iterator[None]:
     (before, _) = cursor.fetchone() or ("", "")
     yield
     cursor.execute("SELECT set_config('search_path', %s, true)", (before,))
+
+
+def named(oid: str) -> str:
+    """Return the expression of a table's name as ``Relation.qualified`` has it, or in quotes where it is not plain.
+
+    A name that is plain needs none behind its schema's, though the server puts one that is a keyword into some.
+    """
+    return (
+        "(SELECT quote_ident(n.nspname) || '.' || CASE WHEN c.relname ~ '^[a-z_][a-z0-9_]*$' THEN c.relname "
+        f"ELSE quote_ident(c.relname) END FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        f"WHERE c.oid = {oid})"
+    )
 
 
 def relations(connection: Connection, categories: Sequence[Category], store: model.StoreName) -> list[Relation]:
@@ -167,8 +180,10 @@ def weigh(cursor: Cursor, relation: Relation) -> tuple[int, int]:
     cursor.execute(
         "SELECT sum(greatest(c.reltuples, 0))::bigint, sum(pg_table_size(c.oid))::bigint, "
         "bool_or(c.reltuples < 0 AND pg_relation_size(c.oid) > 0) "
-        "FROM pg_class c WHERE c.oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)) OR c.oid = %s::regclass",
+        "FROM pg_class c WHERE c.relkind <> 'p' "
+        "AND (c.oid = %s::regclass OR c.oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))",
         (relation.qualified, relation.qualified),
     )
     rows, size, unknown = cursor.fetchone() or (0, 0, False)
-    return (max(int(rows), int(size) // _GUESSED_ROW) if unknown else int(rows)), int(size)
+    rows, size = int(rows or 0), int(size or 0)
+    return (max(rows, size // _GUESSED_ROW) if unknown else rows), size

@@ -191,8 +191,9 @@ WITH made (name) AS (
       WHERE i.indrelid = %(live)s::regclass AND i.indisvalid
 )
 SELECT spcname, CASE
-       WHEN conname IS NULL THEN replace(replace(pg_get_indexdef(indexrelid), ' ON ONLY ' || %(live)s || ' ',
-            ' ON ' || %(live)s || ' '), ' ON ' || %(live)s || ' USING ', ' ON ' || %(shadow)s || ' USING ')
+       WHEN conname IS NULL THEN replace(replace(pg_get_indexdef(indexrelid),
+            format(' ON ONLY %%s USING ', %(live)s::regclass), format(' ON %%s USING ', %(live)s::regclass)),
+            format(' ON %%s USING ', %(live)s::regclass), format(' ON %%s USING ', %(shadow)s))
        WHEN contype = 'x' OR reloptions IS NULL
        THEN format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(shadow)s, conname, pg_get_constraintdef(conoid))
        ELSE format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s WITH (%%s)%%s', %(shadow)s, conname,

@@ -2,6 +2,10 @@
 
 The old table is dropped in the same transaction, so there is never a moment with neither or with both.
 A table on whose identity something hangs, such as a view, keeps it and is filled anew; its readers wait.
+
+As with every change of a table's definition, a transaction that reads all under one snapshot (REPEATABLE
+READ) and has not touched a table yet keeps nobody from replacing it. If its snapshot is older than what was
+loaded, it does not find the new rows there either; so it does not begin before a restore and go on after it.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ def swap(cursor: Cursor, relations: Sequence[Relation], *, lock_timeout: float) 
     """
     cursor.execute("SET LOCAL client_min_messages = warning; SET LOCAL hal9.apply = 'on'; SET LOCAL row_security = off")
     with _explaining():
-        _lock(cursor, _locks(cursor, relations), patience=lock_timeout)
+        _lock(cursor, _locked(cursor, relations), patience=lock_timeout)
         # Asked under the locks: nothing can come to hang on a table any more.
         hanging = dependents.dependents(cursor.connection, relations)
         stuck = [one for one in hanging if not one.refill]
@@ -54,7 +58,7 @@ def _explaining() -> Iterator[None]:
         yield
     except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
         raise errors.WritersInFlight(
-            f"A table that is to be replaced stays in use: {' '.join(str(error).split())}."
+            f"A table that is to be replaced, or that one refers to, stays in use: {' '.join(str(error).split())}."
         ) from None
     except psycopg2.errors.InsufficientPrivilege as error:
         raise errors.Refused(
@@ -68,21 +72,22 @@ def _explaining() -> Iterator[None]:
         ) from None
 
 
-def _locks(cursor: Cursor, relations: Sequence[Relation]) -> list[tuple[str, str]]:
-    """Return the tables to lock and how: the shadows, the live ones, and those that get a new foreign key."""
-    inside = {one.qualified for one in relations}
-    locks = [(shadow.table(one), "ACCESS EXCLUSIVE") for one in sorted(relations, key=lambda one: one.qualified)]
-    locks += [(name, "ACCESS EXCLUSIVE") for name in sorted(inside)]
-    leads_to = {key.leads_to for key in foreign.keys(cursor, relations) if key.table in inside} - inside
-    for name in sorted(leads_to):
+def _locked(cursor: Cursor, relations: Sequence[Relation]) -> list[str]:
+    """Return the tables to lock: the shadows, the live ones, and those that they refer to.
+
+    These last because a foreign key that goes, or comes, takes its triggers on the other table with it.
+    """
+    inside = sorted(one.qualified for one in relations)
+    tables = [shadow.table(one) for one in relations] + inside
+    for name in sorted({key.leads_to for key in foreign.keys(cursor, relations)}.difference(inside)):
         # Who may refer to a table may not lock it by that alone; then the foreign key's own lock has to do.
         cursor.execute("SELECT has_table_privilege(%s, 'UPDATE, DELETE, TRUNCATE')", (name,))
         if cursor.fetchone() == (True,):
-            locks.append((name, "SHARE ROW EXCLUSIVE"))
-    return locks
+            tables.append(name)
+    return tables
 
 
-def _lock(cursor: Cursor, locks: Sequence[tuple[str, str]], *, patience: float) -> None:
+def _lock(cursor: Cursor, tables: Sequence[str], *, patience: float) -> None:
     """Take all locks, or none and try again: who waits for one must not wait for us until it is called a deadlock.
 
     Then the server would end one of the two, and that may be the application's transaction.
@@ -92,23 +97,23 @@ def _lock(cursor: Cursor, locks: Sequence[tuple[str, str]], *, patience: float) 
     deadline = time.monotonic() + patience
     # First what only keeps vacuum out, and disturbs no reader or writer: the server ends an autovacuum for
     # whoever waits longer than it takes to look for a deadlock, and so not for the tries after that.
-    taken = _try(cursor, [(name, "SHARE UPDATE EXCLUSIVE") for name, _ in locks], deadline)
-    while taken and not _try(cursor, locks, min(deadline, time.monotonic() + deadlock / 2)):
+    taken = _try(cursor, tables, "SHARE UPDATE EXCLUSIVE", deadline)
+    while taken and not _try(cursor, tables, "ACCESS EXCLUSIVE", min(deadline, time.monotonic() + deadlock / 2)):
         taken = time.monotonic() < deadline
         time.sleep(_PAUSE)
     if not taken:
-        held = "; ".join(map(str, holders.of_tables(cursor, [name for name, _ in locks])))
+        held = "; ".join(map(str, holders.of_tables(cursor, tables)))
         raise errors.WritersInFlight(
             f"A table that is to be replaced stays in use: {held or 'it has been let go just now; try again'}."
         )
     cursor.execute(f"SET LOCAL lock_timeout = '{max(1, round(patience * 1000))}ms'; SET CONSTRAINTS ALL DEFERRED")
 
 
-def _try(cursor: Cursor, locks: Sequence[tuple[str, str]], deadline: float) -> bool:
+def _try(cursor: Cursor, tables: Sequence[str], how: str, deadline: float) -> bool:
     """Take all locks by a moment, or none."""
     cursor.execute("SAVEPOINT hal9_locks")
     try:
-        for name, how in locks:
+        for name in tables:
             left = max(1, round((deadline - time.monotonic()) * 1000))
             cursor.execute(f"SET LOCAL lock_timeout = '{left}ms'; LOCK TABLE {name} IN {how} MODE")
         cursor.execute("RELEASE SAVEPOINT hal9_locks")
@@ -155,7 +160,8 @@ def _unlinked(cursor: Cursor, keys: Sequence[ForeignKey], inside: dict[str, str]
         moved = key.table not in kept and key.leads_to in inside and key.leads_to not in kept
         if moved and foreign.made(cursor, key, inside[key.table]):
             continue
-        if key.table in kept:
+        if key.leads_to in inside:
+            # Rows that are refilled come and go in any order.
             cursor.execute(key.dropped_from(key.table))
         # A shadow's leads to another shadow, which is dropped.
         cursor.execute(key.dropped_from(inside[key.table]))
