@@ -138,7 +138,14 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     if problem is not None:
         call.conclude({"run": outcome.document(run), "checkpoint": name, "next_steps": []}, problem)
         return
-    made = checkpoints.find(name)
+    try:
+        made = checkpoints.find(name)
+    except errors.NotFound:
+        # It may have been deleted since; but most likely the workers were started with another setting.
+        raise errors.NotFound(
+            f"Checkpoint {name} was taken, and does not lie at {errors.masked(call.settings.checkpoint_url)}.",
+            hint="give this command and the workers the same HAL9_CHECKPOINT_URL",
+        ) from None
     if not call.json:
         call.console.verdict(True, f"checkpoint {made.name}: {summary(made)} ({run.name})")
     steps = [f"hal9-migrate state export-manifest --checkpoint {made.name} --output manifest.json"]

@@ -23,7 +23,8 @@ Examples:
 @click.command(help=_HELP)
 @click.option(
     "--from-backup", "text", required=True, is_flag=False, flag_value="latest", type=options.CHECKPOINT,
-    metavar="[NAME]", help="A full checkpoint; without a name the newest verified one.",
+    metavar="[NAME]",
+    help="A full checkpoint; without a name the newest verified one that holds what is to be restored.",
 )  # fmt: skip
 @options.categories
 @click.option("--validate-each", is_flag=True, help="Compare every single record with the backup's, once restored.")
@@ -53,6 +54,7 @@ def recover(
     dry_run: bool,
     timeout: str | None,
 ) -> None:
+    from hal9mig.engine.checkpoint import naming
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     call = invocation.current(context)
@@ -63,6 +65,10 @@ def recover(
     checkpoints = Checkpoints(call.system)
     # Of a backup whose manifest is damaged nothing can be trusted, and nothing is recovered.
     with taking.named(checkpoints, text):
+        if text == naming.LATEST:
+            # A newer one of some category alone, as of neuron states before theirs, is none for all of them.
+            fitting = [one for one in checkpoints.listing().manifests if one.covers(slugs)]
+            text = naming.for_recovery(fitting, None).name
         plan = checkpoints.plan_restore(text, slugs, recover=True)
     restore = restoring.Restore(call, checkpoints, plan, flags, verb="Recover from")
     restore.carry_out(
