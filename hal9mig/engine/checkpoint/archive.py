@@ -53,11 +53,12 @@ def check_name(name: str) -> None:
 
 def opened(resolved: settings.Settings) -> Archive:
     """Return the archive that the settings name."""
-    return _cached(resolved.checkpoint_url)
+    return _cached(resolved.checkpoint_url, os.getpid())
 
 
 @functools.lru_cache(maxsize=8)
-def _cached(url: str) -> Archive:
+def _cached(url: str, pid: int) -> Archive:
+    # Of each process its own: a worker forks from a parent that keeps snapshots, and many drivers refuse a fork.
     return Archive(url)
 
 
