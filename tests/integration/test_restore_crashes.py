@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg2
 import pytest
 
 from hal9mig import errors, model
@@ -16,7 +18,7 @@ from hal9mig.engine.checkpoint.keeper import Keeper
 from hal9mig.engine.checkpoint.swapping import Swap
 from hal9mig.engine.switch import Switch
 from hal9mig.ledger import batches, dispatch, runs
-from hal9mig.stores import shadow
+from hal9mig.stores import restored, shadow
 from hal9mig.stores.capture import Mode
 from tests import checkpointing, servers
 from tests.checkpointing import CONFIGURATION, NEURONS, SESSIONS, Keeping
@@ -141,7 +143,6 @@ class World:
         assert self.held() == [False, False]
         assert self.shadows() == [False, False]
         with self.driver.system.ledger.begin() as session:
-            session.exec_driver_sql("SELECT count(*) FROM hal9mig.shadows").scalar_one()
             assert not session.exec_driver_sql("SELECT count(*) FROM hal9mig.shadows").scalar_one()
 
 
@@ -498,64 +499,147 @@ def queued(world: World, run_id: int, seq: int) -> int:
         return dispatch.queue(session, run_id, [seq])[seq]
 
 
-class TestTwoLoaders:
-    """A chunk's loader that was taken for dead, and the one that takes its place."""
+class Frozen:
+    """A loader of a chunk that stops in the middle of its transaction, in a thread of its own."""
 
-    @pytest.mark.parametrize("store", [FLAT, HIER])
-    @pytest.mark.parametrize("commits", [True, False])
-    def test_the_first_one_wakes_up(
-        self, world: World, store: model.StoreName, commits: bool, monkeypatch: pytest.MonkeyPatch
+    def __init__(self, world: World, run_id: int, store: model.StoreName, patch: pytest.MonkeyPatch):
+        world.driver.work(run_id, until=lambda: world.driver.run(run_id).planned)
+        found = [one for one in world.driver.batches(run_id) if one["kind"] == "load"]
+        self.seq = next(one["seq"] for one in found if one["subject"].startswith(store))
+        self.thaw = threading.Event()
+        self.fails = False
+        #: What became of it.
+        self.ended: list[str] = []
+        #: The threads that have loaded a chunk.
+        self.loaded: list[str] = []
+        self._stopped = threading.Event()
+        self._settle = shadow.settle
+        patch.setattr(shadow, "settle", self._freeze)
+        self.attempt = queued(world, run_id, self.seq)
+        self._thread = threading.Thread(target=self._perform, args=(world, run_id), name="first")
+        self._thread.start()
+        assert self._stopped.wait(60)
+        system = world.driver.system
+        batches.expire_crashed(system.ledger, run_id=run_id, seq=self.seq, attempt=self.attempt)
+
+    def _freeze(self, *args: Any, **values: Any) -> None:
+        self._settle(*args, **values)
+        self.loaded.append(threading.current_thread().name)
+        if self.loaded[-1] == "first":
+            self._stopped.set()
+            assert self.thaw.wait(60)
+            if self.fails:
+                raise RuntimeError("a fault")
+
+    def _perform(self, world: World, run_id: int) -> None:
+        desk = work.Desk(world.driver.system)
+        done = work.perform(
+            world.driver.system, desk, run_id=run_id, seq=self.seq, attempt=self.attempt, owner="first/1"
+        )
+        self.ended.append(done)
+        desk.clear()
+
+    def end(self) -> None:
+        self.thaw.set()
+        self._thread.join(60)
+
+
+@pytest.mark.parametrize("store", [FLAT, HIER])
+class TestFrozenLoaders:
+    """A chunk's loader that was taken for dead."""
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_it_wakes_up(
+        self, world: World, store: model.StoreName, fails: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The second waits for it; it loads the chunk where the first has not, and not once more where it has."""
-        frozen, thaw = threading.Event(), threading.Event()
-        ended: list[str] = []
-        loaded: list[str] = []
-        settle = shadow.settle
-
-        def freezing(cursor: Any, seq: int, *rest: Any, **values: Any) -> None:
-            settle(cursor, seq, *rest, **values)
-            loaded.append(threading.current_thread().name)
-            if loaded[-1] == "first":
-                frozen.set()
-                assert thaw.wait(60)
-                if not commits:
-                    raise RuntimeError("a fault")
-
         run_id = world.begin()
-        world.driver.work(run_id, until=lambda: world.driver.run(run_id).planned)
-        (seq, *_) = [one["seq"] for one in world.driver.batches(run_id)
-                     if one["kind"] == "load" and one["subject"].startswith(store)]  # fmt: skip
-        system = world.driver.system
-        attempt, desk = queued(world, run_id, seq), work.Desk(system)
-
-        def perform_first() -> None:
-            ended.append(work.perform(system, desk, run_id=run_id, seq=seq, attempt=attempt, owner="first/1"))
 
         def thaw_when_it_is_waited_for() -> None:
             query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             until(lambda: world.ask(store, query), "the second loader to wait")
-            thaw.set()
+            frozen.thaw.set()
 
         with monkeypatch.context() as patch:
-            patch.setattr(shadow, "settle", freezing)
-            threads = [
-                threading.Thread(target=perform_first, name="first"),
-                threading.Thread(target=thaw_when_it_is_waited_for),
-            ]
-            threads[0].start()
+            frozen = Frozen(world, run_id, store, patch)
+            frozen.fails = fails
             try:
-                assert frozen.wait(60)
-                batches.expire_crashed(system.ledger, run_id=run_id, seq=seq, attempt=attempt)
-                again = queued(world, run_id, seq)
-                threads[1].start()
-                done = work.perform(system, world.driver.desk, run_id=run_id, seq=seq, attempt=again, owner="second/1")
+                again = queued(world, run_id, frozen.seq)
+                waiting = threading.Thread(target=thaw_when_it_is_waited_for)
+                waiting.start()
+                done = work.perform(
+                    world.driver.system, world.driver.desk, run_id=run_id, seq=frozen.seq, attempt=again,
+                    owner="second/1",
+                )  # fmt: skip
+                waiting.join(60)
             finally:
-                thaw.set()
-                for thread in threads:
-                    thread.join(60)
-                desk.clear()
+                frozen.end()
         assert done == "done"
-        assert ended == ["lost"]
-        assert loaded == (["first"] if commits else ["first", "MainThread"])
+        assert frozen.ended == ["lost"]
+        assert frozen.loaded == (["first", "MainThread"] if fails else ["first"])
         world.work(run_id)
         world.assert_restored(run_id)
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_the_restore_is_over(
+        self, world: World, store: model.StoreName, kept: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It keeps neither a keeper nor the next restore from the tables, and loads nothing into those."""
+        first = world.begin()
+        with monkeypatch.context() as patch:
+            frozen = Frozen(world, first, store, patch)
+            try:
+                world.driver.coordinator.cancel(first)
+                assert world.driver.work(first).status is model.RunStatus.CANCELLED
+                if kept:
+                    world.look()
+                    world.assert_clean()
+                second = world.begin()
+                world.work(second)
+            finally:
+                frozen.end()
+        assert frozen.ended == ["lost"]
+        world.look()
+        world.assert_restored(second)
+
+
+@pytest.mark.parametrize("store", [FLAT, HIER])
+def test_who_reads_as_of_a_moment_before(world: World, store: model.StoreName) -> None:
+    """Nothing is swapped under a snapshot that would show neither the old rows nor the new ones."""
+    table = "flat.user_sessions" if store is FLAT else "hier.sessions"
+    connection = psycopg2.connect(world.url(store), application_name="a report")
+    try:
+        connection.set_session(isolation_level="REPEATABLE READ")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_class")
+            run_id = world.begin()
+
+            def told() -> str:
+                (swap,) = [one for one in world.driver.batches(run_id) if one["kind"] == "swap"] or [{"error": None}]
+                return swap["error"] or ""
+
+            world.driver.work(run_id, until=lambda: bool(told()))
+            assert f"A transaction of the {store} store reads as of a moment" in told()
+            assert f"pid {connection.get_backend_pid()} (a report" in told()
+            assert world.held() == [False, False]
+            cursor.execute(f"SELECT count(*) FROM {table} WHERE user_agent = 'spoilt'")
+            assert cursor.fetchone() == (50,)
+    finally:
+        connection.close()
+    world.work(run_id)
+    world.assert_restored(run_id)
+
+
+def test_who_replaces_tables_is_not_silent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is busy in one store its word is heard in the other; once it is not, the server undoes it."""
+    monkeypatch.setattr(restored, "SILENCE", 0.4)
+    with contextlib.closing(world.driver.system.flat()) as connection, connection.cursor() as cursor:
+        with restored.spoken_for(connection):
+            cursor.execute("LOCK TABLE flat.user_sessions IN ACCESS EXCLUSIVE MODE")
+            world.ask(FLAT, "SELECT pg_sleep(1.2)")
+            cursor.execute("SELECT 1")
+        query = "SELECT 1 FROM pg_locks WHERE relation = 'flat.user_sessions'::regclass"
+        until(lambda: not world.ask(FLAT, query), "the server to end it")
+        with pytest.raises(psycopg2.OperationalError):
+            cursor.execute("SELECT 1")
+    world.keeping.roll_back(NAME)

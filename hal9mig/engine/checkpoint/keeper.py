@@ -19,7 +19,7 @@ from hal9mig.engine.checkpoint.instant import Taken
 from hal9mig.engine.system import System
 from hal9mig.ledger import instants, presence, runs
 from hal9mig.ledger.database import Session
-from hal9mig.stores import capture, shadow
+from hal9mig.stores import capture, restored, shadow
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +144,8 @@ class Keeper(threading.Thread):
             if not active:
                 for connection in (flat, hier):
                     with connection, connection.cursor() as cursor:
-                        # Whoever loads still, and is frozen, must not keep everybody else from clearing.
                         cursor.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+                        restored.end_stragglers(connection)
                         shadow.drop(connection)
                         capture.let_go(connection)
         instants.unshadowed(session, run_id)

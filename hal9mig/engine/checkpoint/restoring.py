@@ -84,7 +84,7 @@ def places(
 
 
 def mark(session: Session, run_id: int) -> str:
-    """Return what a store notes when this restore has been through it; no other run of any ledger has the same."""
+    """Return what tells a restore's shadow tables, and the stores it has been through, from those of any other."""
     return f"{run_id} {runs.get(session, run_id).created_at.isoformat()}"
 
 
@@ -117,11 +117,14 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         instants.lock_leavings(guard)
         _require_whole(guard, held, flat, hier)
         with session.begin():
+            own = mark(session, held.run_id)
             # A kill from here on leaves tables behind that somebody has to clear.
             instants.shadowed(session, held.run_id)
         for store, connection in ((model.StoreName.FLAT, flat), (model.StoreName.HIERARCHICAL, hier)):
             # Whoever was frozen here holds the new schema's locks, so a second planner waits for its end.
-            shadow.prepare(connection, [place.relation for place in found[store]])
+            restored.bound(connection)
+            restored.end_stragglers(connection)
+            shadow.prepare(connection, [place.relation for place in found[store]], mark=own)
             restored.forget(connection)
             capture.let_go(connection)
             with session.begin():
@@ -203,8 +206,11 @@ def load(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     """
     started = time.monotonic()
     place, one, connection = _find(system, desk, held)
+    with session.begin():
+        own = mark(session, held.run_id)
     with connection, connection.cursor() as cursor:
-        note = shadow.claim(cursor, held.seq)
+        restored.bound(connection)
+        note = shadow.claim(cursor, held.seq, mark=own)
         if note is None:
             note = _loaded(system, cursor, held, place, one)
             shadow.settle(cursor, held.seq, note["rows"], note)
@@ -237,7 +243,10 @@ def index(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     found = places(connection, model.StoreName(store), made, saving.scope(system, held))
     place = next(one for one in found if one.relation.qualified == qualified)
     connection.rollback()
-    shadow.index(connection, place.relation)
+    with session.begin():
+        own = mark(session, held.run_id)
+    restored.bound(connection)
+    shadow.index(connection, place.relation, mark=own)
     connection.commit()
     with session.begin():
         batches.conclude(session, held, seconds=time.monotonic() - started)
@@ -251,8 +260,11 @@ def constrain(system: System, desk: Desk, held: batches.Lease, session: Session)
     connection = _connection(desk, store)
     found = places(connection, store, manifest(system, held), saving.scope(system, held))
     connection.rollback()
+    with session.begin():
+        own = mark(session, held.run_id)
     with connection:
-        shadow.constrain(connection, [place.relation for place in found])
+        restored.bound(connection)
+        shadow.constrain(connection, [place.relation for place in found], mark=own)
     with session.begin():
         batches.conclude(session, held, seconds=time.monotonic() - started)
     return True

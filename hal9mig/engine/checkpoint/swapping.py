@@ -114,6 +114,8 @@ class Swap:
             "mode": made.mode,
             "covers": made.positions["covers"],
             "columns": {saving.subject(table.store, table.qualified): table.columns for table in made.tables},
+            # By each server's own clock; everything is loaded by now.
+            "loaded": {store: self._clock(store) for store in self._connections},
         }
         with self._session.begin():
             progress = batches.Progress(cursor=None, records=0, quarantined=0, bytes=0, digest=0)
@@ -122,6 +124,12 @@ class Swap:
                 result=database.json_text(known),
             )  # fmt: skip
         return known
+
+    def _clock(self, store: model.StoreName) -> str:
+        with self._transaction(store) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()::text")
+            (now,) = cursor.fetchone() or ("",)
+        return str(now)
 
     @property
     def _then(self) -> Mode:
@@ -212,6 +220,12 @@ class Swap:
             self._require_no_migration()
         for store in order:
             applier.keep_out(self._connections[store], patience=PATIENCE)
+            older = restored.of_older_snapshots(self._connections[store], self._known["loaded"][store])
+            if older:
+                raise errors.WritersInFlight(
+                    f"A transaction of the {store} store reads as of a moment at which the tables that are about to be "
+                    f"put in place were not filled: {'; '.join(map(str, older))}."
+                )
 
     def _require_no_migration(self) -> None:
         """Raise for one that was begun at the same moment as the restore, and was not there to be refused."""
