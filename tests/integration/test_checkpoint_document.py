@@ -31,8 +31,8 @@ DOCUMENT = (servers.ROOT / "docs" / "checkpoints.md").read_text("utf-8")
 ZSTD = """#!{python}
 import sys, zstandard
 with open(sys.argv[-1], "rb") as file:
-    for part in zstandard.ZstdDecompressor().read_to_iter(file, read_across_frames=True):
-        sys.stdout.buffer.write(part)
+    with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as plain:
+        sys.stdout.buffer.write(plain.readall())
 """
 
 

@@ -21,7 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hal9mig import errors
+from hal9mig import errors, settings
 from hal9mig.engine.checkpoint import archive
 from hal9mig.engine.checkpoint.archive import Archive
 from tests.unit.manifests import chunk, manifest, table
@@ -450,6 +450,15 @@ class TestUnreachable:
         with pytest.raises(errors.ArchiveUnreachable):
             put(broken, file="older")
         assert broken.holds("one", "older")
+
+
+def test_every_process_opens_its_own(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool process is forked from one that may have opened it, and the drivers of object stores refuse that."""
+    resolved = settings.load(environ={"HAL9_CHECKPOINT_URL": str(folder)})
+    mine = archive.opened(resolved)
+    assert archive.opened(resolved) is mine
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    assert archive.opened(resolved) is not mine
 
 
 def test_the_manifest_is_written_last_and_whole(kept: Archive) -> None:

@@ -118,6 +118,7 @@ class TestParser:
             ("state checkpoint --name ''", ["''", "name"]),
             ("state checkpoint --name ../elsewhere", ["'../elsewhere'", "name"]),
             ("state checkpoint --name two/parts", ["'two/parts'"]),
+            ("state checkpoint --name latest", ["'latest'", "newest"]),
             ("state checkpoint --name before --category nothing", ["'nothing'"]),
             ("state checkpoint --rate-limit fast", ["--rate-limit", "'fast'"]),
             ("state checkpoint --delete ''", ["--delete", "empty name"]),

@@ -68,6 +68,8 @@ class Checkpoints:
             errors.Unreachable: a server or the storage does not answer.
         """
         archive.check_name(order.name)
+        if order.name == naming.LATEST:
+            raise errors.UsageError("'latest' cannot be a checkpoint's name: it is how the newest one is asked for.")
         chosen = self._system.registry.select(order.categories)
         self._require_ready()
         self.archive.ensure()
