@@ -13,7 +13,7 @@ import click
 
 from hal9mig import errors, model, units
 from hal9mig.cli import checkpoint as taking
-from hal9mig.cli import outcome, restored
+from hal9mig.cli import options, outcome, restored
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -42,6 +42,26 @@ class Flags:
             taking.refuse("--detach", "--timeout", "nothing is waited for")
         if self.detach and self.dry_run:
             taking.refuse("--dry-run", "--detach", "a dry run starts nothing that could be left alone")
+
+
+def flags(command: options.F) -> options.F:
+    """Add the options of ``Flags`` that every restore has."""
+    for option in reversed(
+        (
+            click.option("--force", is_flag=True, help="Do not ask, and cancel runs that stand in the way."),
+            click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit."),
+            click.option("--no-safety-checkpoint", is_flag=True, help="Do not keep what is replaced."),
+            click.option(
+                "--dry-run", is_flag=True, help="Show what would be restored and lost, and change nothing."
+            ),
+            click.option(
+                "--timeout", type=options.DURATION,
+                help="Stop waiting after this time, with exit code 124; a restore that has begun goes on.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 class Restore:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from hal9mig import errors
@@ -28,15 +30,8 @@ Examples:
 )  # fmt: skip
 @options.categories
 @click.option("--preserve-others", is_flag=True, help="Leave other categories alone; so it is anyway.")
-@click.option("--force", is_flag=True, help="Do not ask, and cancel runs that stand in the way.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit.")
-@click.option("--no-safety-checkpoint", is_flag=True, help="Do not keep what is replaced.")
-@click.option("--dry-run", is_flag=True, help="Show what would be restored and lost, and change nothing.")
+@restoring.flags
 @click.option("--detach", is_flag=True, help="Print the run's number and return once it has begun.")
-@click.option(
-    "--timeout", type=options.DURATION,
-    help="Stop waiting after this time, with exit code 124; a restore that has begun goes on.",
-)  # fmt: skip
 @options.yes
 @options.output
 @click.pass_context
@@ -47,20 +42,12 @@ def rollback(
     names: tuple[str, ...],
     everything: bool,
     preserve_others: bool,
-    force: bool,
-    reason: str,
-    no_safety_checkpoint: bool,
-    dry_run: bool,
-    detach: bool,
-    timeout: str | None,
+    **given: Any,
 ) -> None:
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     call = invocation.current(context)
-    flags = restoring.Flags(
-        force=force, reason=reason, no_safety_checkpoint=no_safety_checkpoint, dry_run=dry_run, timeout=timeout,
-        detach=detach,
-    )  # fmt: skip
+    flags = restoring.Flags(**given)
     flags.check()
     chosen = call.categories(options.chosen(names, everything))
     if preserve_others and len(chosen) == len(call.registry.ordered()):
@@ -72,4 +59,4 @@ def rollback(
     with taking.named(checkpoints, text):
         plan = checkpoints.plan_restore(text, [category.slug for category in chosen])
     restore = restoring.Restore(call, checkpoints, plan, flags, verb="Go back to")
-    restore.carry_out(lambda: checkpoints.rollback(plan, cancel_runs=force, reason=reason))
+    restore.carry_out(lambda: checkpoints.rollback(plan, cancel_runs=flags.force, reason=flags.reason))

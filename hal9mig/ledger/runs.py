@@ -206,9 +206,21 @@ def covers(session: database.Session, category: str) -> Sequence[Cover]:
     return [*complete, *ranges, *restored]
 
 
-def take_back(session: database.Session, category: str, covers: Sequence[Cover]) -> None:
-    """Note that a category's target holds what a checkpoint held, and no more what the runs have copied."""
-    database.run(session, "runs", "undo", category=category)
+def whole(session: database.Session, category: str) -> list[tuple[int, str]]:
+    """Return number and beginning of each migration of a category whose work stands whole."""
+    return [(row.id, row.created_at) for row in database.run(session, "runs", "whole", category=category)]
+
+
+def take_back(
+    session: database.Session, category: str, covers: Sequence[Cover], kept: Sequence[tuple[int, str]]
+) -> None:
+    """Note that a category's target holds what a checkpoint held, and no more what the runs have copied.
+
+    Args:
+        kept: the runs whose work it holds whole, as ``whole`` gave them.
+    """
+    ids, moments = [one for one, _ in kept], [moment for _, moment in kept]
+    database.run(session, "runs", "undo", category=category, ids=ids, moments=moments)
     database.run(session, "runs", "clear_covers", category=category)
     for cover in covers:
         database.run(

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import enum
 import json
-import threading
 from collections.abc import Iterator, Sequence
 
 import psycopg2
@@ -20,7 +19,7 @@ from hal9mig import errors, model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.stores import holders
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, speaking
 
 #: What the triggers raise: a writer of an epoch that is over, and a store that takes no writes now.
 STALE_EPOCH = "HL001"
@@ -237,23 +236,13 @@ def _spoken_for(connection: Connection) -> Iterator[None]:
     What it does next on this connection then fails, so that it cannot go on as if it had kept them out.
     """
     timeouts = ("idle_session_timeout", "idle_in_transaction_session_timeout")
-    over = threading.Event()
-
-    def speak() -> None:
-        while not over.wait(SILENCE / 8) and not connection.closed:
-            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-
     with connection, connection.cursor() as cursor:
         for name in timeouts:
             cursor.execute("SELECT set_config(%s, %s, false)", (name, f"{round(SILENCE * 1000)}ms"))
-    speaking = threading.Thread(target=speak, name="barrier", daemon=True)
-    speaking.start()
     try:
-        yield
+        with speaking(connection, every=SILENCE / 8):
+            yield
     finally:
-        over.set()
-        speaking.join()
         if not connection.closed:
             connection.rollback()
             with connection, connection.cursor() as cursor:

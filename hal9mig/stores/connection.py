@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,29 @@ def connected(url: str, *, application_name: str, connect_timeout: float = 5.0) 
             yield connection
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def speaking(connection: Connection, *, every: float) -> Iterator[None]:
+    """Say something on a connection every few seconds for the length of a block, whatever else its process does.
+
+    So the server, told to end a session that is idle for longer, ends only that of a process which is stopped.
+    """
+    over = threading.Event()
+
+    def speak() -> None:
+        while not over.wait(every) and not connection.closed:
+            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+
+    thread = threading.Thread(target=speak, name="speaking", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        # Before a transaction ends: a word after that would begin another.
+        over.set()
+        thread.join()
 
 
 def engine(

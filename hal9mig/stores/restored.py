@@ -7,12 +7,9 @@ after they were cleared, and what is noted in the other store commits at another
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
-import psycopg2
-
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, speaking
 from hal9mig.stores.holders import Holder
 
 #: Seconds without a word from whoever replaces tables, after which the server undoes it and lets others in.
@@ -90,22 +87,9 @@ def spoken_for(connection: Connection) -> Iterator[None]:
 
     It may have nothing to do in one store for as long as it is busy in the other.
     """
-    over = threading.Event()
-
-    def speak() -> None:
-        while not over.wait(SILENCE / 8) and not connection.closed:
-            with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", (f"{round(SILENCE * 1000)}ms",)
         )
-    speaking = threading.Thread(target=speak, name="swap", daemon=True)
-    speaking.start()
-    try:
+    with speaking(connection, every=SILENCE / 8):
         yield
-    finally:
-        # Before the transaction ends: a word after that would begin another.
-        over.set()
-        speaking.join()

@@ -93,12 +93,23 @@ class TestRoundTrip:
         driver = keeping.driver
         keeping.roll_back("one")
         covered = coverage(driver)
+        standing = whole(driver, SESSIONS) | whole(driver, NEURONS)
+        assert len(standing) == 2
         driver.copy(NEURONS)
         driver.copy(LEARNING)
         assert coverage(driver) != covered
         keeping.roll_back("one")
         assert coverage(driver) == covered
-        driver.copy(NEURONS)
+        # What the checkpoint holds whole is still migrated, to whoever reads the runs.
+        assert whole(driver, SESSIONS) | whole(driver, NEURONS) == standing
+        assert not whole(driver, LEARNING)
+        later = driver.copy(NEURONS).id
+        driver.assert_equal(NEURONS)
+        keeping.take("later", verify=True)
+        keeping.roll_back("one")
+        assert later not in whole(driver, NEURONS)
+        keeping.roll_back("later")
+        assert later in whole(driver, NEURONS)
         driver.assert_equal(NEURONS)
         keeping.roll_back("one")
 
@@ -121,6 +132,18 @@ class TestRoundTrip:
         assert all(one.same for one in done.untouched)
         assert after["flat"]["neuron_states"] != before["flat"]["neuron_states"]
 
+    def test_a_standstill_ends_with_everything(self, keeping: Keeping) -> None:
+        """Where the stores are of another mode, one category that is right again does not make the others so."""
+        driver = keeping.driver
+        with connected(driver.stores.hier_url) as cursor:
+            cursor.execute("UPDATE hal9mig.mode SET standstill = 'of another mode'")
+        keeping.roll_back("one", CONFIGURATION)
+        with driver.system.ledger.begin() as session:
+            assert instants.standstill(session) == "of another mode"
+        keeping.roll_back("one")
+        with driver.system.ledger.begin() as session:
+            assert instants.standstill(session) == ""
+
     def test_what_would_be_lost_is_counted(self, keeping: Keeping) -> None:
         """Every row of the ruling store that was changed, added or deleted since, and none else."""
         driver = keeping.driver
@@ -141,6 +164,12 @@ class TestRoundTrip:
         lost = found["flat.user_sessions"]
         assert (lost.changed, lost.added, lost.removed) == (5, 2, 3)
         assert not any(one.total for name, one in found.items() if name != "flat.user_sessions")
+
+
+def whole(driver: Driver, category: str) -> set[int]:
+    """Return the runs whose work stands whole."""
+    with driver.system.ledger.begin() as session:
+        return {one for one, _ in runs.whole(session, category)}
 
 
 def coverage(driver: Driver) -> list[str]:
@@ -290,6 +319,8 @@ class TestRefusals:
         made = keeping.checkpoints.find("one")
         old = type(made)(**{**vars(made), "name": "old", "schemas": {**made.schemas, "flat": "0000"}})
         keeping.archive.put_manifest(old)
+        with pytest.raises(errors.NotFound):
+            keeping.checkpoints.plan_restore("")
         with pytest.raises(errors.CheckpointStale, match="0000") as caught:
             keeping.checkpoints.plan_restore("old")
         assert "docs/checkpoints.md" in caught.value.hint

@@ -216,8 +216,16 @@ class TestMore:
         done = keeping.checkpoints.outcome(run)
         assert done.offered == 0
         assert done.quarantined == 200
-        texts = " ".join(record.error for record in held(keeping, NEURONS))
-        assert "the file is missing" in texts
+        records = held(keeping, NEURONS)
+        assert "the file is missing" in " ".join(record.error for record in records)
+        assert any(record.key[0].startswith("between the beginning and ") for record in records)
+        # A checkpoint of this state keeps them as what they are: tried again, they must not pass for gone.
+        keeping.take("with-losses")
+        keeping.roll_back("with-losses")
+        kept = held(keeping, NEURONS)
+        assert {(record.key, record.origin) for record in kept} == {(record.key, "recover") for record in records}
+        assert retrial.retry(keeping.driver.system, kept[0]).outcome is retrial.Outcome.HELD
+        keeping.archive.delete("with-losses")
 
     def test_a_sound_backup(self, keeping: Keeping, made: Manifest) -> None:
         """Nothing is quarantined, and everything is there."""

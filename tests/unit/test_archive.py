@@ -467,3 +467,9 @@ def test_the_manifest_is_written_last_and_whole(kept: Archive) -> None:
     assert document["format"] == 1
     assert list(document)[-1] == "sha256"
     assert kept.manifest("one").description == "ä\u2028"
+
+
+def test_a_file_is_no_place_for_checkpoints(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("something else")
+    with pytest.raises(errors.ArchiveUnreachable, match="is a file"):
+        Archive(str(tmp_path / "file")).listing()

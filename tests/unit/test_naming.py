@@ -109,15 +109,23 @@ class TestForRecovery:
             manifest("unverified", hours=3, verified=False), manifest("safety", hours=4, label="safety"),
         ]  # fmt: skip
         for text in (None, "latest"):
-            assert naming.for_recovery(every, text).name == "good"
-            with pytest.raises(errors.NotFound, match="no verified full checkpoint to recover from"):
-                naming.for_recovery(every[2:], text)
+            assert naming.for_recovery(every, text, [SESSIONS]).name == "good"
+            with pytest.raises(errors.NotFound, match="no verified full checkpoint of user-sessions to recover from"):
+                naming.for_recovery(every[2:], text, [SESSIONS])
+
+    def test_the_newest_that_holds_what_is_wanted(self) -> None:
+        """In the runbook's order the neurons' own checkpoint is newer than that of everything."""
+        every = [manifest("all", scope=(SESSIONS, NEURONS)), manifest("neurons", hours=1, scope=(NEURONS,))]
+        assert naming.for_recovery(every, None, [SESSIONS, NEURONS]).name == "all"
+        assert naming.for_recovery(every, None, [NEURONS]).name == "neurons"
+        with pytest.raises(errors.NotRestorable, match="and not user-sessions"):
+            naming.for_recovery(every, "neurons", [SESSIONS])
 
     def test_by_name(self) -> None:
         every = [manifest("unverified", verified=False), manifest("marker", kind="marker")]
-        assert naming.for_recovery(every, "unv").name == "unverified"
+        assert naming.for_recovery(every, "unv", ()).name == "unverified"
         with pytest.raises(errors.NotRestorable):
-            naming.for_recovery(every, "marker")
+            naming.for_recovery(every, "marker", ())
 
 
 class TestRetention:

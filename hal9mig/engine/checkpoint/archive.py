@@ -114,6 +114,8 @@ class Archive:
             self._fs.invalidate_cache()
             if not self._fs.exists(self._root):
                 return []
+            if self._fs.isfile(self._root):
+                raise errors.ArchiveUnreachable(f"{self._url} is a file, so no checkpoints can lie there.")
             found = self._fs.ls(self._root, detail=True)
         names = [one["name"].rstrip("/").rpartition("/")[2] for one in found if one["type"] == "directory"]
         return sorted(name for name in names if _NAME.fullmatch(name))

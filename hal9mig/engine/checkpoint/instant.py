@@ -165,6 +165,7 @@ def _positions(
         "covers": {
             one.slug: [dataclasses.asdict(cover) for cover in runs.covers(hier, one.slug)] for one in categories
         },
+        "runs": {one.slug: runs.whole(hier, one.slug) for one in categories},
         "transforms": {one.slug: one.transform_version for one in categories},
         "stores": {
             str(store): {"state": states[store].mode, "epoch": states[store].epoch, **_server(connection)}

@@ -69,18 +69,21 @@ def for_rollback(
     return max(found, key=lambda one: one.taken_at)
 
 
-def for_recovery(manifests: Sequence[Manifest], text: str | None) -> Manifest:
-    """Return the checkpoint to recover from; None is the newest verified full one.
+def for_recovery(manifests: Sequence[Manifest], text: str | None, slugs: Sequence[str]) -> Manifest:
+    """Return the checkpoint to recover these categories from; None is the newest verified full one that holds them.
 
     Raises:
         errors.NotFound: there is none.
-        errors.NotRestorable: it holds no data.
+        errors.NotRestorable: it holds no data, or not these categories.
     """
     if text not in (None, LATEST):
-        return _restorable(find(manifests, str(text)), ())
-    found = [one for one in manifests if one.restorable and one.verified and one.label != SAFETY]
+        return _restorable(find(manifests, str(text)), slugs)
+    # A newer one of some category alone, as of neuron states before theirs, is none for all of them.
+    found = [one for one in manifests if one.restorable and one.verified and one.label != SAFETY and one.covers(slugs)]
     if not found:
-        raise errors.NotFound("There is no verified full checkpoint to recover from.", hint=_LIST)
+        raise errors.NotFound(
+            f"There is no verified full checkpoint of {', '.join(slugs)} to recover from.", hint=_LIST
+        )
     return max(found, key=lambda one: one.taken_at)
 
 

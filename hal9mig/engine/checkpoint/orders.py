@@ -197,11 +197,11 @@ class Checkpoints:
             active = self._active(session, slugs)
         manifests = self.archive.listing()[0]
         if recover:
-            made = naming.for_recovery(manifests, text)
-            if not made.covers(slugs):
-                raise errors.NotRestorable(f"Checkpoint {made.name} holds only {', '.join(made.scope)}.")
+            made = naming.for_recovery(manifests, text, slugs)
         else:
-            made = naming.for_rollback(manifests, text or "latest", slugs, {slug: current.get(slug) for slug in slugs})
+            made = naming.for_rollback(
+                manifests, naming.LATEST if text is None else text, slugs, {slug: current.get(slug) for slug in slugs}
+            )
         admission.require_same(self._system, made, slugs)
         refills = admission.require_replaceable(self._system, made, chosen)
         return RestorePlan(

@@ -278,7 +278,8 @@ class _Resolving:
                 self._quarantine(key, f"damaged in the checkpoint ({where}){more}", payloads.get(key))
             unknown = damage["rows"] - len(hit) if place.table.role in ("source", "root") else 0
             if unknown > 0:
-                low, high = ("/".join(damage[name] or ["the end"]) for name in ("after", "upto"))
+                low = "/".join(damage["after"] or ["the beginning"])
+                high = "/".join(damage["upto"] or ["the end"])
                 text = f"{unknown} rows of {place.relation.qualified} are lost ({where})"
                 self._quarantine((f"between {low} and {high}",), text, None)
         self._counts["offered"] += len(payloads)

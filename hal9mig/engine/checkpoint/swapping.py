@@ -113,6 +113,7 @@ class Swap:
         known = {
             "mode": made.mode,
             "covers": made.positions["covers"],
+            "runs": made.positions.get("runs", {}),
             "columns": {saving.subject(table.store, table.qualified): table.columns for table in made.tables},
             # By each server's own clock; everything is loaded by now.
             "loaded": {store: self._clock(store) for store in self._connections},
@@ -291,19 +292,21 @@ class Swap:
         )
         cursor.execute(
             "INSERT INTO hal9mig.quarantine (category, key, error, payload, transform_version, run_id, attempts, "
-            "found_at) SELECT category, key, error, payload, transform_version, run_id, attempts, found_at "
-            f"FROM {shadow.schema_of('hal9mig')}.quarantine WHERE status = 'held' AND category = ANY(%s) "
+            "found_at, origin) SELECT category, key, error, payload, transform_version, run_id, attempts, found_at, "
+            f"origin FROM {shadow.schema_of('hal9mig')}.quarantine WHERE status = 'held' AND category = ANY(%s) "
             "ON CONFLICT DO NOTHING",
             (slugs,),
         )
-        covers = self._known["covers"]
+        covers, kept = self._known["covers"], self._known["runs"]
         for slug in slugs:
-            runs.take_back(session, slug, [_cover(one) for one in covers.get(slug, [])])
+            runs.take_back(session, slug, [_cover(one) for one in covers.get(slug, [])], kept.get(slug, []))
         reason = ""
         if self._then.ruling is not now.ruling:
             taken = f"checkpoint {self._name} was restored, which was taken in mode {self._then}"
             reason = f"{taken}, and the mode is {now}"
-        database.run(session, "checkpoints", "set_standstill", reason=reason)
+        # One category that is right again does not make the others so.
+        if reason or len(slugs) == len(self._system.registry.ordered()):
+            database.run(session, "checkpoints", "set_standstill", reason=reason)
 
     def _end(self, seconds: float) -> None:
         with self._session.begin():

@@ -95,9 +95,17 @@ SELECT run_id, (array_agg(after_key ORDER BY seq))[1] AS after_key,
 SELECT filter, after_key, upto_key FROM hal9mig.restored_covers WHERE category = %(category)s
 
 -- name: undo
--- What these runs have copied is there no more.
-UPDATE hal9mig.runs SET undone_at = clock_timestamp()
- WHERE kind = 'migrate' AND category = %(category)s AND undone_at IS NULL
+-- What these runs have copied is there no more, but for those whose work the checkpoint holds whole; that of one
+-- which an earlier restore had taken back is there again. Of another ledger a run may have the same number.
+UPDATE hal9mig.runs
+   SET undone_at = CASE WHEN (id, created_at) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(moments)s::timestamptz[]))
+                        THEN NULL ELSE coalesce(undone_at, clock_timestamp()) END
+ WHERE kind = 'migrate' AND category = %(category)s
+
+-- name: whole
+-- Migrations of a category whose work stands whole.
+SELECT id, created_at::text AS created_at FROM hal9mig.runs
+ WHERE kind = 'migrate' AND category = %(category)s AND status = 'succeeded' AND undone_at IS NULL ORDER BY id
 
 -- name: clear_covers
 DELETE FROM hal9mig.restored_covers WHERE category = %(category)s
