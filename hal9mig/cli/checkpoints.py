@@ -38,8 +38,8 @@ def list_checkpoints(context: click.Context) -> None:
 
     call = invocation.current(context)
     found = Checkpoints(call.system).listing()
-    steps = [f"hal9-migrate state checkpoint --delete {one.name}" for one in found.unusable]
-    if not found.manifests and not found.under_way:
+    steps = [] if found.unknown else [f"hal9-migrate state checkpoint --delete {one.name}" for one in found.unusable]
+    if not found.manifests and not found.under_way and not found.unknown:
         steps.append("hal9-migrate state checkpoint --full-backup --verify")
     if not call.json:
         columns = ["NAME", "TAKEN", "KIND", "RESTORABLE", "SCOPE", "MODE", "ROWS", "SIZE", "DESCRIPTION"]
@@ -47,6 +47,8 @@ def list_checkpoints(context: click.Context) -> None:
         call.console.table(columns, rows, numbers=("ROWS", "SIZE"), whole=("TAKEN", "KIND", "RESTORABLE", "MODE"))
         for run in found.under_way:
             call.console.say(f"{run.options['checkpoint']} is being taken by {run.name} ({run.status})")
+        if found.unknown:
+            call.console.say(f"which are being taken is not known: {found.unknown}")
         for left in found.unusable:
             call.console.say(f"not usable: {left.name}: {left.reason}")
         for step in steps:
@@ -56,6 +58,7 @@ def list_checkpoints(context: click.Context) -> None:
             "checkpoints": [taking.document(one) for one in found.manifests],
             "under_way": [{"name": run.options["checkpoint"], "run": run.id, "status": run.status}
                           for run in found.under_way],
+            "under_way_unknown": found.unknown or None,
             "unusable": [{"name": one.name, "reason": one.reason} for one in found.unusable],
             "next_steps": steps,
         }

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 
-from hal9mig import errors, model
+from hal9mig import errors, model, settings
 from hal9mig.engine import gate
 from hal9mig.engine.checkpoint import archive, saving
 from hal9mig.engine.checkpoint.archive import Archive
-from hal9mig.engine.checkpoint.orders import CheckpointOrder
+from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
+from hal9mig.engine.system import System
 from hal9mig.ledger import instants, runs
 from tests import checkpointing, servers
 from tests.checkpointing import ALL, CONFIGURATION, LEARNING, METADATA, NEURONS, SESSIONS, Keeping
@@ -314,6 +315,15 @@ class TestRefusals:
                     keeping.checkpoints.plan_restore("one")
             finally:
                 cursor.execute("ALTER TABLE flat.neuron_states DROP COLUMN colour")
+
+    def test_a_lost_database(self, keeping: Keeping) -> None:
+        """What there is to go back to can be seen without it."""
+        env = {"HAL9_CHECKPOINT_URL": keeping.driver.system.settings.checkpoint_url,
+               "HAL9_FLAT_URL": "postgresql://nobody@127.0.0.1:1/gone", "HAL9_HIER_URL": "postgresql://nobody@127.0.0.1:1/gone",
+               "HAL9_REDIS_URL": "redis://127.0.0.1:1/0"}  # fmt: skip
+        listing = Checkpoints(System(settings.load(environ=env), role="test")).listing()
+        assert [one.name for one in listing.manifests] == ["one"]
+        assert "127.0.0.1:1/gone cannot be reached" in listing.unknown
 
     def test_an_older_revision(self, keeping: Keeping) -> None:
         made = keeping.checkpoints.find("one")

@@ -146,11 +146,18 @@ class Checkpoints:
         """Return every checkpoint, and what looks like one and is none.
 
         Raises:
-            errors.Unreachable: the storage or the ledger does not answer.
+            errors.ArchiveUnreachable: the storage does not answer.
+            errors.NotConfigured: no servers are known.
         """
         manifests, unusable = self.archive.listing()
-        with self._system.ledger.begin() as session:
-            active = runs.find(session, kind=model.RunKind.CHECKPOINT, active=True)
+        try:
+            with self._system.ledger.begin() as session:
+                active = runs.find(session, kind=model.RunKind.CHECKPOINT, active=True)
+        except errors.NotConfigured:
+            raise
+        except errors.Unreachable as error:
+            # A lost database is when somebody has to know what there is to go back to.
+            return Listing(manifests=manifests, unusable=unusable, under_way=(), unknown=error.message)
         taking = {str(run.options["checkpoint"]) for run in active}
         left = [one for one in unusable if one.name not in taking]
         return Listing(manifests=manifests, unusable=left, under_way=active)

@@ -61,6 +61,8 @@ class Listing:
     manifests: Sequence[Manifest]
     unusable: Sequence[Unusable]
     under_way: Sequence[model.Run]
+    #: Why it is not known which are being taken; empty where it is.
+    unknown: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
