@@ -37,7 +37,7 @@ def drain(system: System, side: model.StoreName, *, patience: float) -> None:
             reason = f"{units.format_duration(_LONGEST)} were not enough"
     except errors.GateClosed as held:
         reason, hint = held.message[0].lower() + held.message[1:], held.hint or hint
-    with contextlib.closing(system.flat() if side is model.StoreName.FLAT else system.hier()) as source:
+    with contextlib.closing(system.store(side)) as source:
         left = capture.records(source)
     if left:
         raise errors.GateClosed(

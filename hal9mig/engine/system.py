@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 
+from hal9mig import model
 from hal9mig import settings as settings_module
 from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category
@@ -100,3 +101,7 @@ class System:
             connect_timeout=self.settings.connect_timeout,
             patience=self.patience,
         )
+
+    def store(self, store: model.StoreName) -> connection.Connection:
+        """Open a connection to a store; the caller closes it."""
+        return self.flat() if store is model.StoreName.FLAT else self.hier()

@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.errors
 from sqlalchemy import exc
 
-from hal9mig import errors
+from hal9mig import errors, model
 from hal9mig.engine import applier, copier, dispatcher, planner
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, runs
@@ -75,6 +75,10 @@ class Desk:
     def hier(self, purpose: str) -> Connection:
         """Return the hierarchical store's connection of this purpose."""
         return self._kept(f"hier {purpose}", self._system.hier)
+
+    def store(self, store: model.StoreName, purpose: str) -> Connection:
+        """Return a store's connection of this purpose."""
+        return self.flat(purpose) if store is model.StoreName.FLAT else self.hier(purpose)
 
     @contextlib.contextmanager
     def trusted(self) -> Iterator[None]:

@@ -41,7 +41,7 @@ def require_same(system: System, made: Manifest, slugs: Sequence[str]) -> None:
 def require_replaceable(system: System, made: Manifest, chosen: Sequence[Category]) -> list[str]:
     refills: list[str] = []
     for store in (_FLAT, _HIER):
-        with contextlib.closing(system.flat() if store is _FLAT else system.hier()) as opened:
+        with contextlib.closing(system.store(store)) as opened:
             places = restoring.places(opened, store, made, chosen)
             tables = [place.relation for place in places if place.table.role != "ledger"]
             found = shadow.dependents(opened, tables)

@@ -20,7 +20,6 @@ from hal9mig.engine.work import Desk
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
 from hal9mig.stores import capture
-from hal9mig.stores.connection import Connection
 
 _WEIGHING = 1  # phase
 
@@ -37,7 +36,7 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     connection = desk.hier("restore")
     store = capture.state(connection).mode.ruling
     connection.rollback()
-    connection = _connection(desk, store)
+    connection = desk.store(store, "restore")
     places = restoring.places(connection, store, made, saving.scope(system, held))
     connection.rollback()
     planned: list[runs.NewBatch] = []
@@ -65,7 +64,7 @@ def weigh(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     started = time.monotonic()
     store_name, qualified, number = held.subject.split(" ")
     store = model.StoreName(store_name)
-    connection = _connection(desk, store)
+    connection = desk.store(store, "restore")
     places = restoring.places(connection, store, restoring.manifest(system, held), saving.scope(system, held))
     place = next(one for one in places if one.relation.qualified == qualified)
     one = place.table.chunks[int(number)]
@@ -110,7 +109,3 @@ def _key(table: Table) -> Callable[[bytes], bytes]:
     names = [name for name, _ in table.columns]
     places, count = [names.index(name) for name in table.key], len(names)
     return lambda row: b"".join([wire.split(row, count)[place] for place in places])
-
-
-def _connection(desk: Desk, store: model.StoreName) -> Connection:
-    return desk.flat("restore") if store is model.StoreName.FLAT else desk.hier("restore")

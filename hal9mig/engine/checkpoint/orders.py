@@ -322,7 +322,7 @@ class Checkpoints:
         """Return rows, rows that count as records, bytes and chunks, all estimated."""
         rows = counted = size = chunks = 0
         for store in _STORES:
-            opened = self._system.flat() if store is _STORES[0] else self._system.hier()
+            opened = self._system.store(store)
             with contextlib.closing(opened), opened.cursor() as cursor:
                 for one in saving.relations(store, opened, chosen) if full else ():
                     some, heavy = relation.weigh(cursor, one)

@@ -238,7 +238,7 @@ def index(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     """Make the indexes and constraints of a shadow table, as the live one has them."""
     started = time.monotonic()
     store, qualified = held.subject.split(" ", 1)
-    connection = _connection(desk, model.StoreName(store))
+    connection = desk.store(model.StoreName(store), "restore")
     made = manifest(system, held)
     found = places(connection, model.StoreName(store), made, saving.scope(system, held))
     place = next(one for one in found if one.relation.qualified == qualified)
@@ -257,7 +257,7 @@ def constrain(system: System, desk: Desk, held: batches.Lease, session: Session)
     """Make the foreign keys of a store's shadow tables, now that what they refer to has its indexes."""
     started = time.monotonic()
     store = model.StoreName(held.subject)
-    connection = _connection(desk, store)
+    connection = desk.store(store, "restore")
     found = places(connection, store, manifest(system, held), saving.scope(system, held))
     connection.rollback()
     with session.begin():
@@ -326,7 +326,7 @@ def measure(system: System, desk: Desk, held: batches.Lease, session: Session) -
     started = time.monotonic()
     store_name, slug, _ = held.subject.split(" ")
     store = model.StoreName(store_name)
-    connection = _connection(desk, store)
+    connection = desk.store(store, "restore")
     with connection, connection.cursor() as cursor:
         found = saving.measured(cursor, system.category(slug), store)
     with session.begin():
@@ -336,12 +336,8 @@ def measure(system: System, desk: Desk, held: batches.Lease, session: Session) -
 
 def _find(system: System, desk: Desk, held: batches.Lease) -> tuple[Place, Chunk, Connection]:
     store, qualified, number = held.subject.split(" ")
-    connection = _connection(desk, model.StoreName(store))
+    connection = desk.store(model.StoreName(store), "restore")
     found = places(connection, model.StoreName(store), manifest(system, held), saving.scope(system, held))
     connection.rollback()
     place = next(one for one in found if one.relation.qualified == qualified)
     return place, place.table.chunks[int(number)], connection
-
-
-def _connection(desk: Desk, store: model.StoreName) -> Connection:
-    return desk.flat("restore") if store is model.StoreName.FLAT else desk.hier("restore")

@@ -78,7 +78,7 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     planned: list[runs.NewBatch] = []
     seq = 1
     for store in model.StoreName:
-        with instant.under(_connection(desk, store), now, store) as cursor:
+        with instant.under(desk.store(store, "instant"), now, store) as cursor:
             if held.options["full"]:
                 for one in relations(store, cursor.connection, categories):
                     for batch in _chunks(cursor, one, seq):
@@ -131,7 +131,7 @@ def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     store = model.StoreName(held.subject.partition(" ")[0])
     kept = archive.opened(system.settings)
     name = str(held.options["checkpoint"])
-    with instant.under(_connection(desk, store), now, store) as cursor:
+    with instant.under(desk.store(store, "instant"), now, store) as cursor:
         one = find(relations(store, cursor.connection, scope(system, held)), held.subject)
         query = _copy(cursor, one, held)
         done = _unchanged(cursor, query, kept, name, held)
@@ -159,10 +159,10 @@ def find(found: Sequence[Relation], text: str) -> Relation:
     raise errors.SchemaMismatch(f"The table of {text} is not there any more.")
 
 
-def chunk_of(held: batches.Lease, result: Mapping[str, Any]) -> Chunk:
-    """Return the chunk that a batch's result describes."""
+def chunk_of(result: Mapping[str, Any], after: model.Key | None, upto: model.Key | None) -> Chunk:
+    """Return the chunk that the result of a range's batch describes."""
     return Chunk(
-        file=result["file"], after=held.after, upto=held.upto, rows=result["rows"], digest=result["digest"],
+        file=result["file"], after=after, upto=upto, rows=result["rows"], digest=result["digest"],
         sha256=result["sha256"], raw_bytes=result["raw_bytes"], bytes=result["bytes"],
         frames=tuple((frame[0], frame[1], frame[2], frame[3]) for frame in result["frames"]),
     )  # fmt: skip
@@ -178,7 +178,7 @@ def digest_category(system: System, desk: Desk, held: batches.Lease, session: Se
         now = instants.read(session, held.run_id)
     store_name, _, slug = held.subject.partition(" ")
     store = model.StoreName(store_name)
-    with instant.under(_connection(desk, store), now, store) as cursor:
+    with instant.under(desk.store(store, "instant"), now, store) as cursor:
         found = measured(cursor, system.category(slug), store)
     with session.begin():
         batches.conclude(session, held, result=found, seconds=time.monotonic() - started)
@@ -188,18 +188,12 @@ def digest_category(system: System, desk: Desk, held: batches.Lease, session: Se
 def measured(cursor: Any, category: Category, store: model.StoreName) -> dict[str, int]:
     """Return records and digest of a category in one store, in the cursor's transaction."""
     cursor.execute(digest.RANGE)
-    of = projection.flat_rows if store is model.StoreName.FLAT else None
-    rows = (
-        of(category, projection.Bounds(), _EVERYTHING)
-        if of is not None
-        else projection.rebuilt_rows(category, projection.Bounds())
-    )
+    if store is model.StoreName.FLAT:
+        rows = projection.flat_rows(category, projection.Bounds(), _EVERYTHING)
+    else:
+        rows = projection.rebuilt_rows(category, projection.Bounds())
     found = digest.read(cursor, category, rows, digest.TRUE)
     return {"records": found.count, "digest": found.total % (1 << 64)}
-
-
-def _connection(desk: Desk, store: model.StoreName) -> Connection:
-    return desk.flat("instant") if store is model.StoreName.FLAT else desk.hier("instant")
 
 
 def _copy(cursor: Any, one: Relation, held: batches.Lease) -> str:
@@ -233,7 +227,7 @@ def _written(cursor: Any, query: str, kept: Archive, name: str, held: batches.Le
 def _prove(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, done: Mapping[str, Any]) -> None:
     """Read the file back, and the store once more, and compare."""
     with kept.reading(name, str(done["file"])) as stream:
-        chunk.check(stream, chunk_of(held, done))
+        chunk.check(stream, chunk_of(done, held.after, held.upto))
     hasher = chunk.Hasher()
     cursor.copy_expert(query, hasher)
     if (hasher.rows, hasher.digest) != (done["rows"], done["digest"]):

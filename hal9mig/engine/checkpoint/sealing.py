@@ -96,26 +96,18 @@ def _tables(desk: Desk, categories: Sequence[Category], done: Sequence[Mapping[s
             continue
         if batch["status"] != model.BatchStatus.DONE:
             raise errors.HAL9Error(f"Batch {batch['seq']} of {batch['subject']} is not done.")
-        chunks.setdefault(str(batch["subject"]), []).append(_chunk(batch))
+        chunks.setdefault(str(batch["subject"]), []).append(
+            saving.chunk_of(batch["result"], _key(batch["after_key"]), _key(batch["upto_key"]))
+        )
     found = []
     for store in model.StoreName:
-        connection = desk.flat("instant") if store is model.StoreName.FLAT else desk.hier("instant")
+        connection = desk.store(store, "instant")
         for one in saving.relations(store, connection, categories):
             found.append(_table(one, chunks.pop(saving.subject(store, one.qualified))))
         connection.rollback()
     if chunks:
         raise errors.HAL9Error(f"Chunks of unknown tables: {', '.join(chunks)}.")
     return tuple(found)
-
-
-def _chunk(batch: Mapping[str, Any]) -> Chunk:
-    result = batch["result"]
-    keys = {name: None if batch[f"{name}_key"] is None else tuple(batch[f"{name}_key"]) for name in ("after", "upto")}
-    return Chunk(
-        file=result["file"], after=keys["after"], upto=keys["upto"], rows=result["rows"], digest=result["digest"],
-        sha256=result["sha256"], raw_bytes=result["raw_bytes"], bytes=result["bytes"],
-        frames=tuple((frame[0], frame[1], frame[2], frame[3]) for frame in result["frames"]),
-    )  # fmt: skip
 
 
 def _table(one: Relation, chunks: Sequence[Chunk]) -> Table:
@@ -138,3 +130,7 @@ def _prune(system: System, session: Session, kept: archive.Archive, made: str) -
         with session.begin():
             detail = {"name": name, "bytes": freed, "because": f"{made} was taken; checkpoints.keep"}
             presence.log(session, "checkpoint deleted", actor="retention", detail=detail)
+
+
+def _key(value: Sequence[str] | None) -> model.Key | None:
+    return None if value is None else tuple(value)

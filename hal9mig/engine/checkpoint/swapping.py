@@ -175,7 +175,7 @@ class Swap:
         Raises:
             errors.CheckpointStale: one has other columns than the checkpoint's by now.
         """
-        with contextlib.closing(self._system.flat() if store is _FLAT else self._system.hier()) as connection:
+        with contextlib.closing(self._system.store(store)) as connection:
             found = [one for one in saving.relations(store, connection, self._categories) if one.role != "ledger"]
         for one in found:
             columns = [[column.name, column.type] for column in one.columns]
