@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -44,9 +45,16 @@ def block(begin: str) -> str:
 
 @pytest.fixture(scope="module")
 def keeping(databases: servers.Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeping]:
+    """Stores that no test changes, and a checkpoint of them."""
+    with prepared(databases, tmp_path_factory.mktemp("document")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def prepared(databases: servers.Databases, base: pathlib.Path) -> Iterator[Keeping]:
     """Sessions and configuration in both stores, in dual-write, and a checkpoint in many chunks of many frames."""
     stores = databases.open()
-    driver = Driver(stores, servers.environ(stores, tmp_path_factory.mktemp("document")))
+    driver = Driver(stores, servers.environ(stores, base))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving, "MOST_ROWS", 60)
         patch.setattr(saving, "FEWEST_ROWS", 60)
@@ -66,6 +74,11 @@ def keeping(databases: servers.Databases, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def folder(keeping: Keeping) -> pathlib.Path:
     """The checkpoint's folder."""
+    return folder_of(keeping)
+
+
+def folder_of(keeping: Keeping) -> pathlib.Path:
+    """Return the checkpoint's folder."""
     return pathlib.Path(keeping.driver.system.settings.checkpoint_url) / "before"
 
 
@@ -192,8 +205,14 @@ def hashes(frame: bytes, columns: int) -> list[int]:
     return found
 
 
-def test_an_older_schema(keeping: Keeping, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_an_older_schema(databases: servers.Databases, tmp_path: pathlib.Path) -> None:
     """Loaded beside, brought over as the document has it, and followed by the other store; versions only grow."""
+    with prepared(databases, tmp_path) as own:
+        brought_over(own, tmp_path)
+
+
+def brought_over(keeping: Keeping, tmp_path: pathlib.Path) -> None:
+    """Lose some settings, change the others, and bring all back from the checkpoint."""
     driver = keeping.driver
     url = driver.stores.flat_url
     contents = "SELECT key, value::text, updated_by, updated_at, version FROM flat.configuration ORDER BY key"
@@ -206,7 +225,7 @@ def test_an_older_schema(keeping: Keeping, folder: pathlib.Path, tmp_path: pathl
     followed(driver)
     driver.assert_equal(CONFIGURATION, records=len(before) - 5)
     table = keeping.checkpoints.find("before").table(model.StoreName.FLAT, "flat.configuration")
-    load(folder, tmp_path, table, "restored.configuration", url)
+    load(folder_of(keeping), tmp_path, table, "restored.configuration", url)
     with connected(url) as cursor:
         cursor.execute(block("INSERT INTO flat.configuration"))
         cursor.execute(contents)
