@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 ## test: everything CI checks
 test: lint check
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 ## lint: style and the direction of imports
 lint: $(VENV)/installed

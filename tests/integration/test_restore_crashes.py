@@ -269,7 +269,7 @@ class TestEveryStep:
                 world.ask(
                     store,
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                    "WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()",
                 )
 
         fallen = []
