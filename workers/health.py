@@ -48,6 +48,7 @@ class Pulse(threading.Thread):
         self._system = System(SETTINGS, role="worker parent")
         self._ended = threading.Event()
         self._desk = Desk(self._system)
+        self._caller = follower.Caller(self._system)
         self._followed = 0.0
         self.draining = False
         self._keeper = Keeper(System(SETTINGS, role="worker keeper"), f"{name}/{os.getpid()}")
@@ -82,7 +83,7 @@ class Pulse(threading.Thread):
             return
         self._followed = time.monotonic()
         with self._desk.trusted():
-            follower.call(self._system, self._desk.flat("pulse"), self._desk.hier("pulse"), slots=self._slots)
+            self._caller.call(self._desk.flat("pulse"), self._desk.hier("pulse"))
 
     def report(self) -> None:
         """Write this worker's line in the ledger."""

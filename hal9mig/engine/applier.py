@@ -211,10 +211,10 @@ class Applier:
             self._note(outcome, run_id)
         if gone:
             # A write onto a copy's uncommitted row waits for it; a delete would not see the row at
-            # all. So deletes wait for the copies in flight, and read the source again after that.
+            # all. So deletes wait for the copies in flight, and read the source again after that. They do
+            # not keep them out: one that writes from here on finds the mark.
+            marks.wait_for_copies(self._session, slug)
             with self._session.begin():
-                fence(self._session.connection.cursor(), model.StoreName.HIERARCHICAL)  # type: ignore[arg-type]
-                marks.exclude_copy(self._session, slug)
                 deleted, late = self._bring(gone, delete=True)
                 self._note(late, run_id)
                 quarantine.release(self._session, slug, deleted)

@@ -15,7 +15,7 @@ from hal9mig.engine import applier
 from hal9mig.engine.applier import Applied
 from hal9mig.engine.returner import Returner
 from hal9mig.engine.system import System
-from hal9mig.ledger import database
+from hal9mig.ledger import database, dispatch, presence
 from hal9mig.queue import app as queue_app
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
@@ -27,7 +27,6 @@ CHUNK = 500
 TURN = 2.0
 #: Seconds from one look at a journal that nobody applies to the next.
 _BOUND_EVERY = 30.0
-_bound_after = [0.0]  # on this process's clock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,36 +104,55 @@ def follow(
             return Followed(written=written, deleted=deleted, rejected=rejected, emptied=not found)
 
 
-def call(system: System, flat: Connection, hier: Connection, *, slots: int) -> int:
-    """Send workers to the ruling store's journal when it holds something; return how many were sent.
+class Caller:
+    """Sends workers to the ruling store's journal when it holds something; each worker's parent has one."""
 
-    Raises:
-        psycopg2.Error, errors.Unreachable: a server failed.
-    """
-    now = capture.state(hier)
-    hier.rollback()
-    if now.mode is Mode.FLAT_ONLY:
-        _bound(flat)
-    if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
-        return 0
-    waiting = sum(one.records for one in capture.lag(flat if now.mode is Mode.DUAL_WRITE else hier).values())
-    if not waiting:
-        return 0
-    lanes = max(1, min(slots, -(-waiting // CHUNK)))
-    for lane in range(lanes):
-        system.broker.control(
-            queue_app.FOLLOW_TASK, (lane, lanes), shown=f"lane {lane + 1} of {lanes}, {waiting} waiting", expires=10.0
-        )
-    return lanes
+    def __init__(self, system: System):
+        self._system = system
+        # On this process's clock.
+        self._bound_after = 0.0
+        self._called = 0.0
 
+    def call(self, flat: Connection, hier: Connection) -> int:
+        """Send a task for each lane that nobody follows, and return how many were sent.
 
-def _bound(flat: Connection) -> None:
-    """Keep the journal short after a way back: it is filled, so that dual-write can go on, and nobody applies it."""
-    if time.monotonic() < _bound_after[0]:
-        return
-    _bound_after[0] = time.monotonic() + _BOUND_EVERY
-    if sum(one.records for one in capture.lag(flat).values()) > CHUNK:
-        capture.compact(flat)
+        While batches wait one slot is left to them: what is followed comes before them in the queue, and
+        an application that writes without a pause would keep a migration from ever going on.
+
+        Raises:
+            psycopg2.Error, errors.Unreachable: a server failed.
+        """
+        now = capture.state(hier)
+        hier.rollback()
+        if now.mode is Mode.FLAT_ONLY:
+            self._bound(flat)
+        if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
+            return 0
+        waiting = sum(one.records for one in capture.lag(flat if now.mode is Mode.DUAL_WRITE else hier).values())
+        if not waiting:
+            return 0
+        with self._system.ledger.begin() as session:
+            slots = sum(worker.slots for worker in presence.alive(session) if not worker.draining)
+            kept = 1 if dispatch.busy(session) else 0
+            if slots <= kept and time.monotonic() - self._called < 2 * TURN:
+                return 0  # the only slot: in turn
+            lanes = max(1, min(slots - kept, -(-waiting // CHUNK)))
+            free = free_lanes(session, lanes)
+        for lane in free:
+            self._system.broker.control(
+                queue_app.FOLLOW_TASK, (lane, lanes), shown=f"lane {lane + 1} of {lanes}, {waiting} waiting",
+                expires=10.0,
+            )  # fmt: skip
+        self._called = time.monotonic()
+        return len(free)
+
+    def _bound(self, flat: Connection) -> None:
+        """Keep the journal short after a way back: it is filled, so that dual-write can go on, and nobody applies."""
+        if time.monotonic() < self._bound_after:
+            return
+        self._bound_after = time.monotonic() + _BOUND_EVERY
+        if sum(one.records for one in capture.lag(flat).values()) > CHUNK:
+            capture.compact(flat)
 
 
 def work(system: System, flat: Connection, hier: Connection, *, lane: int, lanes: int) -> Followed | None:
@@ -154,3 +172,8 @@ def work(system: System, flat: Connection, hier: Connection, *, lane: int, lanes
 def lane_lock(session: database.Session, lane: int) -> bool:
     """Try to be the only one on a lane until the transaction ends."""
     return bool(database.run(session, "live", "lane", lane=lane).scalar_one())
+
+
+def free_lanes(session: database.Session, lanes: int) -> list[int]:
+    """Return those of the first lanes that nobody is on at this moment."""
+    return [row.lane for row in database.run(session, "live", "free_lanes", lanes=lanes)]

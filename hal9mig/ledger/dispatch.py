@@ -72,6 +72,11 @@ def under_way(session: database.Session) -> dict[int, UnderWay]:
     }
 
 
+def busy(session: database.Session) -> bool:
+    """Whether any batch waits for a worker or is in one's hands."""
+    return bool(database.run(session, "batches", "busy").scalar_one())
+
+
 def waiting(session: database.Session) -> Sequence[Waiting]:
     """Return the runs that have planned batches, the most urgent first."""
     return [

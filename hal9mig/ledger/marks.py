@@ -34,9 +34,14 @@ def share_copy(session: database.Session, category: str) -> None:
     database.run(session, "live", "share_copy", category=category)
 
 
-def exclude_copy(session: database.Session, category: str) -> None:
-    """Wait for the copying transactions in flight and hold new ones back until the transaction ends."""
-    database.run(session, "live", "exclude_copy", category=category)
+def wait_for_copies(session: database.Session, category: str) -> None:
+    """Wait, outside a transaction, until the copying transactions in flight have ended.
+
+    New ones begin only after it, but nobody is kept waiting longer than that: many who delete would else
+    stand in line in front of a copy, each until it has its keys' locks.
+    """
+    with session.begin():
+        database.run(session, "live", "wait_for_copies", category=category)
 
 
 def lock_keys(session: database.Session, category: str, keys: Sequence[model.Key]) -> None:

@@ -27,6 +27,8 @@ STORE_CLOSED = "HL002"
 
 #: Seconds without a word from whoever keeps the writers out, after which they are let in.
 SILENCE = 16.0
+#: Rows of a journal that are read at once, at most, for each key that is asked for.
+_MOST_ROWS_A_KEY = 64
 _WRITERS = "hashtextextended('hal9cap writers', 0)"
 _EVENTS = {
     "insert": ("INSERT", "REFERENCING NEW TABLE AS new_rows"),
@@ -279,15 +281,23 @@ def held(connection: Connection) -> str | None:
 def entries(connection: Connection, category: str, *, limit: int, lane: int = 0, lanes: int = 1) -> list[Entry]:
     """Return journalled keys that are visible now, oldest first, each once with the ids of its rows.
 
-    ``lane`` of ``lanes`` parts the keys between appliers that work side by side.
+    ``lane`` of ``lanes`` parts the keys between appliers that work side by side. Where few keys are
+    written again and again, rows are taken from further up: applying a key once does for all of them.
     """
-    with connection, connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT key, array_agg(id) FROM (SELECT id, key FROM hal9cap.journal WHERE category = %s "
-            "AND abs(hashtextextended(key::text, 0) %% %s) = %s ORDER BY id LIMIT %s) j GROUP BY key ORDER BY min(id)",
-            (category, lanes, lane, limit),
-        )
-        return [Entry(key=tuple(key), ids=ids) for key, ids in cursor.fetchall()]
+    rows = limit
+    while True:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT key, array_agg(id) FROM (SELECT id, key FROM hal9cap.journal WHERE category = %s "
+                "AND abs(hashtextextended(key::text, 0) %% %s) = %s ORDER BY id LIMIT %s) j "
+                "GROUP BY key ORDER BY min(id) LIMIT %s",
+                (category, lanes, lane, rows, limit),
+            )
+            found = [Entry(key=tuple(key), ids=ids) for key, ids in cursor.fetchall()]
+        read = sum(len(entry.ids) for entry in found)
+        if read < rows or len(found) > limit // 4 or rows >= limit * _MOST_ROWS_A_KEY:
+            return found
+        rows *= 8
 
 
 def prune(connection: Connection, applied: Sequence[Entry]) -> None:

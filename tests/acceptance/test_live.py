@@ -15,6 +15,7 @@ from hal9mig import errors, model
 from hal9mig.engine import dispatcher, follower, watch
 from hal9mig.engine.coordinator import Coordinator, MigrateOrder
 from hal9mig.ledger import presence, quarantine, runs, tuning
+from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
 from tests import driving, living, servers
 from tests.living import CONFIGURATION, NEURONS, SESSIONS, World, neuron
@@ -140,8 +141,8 @@ class TestHotKeys:
     def test_many_writers_of_few_keys_while_they_are_copied(self, world: World, programs: servers.Programs) -> None:
         """Tiny batches of tiny steps over and over, by two real workers, with their followers in between."""
         world.only(NEURONS, SESSIONS, CONFIGURATION)
-        world.load(0.0002, NEURONS)
-        keys = [key for (key,) in world.flat_sql("SELECT neuron_id::text FROM flat.neuron_states LIMIT 20")]
+        world.load(0.0004, NEURONS)
+        keys = [key for (key,) in world.flat_sql("SELECT neuron_id::text FROM flat.neuron_states LIMIT 100")]
         programs.workers(2)
         world.switch.enable()
         over, problems = threading.Event(), []
@@ -159,7 +160,7 @@ class TestHotKeys:
             except BaseException as problem:
                 problems.append(problem)
 
-        threads = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(8)]
+        threads = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(50)]
         for thread in threads:
             thread.start()
         coordinator = Coordinator(world.system, actor="test")
@@ -242,7 +243,7 @@ class TestJournal:
         world.drain()
         world.assert_equal()
 
-    def test_bounded_in_flat_only(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_bounded_in_flat_only(self, world: World) -> None:
         """After a way back capture goes on, so that nothing has to be copied again."""
         world.only(SESSIONS)
         world.load(0.0002, SESSIONS)
@@ -250,12 +251,81 @@ class TestJournal:
         world.switch.return_to_flat()
         self.update(world, 30)
         assert world.waiting() == 600
-        monkeypatch.setattr(follower, "_bound_after", [0.0])
-        assert follower.call(world.system, world.desk.flat("test"), world.desk.hier("test"), slots=1) == 0
+        assert follower.Caller(world.system).call(world.desk.flat("test"), world.desk.hier("test")) == 0
         assert world.waiting() == 20
         world.switch.enable()
         world.drain()
         world.assert_equal()
+
+    def test_few_keys_that_are_written_often_are_applied_once(self, world: World) -> None:
+        """All rows of a hot key are taken together, in the journal's order, and no more keys than asked for."""
+        world.only(SESSIONS)
+        world.load(0.0002, SESSIONS)
+        world.switch.enable()
+        self.update(world, 100)
+        source = world.desk.flat("test")
+        (few, every) = (capture.entries(source, SESSIONS, limit=limit) for limit in (5, 100))
+        assert len(few) == 5
+        assert len(every) == 20
+        assert sum(len(entry.ids) for entry in every) == world.waiting() == 2000
+        assert {entry.key for entry in every[:5]} == {entry.key for entry in few}
+        assert world.follow() == follower.Followed(written=20, deleted=0, rejected=0, emptied=True)
+        world.assert_equal()
+
+
+class TestLanes:
+    """As many workers follow the journal as it takes, but one slot is left to batches that wait."""
+
+    @pytest.fixture
+    def call(self, world: World) -> Callable[[], int]:
+        """Sends workers to a journal that holds enough for three."""
+        world.only(SESSIONS)
+        world.load(0.0002, SESSIONS)
+        world.switch.enable()
+        for _ in range(3 * follower.CHUNK // 20):
+            world.flat_sql("UPDATE flat.user_sessions SET version = version + 1")
+        caller = follower.Caller(world.system)
+        return lambda: caller.call(world.desk.flat("test"), world.desk.hier("test"))
+
+    def report(self, world: World, workers: int) -> None:
+        with world.system.ledger.begin() as opened:
+            for number in range(workers):
+                presence.report(
+                    opened, name=f"worker {number}", host="here", pid=1, slots=1, draining=False, rss_bytes=0,
+                    cpu_percent=0.0,
+                )  # fmt: skip
+
+    @pytest.mark.parametrize(("workers", "lanes"), [(1, 1), (2, 2), (8, 3)])
+    def test_of_all_workers(self, world: World, call: Callable[[], int], workers: int, lanes: int) -> None:
+        self.report(world, workers)
+        assert call() == lanes
+
+    def test_that_are_followed_get_nobody_else(self, world: World, call: Callable[[], int]) -> None:
+        self.report(world, 3)
+        with world.system.ledger.begin() as one:
+            assert follower.lane_lock(one, 1)
+            assert call() == 2
+        assert call() == 3
+
+    def test_a_slot_is_left_to_batches(self, world: World, call: Callable[[], int]) -> None:
+        self.report(world, 3)
+        run_id = world.start(SESSIONS)
+        assert call() == 2
+        Coordinator(world.system, actor="test").cancel(run_id)
+        assert call() == 3
+
+    def test_the_only_slot_is_shared_in_turn(
+        self, world: World, call: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.report(world, 1)
+        run_id = world.start(SESSIONS)
+        assert call() == 1
+        assert call() == 0
+        monkeypatch.setattr(follower, "TURN", 0.0)
+        assert call() == 1
+        monkeypatch.undo()
+        Coordinator(world.system, actor="test").cancel(run_id)
+        assert call() == 1
 
 
 class TestUnobservable:

@@ -54,7 +54,6 @@ class State:
     marked: bool = False  # since the copier began to read
     key_lock: str | None = None
     copy_shared: bool = False
-    copy_excluded: str | None = None
     copier: str = "read"
     copier_read: Value = None
     appliers: tuple[Applier, ...] = ()
@@ -111,7 +110,7 @@ def _copier(state: State, rules: Rules) -> Iterator[State]:
     if state.copier == "read":
         # The claim, and then the read: a mark counts when it is made after the claim.
         yield dataclasses.replace(state, copier="share", copier_read=state.source, marked=False)
-    elif state.copier == "share" and state.copy_excluded is None:
+    elif state.copier == "share":
         yield dataclasses.replace(state, copier="write", copy_shared=True)
     elif state.copier == "write" and state.uncommitted is None:
         newer = state.target is None or (state.copier_read or 0) > state.target
@@ -161,14 +160,13 @@ def _applier(state: State, one: Applier, name: str, rules: Rules) -> Iterator[tu
         if one.read is None:
             # A delete goes on in a second transaction; the first one ends here with its lock.
             lock = None if state.key_lock == name else state.key_lock
-            yield move(state, key_lock=lock), move(one, step="exclude")
+            yield move(state, key_lock=lock), move(one, step="wait for copies")
         elif state.uncommitted is None:
             yield move(state, uncommitted=(name, one.read)), move(one, step="commit")
-    elif one.step == "exclude":
-        if not rules.delete_waits_for_copies:
+    elif one.step == "wait for copies":
+        # It has the copy lock for a moment, and lets it go: a copy that comes after that finds the mark.
+        if not rules.delete_waits_for_copies or not state.copy_shared:
             yield state, move(one, step="lock again")
-        elif not state.copy_shared and state.copy_excluded is None:
-            yield move(state, copy_excluded=name), move(one, step="lock again")
     elif one.step == "lock again":
         if state.key_lock is None:
             yield move(state, key_lock=name), move(one, step="read again")
@@ -191,7 +189,6 @@ def _applier(state: State, one: Applier, name: str, rules: Rules) -> Iterator[tu
                 target=state.uncommitted[1] if mine and state.uncommitted else state.target,
                 uncommitted=None if mine else state.uncommitted,
                 key_lock=None if state.key_lock == name else state.key_lock,
-                copy_excluded=None if state.copy_excluded == name else state.copy_excluded,
             ),
             move(one, step="prune"),
         )
@@ -225,7 +222,6 @@ def _kills(state: State) -> list[State]:
                 state,
                 uncommitted=None if mine else state.uncommitted,
                 key_lock=None if state.key_lock == name else state.key_lock,
-                copy_excluded=None if state.copy_excluded == name else state.copy_excluded,
                 appliers=(*state.appliers[:place], Applier(), *state.appliers[place + 1 :]),
                 kills=state.kills - 1,
             )

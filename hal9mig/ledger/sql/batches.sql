@@ -119,6 +119,11 @@ SELECT b.run_id, count(*) FILTER (WHERE b.status = 'queued') AS queued,
        extract(epoch FROM clock_timestamp() - min(b.queued_at) FILTER (WHERE b.status = 'queued')) AS oldest
   FROM hal9mig.batches b WHERE b.status IN ('queued', 'leased') GROUP BY b.run_id
 
+-- name: busy
+SELECT EXISTS (
+    SELECT FROM hal9mig.runs r JOIN hal9mig.batches b ON b.run_id = r.id
+     WHERE r.status IN ('planning', 'running') AND b.status IN ('planned', 'queued', 'leased'))
+
 -- name: dispatchable
 SELECT r.id, r.category, r.priority, r.kind, r.serial, r.options,
        coalesce(sum(b.bytes) FILTER (WHERE b.kind <> 'plan') / nullif(sum(b.records) FILTER (WHERE b.kind <> 'plan'), 0), 0)

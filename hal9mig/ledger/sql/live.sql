@@ -17,7 +17,7 @@ DELETE FROM hal9mig.marks
 -- Held by each copying transaction from before it looks for marks until it commits.
 SELECT pg_advisory_xact_lock_shared(hashtextextended('hal9mig copy ' || %(category)s, 0))
 
--- name: exclude_copy
+-- name: wait_for_copies
 -- Waits for the copying transactions in flight: what they have written can then be seen.
 SELECT pg_advisory_xact_lock(hashtextextended('hal9mig copy ' || %(category)s, 0))
 
@@ -28,6 +28,16 @@ SELECT pg_advisory_xact_lock(hashtextextended(k, 0))
 
 -- name: lane
 SELECT pg_try_advisory_xact_lock(hashtextextended('hal9mig lane ' || %(lane)s, 0)) AS mine
+
+-- name: free_lanes
+-- Only looked at: taking a lane to see that it is free could turn its follower away.
+SELECT lane
+  FROM (SELECT n AS lane, hashtextextended('hal9mig lane ' || n, 0) AS lock FROM generate_series(0, %(lanes)s - 1) n) l
+ WHERE lock NOT IN (
+    SELECT classid::bigint << 32 | objid::bigint FROM pg_locks
+     WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+ ORDER BY lane
 
 -- name: mode
 SELECT mode, epoch, target, step, actor, since, attested FROM hal9mig.mode
