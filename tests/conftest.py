@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import pathlib
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.redis import RedisServer
 from tests import servers
+
+# A shell has its jobs in the background ignore Ctrl-C, and so what they start; commands are told to stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

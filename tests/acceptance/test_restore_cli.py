@@ -191,4 +191,4 @@ class TestDamaged:
         assert found["checkpoints"] == []
         assert [one["name"] for one in found["unusable"]] == ["one"]
         told = site.run("state recover --from-backup --yes", 4)
-        assert "There is no verified full checkpoint to recover from." in told.stderr
+        assert "There is no verified full checkpoint of user-sessions, " in told.stderr
