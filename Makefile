@@ -7,7 +7,7 @@ SCALE ?= 0.02
 .PHONY: demo test lint check unit bench format clean
 .DEFAULT_GOAL := demo
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
 	@echo "== installing into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import decimal
-import re
 from collections.abc import Iterable
 
 import msgspec
@@ -41,8 +40,6 @@ class _Weight(msgspec.Struct, gc=False):
 Row = tuple[int, str, str, float, decimal.Decimal | None]
 _connections = msgspec.json.Decoder(list[_Connection]).decode
 _weights = msgspec.json.Decoder(list[_Weight]).decode
-# The text in which PostgreSQL prints a uuid: any other spelling would not come back the same.
-_uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
 def connections(listed: bytes) -> Iterable[Row]:
@@ -61,9 +58,6 @@ def connections(listed: bytes) -> Iterable[Row]:
     except (msgspec.MsgspecError, RecursionError) as error:
         raise errors.RecordRejected(f"connections is no list of {{target, weight, conn_type}}: {error}") from None
     rows: list[Row] = [(at, one.target, one.conn_type, one.weight, None) for at, one in enumerate(decoded, start=1)]
-    for row in rows:
-        if not _uuid(row[1]):
-            raise errors.RecordRejected(f"The target of connection {row[0]} is no uuid in lower case: {row[1]!r:.60}")
     # A weight that ends in a zero; jsonb has its members in this order. A double keeps no zeros behind its point.
     if b'0, "conn_type"' in listed:
         return [(*row[:4], exact) for row, exact in zip(rows, _exact_weights(listed), strict=True)]

@@ -86,8 +86,7 @@ class Transform:
             self._one_by_one(records, output, shared)
         for place, tuples in enumerate(shared):
             output.rows[place] += len(tuples)
-            for parts in tuples:
-                output.pieces[place].extend(parts)
+            output.pieces[place].extend(tuples)
         return output
 
     def _empty(self) -> tuple[Output, list[compiled.Shared]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 import struct
 import uuid
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hal9mig import errors
+from hal9mig.categories.native import split as split
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + struct.pack("!ii", 0, 0)
@@ -31,6 +33,7 @@ _EPOCH = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _EPOCH_DAY = datetime.date(2000, 1, 1)
 _INFINITE = (2**63 - 1, -(2**63))
 _JSON = msgspec.json.Encoder(decimal_format="number")
+_spelled = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
 class Codec(Protocol):
@@ -46,26 +49,6 @@ class Codec(Protocol):
 def field(data: bytes) -> bytes:
     """Return data as a field."""
     return _LENGTH.pack(len(data)) + data
-
-
-def split(row: bytes, count: int) -> list[bytes]:
-    """Return the fields of one tuple of a binary COPY.
-
-    Raises:
-        errors.HAL9Error: the row has another number of fields.
-    """
-    if int.from_bytes(row[:2]) != count:
-        raise errors.HAL9Error(f"A row with {int.from_bytes(row[:2])} fields came where {count} were asked for.")
-    unpack = _LENGTH.unpack_from
-    fields: list[bytes] = []
-    append = fields.append
-    start = 2
-    for _ in range(count):
-        length = unpack(row, start)[0]
-        end = start + 4 + length if length > 0 else start + 4
-        append(row[start:end])
-        start = end
-    return fields
 
 
 def rows_of(message: bytes) -> bytes | None:
@@ -118,10 +101,10 @@ class _Uuid:
         return uuid.UUID(bytes=data)
 
     def encode(self, value: Any) -> bytes:
-        data: bytes = value.bytes if isinstance(value, uuid.UUID) else bytes.fromhex(value.replace("-", ""))
-        if len(data) != 16:
-            raise errors.RecordRejected(f"{value!r} is no uuid.")
-        return b"\0\0\0\x10" + data
+        # A text in another spelling would not come back the same; a uuid.UUID says that it need not.
+        if isinstance(value, str) and not _spelled(value):
+            raise errors.RecordRejected(f"{value!r:.60} is no uuid as PostgreSQL prints it, in lower case.")
+        return b"\0\0\0\x10" + (value if isinstance(value, uuid.UUID) else uuid.UUID(value)).bytes
 
 
 class _Json:

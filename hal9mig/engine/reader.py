@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg2
 
-from hal9mig.categories import compiled, wire
+from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
+from hal9mig.categories.transform import FINGERPRINT_FIELDS
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
 
@@ -62,7 +63,7 @@ class Reader:
         first: int | None = None,
     ):
         self._connection = connection
-        self._split = _splitter(category)
+        self._fields = len(category.source.columns) + FINGERPRINT_FIELDS
         self._sql, self._params = select(category, scope, chosen)
         self._records = records
         self._limit = min(first or records, records)
@@ -122,7 +123,7 @@ class Reader:
     def _hand_over(self, *, last: bool) -> None:
         rows, size = self._rows, self._size
         self._rows, self._size = [], 0
-        self._put(Step(records=[self._split(row) for row in rows], bytes=size, last=last))
+        self._put(Step(records=[wire.split(row, self._fields) for row in rows], bytes=size, last=last))
 
     def _put(self, item: Step | BaseException) -> None:
         while not self._stop.is_set():
@@ -157,20 +158,16 @@ def select(category: Category, scope: projection.Scope, chosen: Filter) -> tuple
     return f"SELECT {columns}, {fingerprint} {rows} ORDER BY {projection.key_order(category, 's')}", params
 
 
-def _splitter(category: Category) -> Callable[[bytes], list[bytes]]:
-    return compiled.splitter((*(column.type for column in category.source.columns), "bigint"))
-
-
 def read(connection: Connection, category: Category, keys: list[tuple[str, ...]], chosen: Filter) -> list[list[bytes]]:
     """Return the present flat rows of some keys at once, as fields with their hash."""
     collected: list[list[bytes]] = []
-    split = _splitter(category)
+    fields = len(category.source.columns) + FINGERPRINT_FIELDS
 
     class _Collector:
         def write(self, message: bytes) -> None:
             row = wire.rows_of(message)
             if row is not None:
-                collected.append(split(row))
+                collected.append(wire.split(row, fields))
 
     sql, params = select(category, projection.Keys(keys=keys), chosen)
     with connection.cursor() as cursor:

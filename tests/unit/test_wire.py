@@ -38,7 +38,7 @@ class TestTuples:
 
     def test_of_another_width_are_refused(self) -> None:
         """A result with other columns than were asked for is no data."""
-        with pytest.raises(errors.HAL9Error, match="2 fields came where 3"):
+        with pytest.raises(errors.HAL9Error, match="of 2 fields and 10 bytes is not of the 3"):
             wire.split(tuple_of(wire.NULL, wire.NULL), 3)
 
     def test_are_found_in_the_messages_of_a_copy(self) -> None:
