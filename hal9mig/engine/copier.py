@@ -65,6 +65,7 @@ class Copier:
         self._ledger = system.ledger
         self._filter = filters.parse(self._category, held.filter)
         self._atomic = bool(held.options.get("atomic"))
+        self._validated = tuned.validation.mode != "off"
         self._merging = False
         self._held_keys: set[model.Key] = set()  # what earlier runs left in quarantine
         self._held_now: set[model.Key] = set()  # what this step puts there
@@ -92,7 +93,14 @@ class Copier:
         size = max(1, first)
         transaction = None
         with Reader(
-            self._flat, self._category, scope, self._filter, records=full, size=self._tuned.batch_bytes, first=size
+            self._flat,
+            self._category,
+            scope,
+            self._filter,
+            records=full,
+            size=self._tuned.batch_bytes,
+            first=size,
+            hashed=self._validated,
         ) as reading:
             for step in reading.steps():
                 size = min(size * 2, full)
@@ -151,7 +159,7 @@ class Copier:
             marks.share_copy(self._session, self._category.slug)
             self._suspects = {}
             self._isolating(cursor, records)
-            if self._tuned.validation.mode != "off":
+            if self._validated:
                 low = self._cursor_key or self._held.after
                 self._validate(cursor, records, projection.Bounds(after=low, upto=last))
             theirs = self._marked(records)
@@ -172,7 +180,8 @@ class Copier:
             quarantine.release(self._session, self._category.slug, list(written))
             self._held_keys -= written
         self._bytes += step.bytes
-        self._digest += sum(int.from_bytes(fields[-1][4:]) for fields in step.records)
+        if self._validated:
+            self._digest += sum(int.from_bytes(fields[-1][4:]) for fields in step.records)
 
     def _marked(self, records: Sequence[Fields]) -> set[model.Key]:
         """Return the records whose keys somebody has applied since this lease began to read."""

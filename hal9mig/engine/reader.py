@@ -26,7 +26,7 @@ class Step:
     """Records that are written in one transaction.
 
     Attributes:
-        records: each record's fields, the source's columns in declared order and then its hash.
+        records: each record's fields, the source's columns in declared order and then its hash, if it was asked for.
         bytes: what the records measure as binary COPY.
         last: whether the range ends with it.
     """
@@ -49,6 +49,7 @@ class Reader:
     Args:
         records, size: where a step is cut, in records and in bytes.
         first: records of the first step; each following one may be twice as large, up to ``records``.
+        hashed: whether the source hashes each record, which takes it about as long as to read it.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class Reader:
         records: int,
         size: int,
         first: int | None = None,
+        hashed: bool = True,
     ):
         self._connection = connection
-        self._fields = len(category.source.columns) + FINGERPRINT_FIELDS
-        self._sql, self._params = select(category, scope, chosen)
+        self._fields = len(category.source.columns) + FINGERPRINT_FIELDS * hashed
+        self._added = _FINGERPRINT_BYTES * hashed
+        self._sql, self._params = select(category, scope, chosen, hashed=hashed)
         self._records = records
         self._limit = min(first or records, records)
         self._most = size
@@ -118,7 +121,7 @@ class Reader:
             self._limit = min(self._limit * 2, self._records)
             rows = self._rows
         rows.append(row)
-        self._size += len(row) - _FINGERPRINT_BYTES
+        self._size += len(row) - self._added
 
     def _hand_over(self, *, last: bool) -> None:
         rows, size = self._rows, self._size
@@ -150,12 +153,15 @@ class Reader:
                     return
 
 
-def select(category: Category, scope: projection.Scope, chosen: Filter) -> tuple[str, projection.Params]:
-    """Return the query of a scope's flat rows, each followed by its hash, in key order."""
+def select(
+    category: Category, scope: projection.Scope, chosen: Filter, *, hashed: bool = True
+) -> tuple[str, projection.Params]:
+    """Return the query of a scope's flat rows in key order, each followed by its hash where it is ``hashed``."""
     rows, params = projection.flat_rows(category, scope, chosen)
-    columns = ", ".join(f"s.{name}" for name in category.source.names)
-    fingerprint = projection.record_hash(category, "s")
-    return f"SELECT {columns}, {fingerprint} {rows} ORDER BY {projection.key_order(category, 's')}", params
+    columns = [f"s.{name}" for name in category.source.names]
+    if hashed:
+        columns.append(projection.record_hash(category, "s"))
+    return f"SELECT {', '.join(columns)} {rows} ORDER BY {projection.key_order(category, 's')}", params
 
 
 def read(connection: Connection, category: Category, keys: list[tuple[str, ...]], chosen: Filter) -> list[list[bytes]]:
