@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own; a machine needs python3 (3.11 or newer), pip and make.
+# Everything runs in a virtual environment of its own; a machine needs python3 (3.11 or newer) with its headers, pip, make and a C compiler.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 2.0  # seconds
 _IDLE = 0.5  # seconds between ticks when nothing is published
-_BUSY = 0.05  # and while batches flow
 _TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, psycopg2.Error, redis.RedisError, OSError)
 
 
@@ -67,7 +66,7 @@ class Pulse(threading.Thread):
                 if not self.draining:
                     self._follow()
                     done = dispatcher.tick(self._system)
-                    pause = _BUSY if done.published else min(_IDLE, max(0.01, done.again_after))
+                    pause = dispatcher.SOON if done.published else min(_IDLE, max(0.01, done.again_after))
             except _TROUBLE as error:
                 log.warning("the pulse missed a beat: %s", errors.masked(str(error)))
                 pause = 1.0

@@ -81,7 +81,7 @@ def show(context: click.Context, origin: bool) -> None:
 
 
 @configure.command("state-migration", help=_STATE_MIGRATION)
-@click.option("--batch-size", type=options.COUNT, help="Records a batch: one task, one lease.  [default: 10000]")
+@click.option("--batch-size", type=options.COUNT, help="Records a batch: one task, one lease.  [default: 20000]")
 @click.option(
     "--rate-limit",
     type=options.RATE,
@@ -96,7 +96,7 @@ def show(context: click.Context, origin: bool) -> None:
 @click.option(
     "--checkpoint-interval",
     type=options.COUNT,
-    help="Records between durable cursors: one transaction.  [default: 1000]",
+    help="Records between durable cursors: one transaction.  [default: 2500]",
 )
 @click.option("--batch-bytes", type=options.BYTES, help="Bytes at which a transaction is cut.  [default: 8MB]")
 @click.option(

@@ -18,6 +18,8 @@ from hal9mig.queue.broker import Message
 
 #: Messages in the queue for each worker slot, beyond what is leased.
 WINDOW = 3
+#: Seconds to the next tick while batches are under way.
+SOON = 0.2
 #: Seconds after which the message of a published batch that nobody claims is looked for.
 LOOK_AFTER = 3.0
 #: Batches that read or write the application's records at their own pace.
@@ -62,7 +64,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
     under_way = dispatch.under_way(session)
     waiting = dispatch.waiting(session)
     if not waiting:
-        return 1.0
+        return SOON if under_way else 1.0  # the last batch's end is the run's
     workers = [worker for worker in presence.alive(session) if not worker.draining]
     slots = sum(worker.slots for worker in workers)
     if not slots:
@@ -97,7 +99,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
             room -= len(taken)
         if wait:
             again_after = min(again_after, wait)
-    return again_after if room <= 0 or again_after < 1.0 else 0.2
+    return again_after if room <= 0 or again_after < 1.0 else SOON
 
 
 def _take(

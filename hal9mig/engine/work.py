@@ -121,9 +121,12 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
     started = time.monotonic()
     with _beating(system, held):
         outcome = _guarded(system, desk, held, started)
-    with contextlib.suppress(errors.HAL9Error, exc.SQLAlchemyError):
-        dispatcher.tick(system)  # a finished batch makes room for the next one now
-    log.info("%s: %s in %.2f s", held.name, outcome, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    if seconds < dispatcher.SOON:
+        # It makes room for the next one before a worker's parent looks, and short ones empty the window.
+        with contextlib.suppress(errors.HAL9Error, exc.SQLAlchemyError):
+            dispatcher.tick(system)
+    log.info("%s: %s in %.2f s", held.name, outcome, seconds)
     return outcome
 
 

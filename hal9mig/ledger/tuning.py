@@ -80,7 +80,7 @@ class Knob:
 
 
 KNOBS: tuple[Knob, ...] = (
-    Knob(name="batch-size", parse=units.parse_count, default="10000", help="records a batch: one task, one lease"),
+    Knob(name="batch-size", parse=units.parse_count, default="20000", help="records a batch: one task, one lease"),
     Knob(name="checkpoint-interval", parse=units.parse_count, default="2500",
          help="records between durable cursors: one transaction; at most the batch size"),
     Knob(name="batch-bytes", parse=units.parse_bytes, default="8MB", help="bytes at which a transaction is cut"),
