@@ -32,7 +32,8 @@ class _Plan:
 
     def step(self) -> native.Step:
         """Return what the plan is carried out by."""
-        return native.Step(self._computed, [self._target(target) for target in self._category.targets])
+        targets = [self._target(target) for target in self._category.targets]
+        return native.Step(len(self._places), self._computed, targets)
 
     def _sources(self, names: Sequence[str], *, as_bytes: bool) -> tuple[native.Source, ...]:
         return tuple(self._source(name, as_bytes=as_bytes) for name in names)

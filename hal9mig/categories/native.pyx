@@ -294,12 +294,13 @@ cdef class Target:
 
 
 cdef class Step:
-    """What a category makes of a step's records."""
+    """What a category makes of a step's records, each of at least so many fields."""
 
+    cdef Py_ssize_t width
     cdef list computed, targets
 
-    def __init__(self, list computed, list targets):
-        self.computed, self.targets = computed, targets
+    def __init__(self, Py_ssize_t width, list computed, list targets):
+        self.width, self.computed, self.targets = width, computed, targets
 
     def __call__(self, object records, list pieces, list rows, list shared):
         """Add each target's tuples to its pieces and their number to its rows; raise at the first record refused."""
@@ -310,6 +311,8 @@ cdef class Step:
         cdef list matches
         for record in records:
             fields = record if type(record) is list else list(record)
+            if len(fields) < self.width:
+                raise ValueError(f"a record of {len(fields)} fields came where {self.width} were declared")
             ready = [(<Computed>computed).field(fields) for computed in self.computed]
             roots = 0
             matches = []

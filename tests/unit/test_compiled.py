@@ -190,3 +190,15 @@ class TestTransform:
         ]
         assert output.rows == [2, 2, 2]
         assert [row[0] for row in _rows(output.pieces[2], ("bigint", "integer", "text"))] == [1, 4]
+
+    def test_a_record_with_a_field_too_few_is_refused(self) -> None:
+        output = Transform(_category()).apply([_record(1, "a", 1)[:2]])
+        assert [rejection.index for rejection in output.rejections] == [0]
+        assert output.rows == [0, 0, 0]
+
+    def test_what_a_function_gives_is_kept_by_its_field(self) -> None:
+        """A computed value may be had for the asking again: a function gives the same for the same field."""
+        built = Transform(_category())
+        twice = [built.apply([_record(number, "a", number % 3) for number in range(50)]) for _ in range(2)]
+        assert _rows(twice[0].pieces[1], ("bigint", "integer")) == [(n, 2 * (n % 3)) for n in range(50)]
+        assert twice[0].pieces == twice[1].pieces
