@@ -29,8 +29,9 @@ from hal9mig.ledger.differences import Difference, Kind
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
-#: Seconds between the first digest and the second look at what differs: what is on its way arrives meanwhile,
-#: and need not be counted as moving. What is said of a record does not rest on it, see ``suspects``.
+#: Seconds between the first digest and the second look at what differs while the journal holds something: what is
+#: on its way arrives meanwhile, and need not be counted as moving. What is said of a record does not rest on it,
+#: see ``suspects``.
 SETTLE = 0.3
 #: Records of a range above which it is cut: what differs in one is held in memory until its second look.
 _STEP = 50_000
@@ -274,7 +275,9 @@ class Verifier:
                 suspects.append(pair)
         suspects = list(self._suspects.unhidden(suspects))
         if suspects:
-            self._sleep(max(0.0, self._settle - (time.monotonic() - began)))
+            # Where no write waits to be applied nothing will have arrived by then.
+            behind = capture.lag(self._flat if self._forward else self._connection)
+            self._sleep(max(0.0, self._settle - (time.monotonic() - began)) if behind else 0.0)
         self._suspects.decide(suspects, tally, listing)
 
     def _first_look(self, scopes: Sequence[projection.Bounds], tally: Tally) -> Iterator[Pair]:

@@ -94,6 +94,7 @@ def test_a_difference_that_has_gone_at_the_second_look_is_none(bench: Bench) -> 
     bench.migrate(NEURONS)
     bench.hier("UPDATE hier.units SET kind = 'late' WHERE unit_id = %s", unit(2))
     bench.flat("DELETE FROM flat.neuron_states WHERE neuron_id = %s", unit(4))
+    bench.flat("INSERT INTO hal9cap.journal (category, key) VALUES (%s, ARRAY[%s])", NEURONS, unit(5))
     waited: list[float] = []
 
     def catch_up(seconds: float) -> None:
@@ -108,6 +109,15 @@ def test_a_difference_that_has_gone_at_the_second_look_is_none(bench: Bench) -> 
     assert found.consistent
     assert (found.verified, found.total, found.moving, found.differences) == (5, 5, 0, [])
     assert found.flat_digest == found.hier_digest
+
+
+def test_nobody_waits_for_what_is_not_on_its_way(bench: Bench) -> None:
+    add_neurons(bench, range(3))
+    bench.migrate(NEURONS)
+    bench.hier("UPDATE hier.units SET kind = 'wrong' WHERE unit_id = %s", unit(1))
+    waited: list[float] = []
+    assert summary(bench.verify(NEURONS, sleep=waited.append)) == {"mismatch": keys(1)}
+    assert waited == [0.0]
 
 
 def test_a_source_that_changes_between_the_looks_proves_nothing(bench: Bench) -> None:
