@@ -8,8 +8,9 @@ from beat.interval import LiveInterval, Watch
 from hal9mig import settings
 from hal9mig.queue import app as queue_app
 
-#: Seconds between two looks for lost leases and messages. Workers look too; this one does so when they are few.
-TICK_EVERY = 2.0
+#: Seconds between two looks for lost leases and messages. Workers' parents look far more often; more of these would
+#: only hide the batches in the list of tasks that Flower shows.
+TICK_EVERY = 5.0
 #: Seconds after which a call for a round that nobody has taken is none any more: the next one follows.
 _ROUND_EXPIRES = 10.0
 SETTINGS = settings.load(environ=os.environ)

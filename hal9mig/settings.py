@@ -110,7 +110,7 @@ class Settings:
         Raises:
             errors.NotConfigured: none is known.
         """
-        return _required(self.flat_url, "the flat store", "HAL9_FLAT_URL")
+        return self._required(self.flat_url, "the flat store", "HAL9_FLAT_URL")
 
     def require_hier(self) -> str:
         """Return the hierarchical store's URL.
@@ -118,7 +118,7 @@ class Settings:
         Raises:
             errors.NotConfigured: none is known.
         """
-        return _required(self.hier_url, "the hierarchical store", "HAL9_HIER_URL")
+        return self._required(self.hier_url, "the hierarchical store", "HAL9_HIER_URL")
 
     def require_redis(self) -> str:
         """Return Redis's URL.
@@ -126,16 +126,22 @@ class Settings:
         Raises:
             errors.NotConfigured: none is known.
         """
-        return _required(self.redis_url, "the queue", "HAL9_REDIS_URL")
+        return self._required(self.redis_url, "the queue", "HAL9_REDIS_URL")
 
-
-def _required(url: str | None, what: str, variable: str) -> str:
-    if url is None:
+    def _required(self, url: str | None, what: str, variable: str) -> str:
+        if url is not None:
+            return url
+        if self.external:
+            # A half of it from a stack would be two systems in one.
+            raise errors.NotConfigured(
+                f"No address is known for {what}: another server's is set, so a stack that runs here is not used, "
+                f"and {variable} is not set.",
+                hint=f"set {variable} too, or none of them; hal9-migrate configure show --origin",
+            )
         raise errors.NotConfigured(
             f"No address is known for {what}: no stack is running here and {variable} is not set.",
             hint=f"hal9-migrate stack up --detach, or set {variable}",
         )
-    return url
 
 
 def default_data_dir() -> pathlib.Path:

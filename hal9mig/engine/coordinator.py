@@ -20,6 +20,8 @@ from hal9mig.stores.connection import Connection
 
 #: Records that a plan reads to tell how large they are.
 _SAMPLE = 200
+#: Bytes at which a batch is cut: of wide records a number of them would be one worker's for long.
+_BATCH_BYTES = 32 << 20
 _POLL = 0.2  # seconds between two looks at a run that is waited for
 
 
@@ -127,6 +129,8 @@ class Coordinator:
             hier.close()
         slots = sum(worker.slots for worker in workers if not worker.draining)
         batch = tuned.effective_batch
+        if size:
+            batch = max(1, min(batch, _BATCH_BYTES // size))
         seconds = None
         if tuned.rate_limit is not None:
             total = -(-records // batch) if tuned.rate_limit.unit is units.RateUnit.BATCHES else records
@@ -155,6 +159,7 @@ class Coordinator:
         options: dict[str, object] = {
             "tuning": dict(order.tuning),
             "transform_version": plan.category.transform_version,
+            "batch": plan.batch_size,
         }
         for name in ("atomic", "bulk", "merge"):
             if getattr(order, name):

@@ -152,5 +152,5 @@ def _refusal(parsed: sqlalchemy.URL, error: psycopg2.OperationalError) -> errors
     where = f"{parsed.host or 'local socket'}:{parsed.port or 5432}/{parsed.database}"
     detail = " ".join(str(error).split())
     if any(word in detail for word in _LOGIN_WORDS) and "No such file" not in detail:
-        return errors.LoginRefused(f"The database at {where} refused the login: {detail}", where=where)
-    return errors.StoreUnreachable(f"The database at {where} cannot be reached: {detail}", where=where)
+        return errors.LoginRefused(f"The database at {where} refused the login: {detail}", server=where)
+    return errors.StoreUnreachable(f"The database at {where} cannot be reached: {detail}", server=where)

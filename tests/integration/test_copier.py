@@ -10,6 +10,8 @@ import pytest
 
 from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
+from hal9mig.engine import coordinator
+from hal9mig.engine.coordinator import MigrateOrder
 from tests import driving
 from tests.driving import Driver
 from tests.servers import Stores
@@ -91,6 +93,23 @@ def test_any_number_of_records(make: Make, stores: Stores) -> None:
         make_tables(stores, category)
         insert(stores, category, [(str(number * number * 7 - 50),) for number in range(count)])
         assert assert_migrates(driver, category, count) == count // 10 + 1
+
+
+def test_batches_of_wide_records_are_cut_by_their_bytes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one of 202 MB for one worker: as many as fit, and at least one."""
+    driver = make()
+    driver.load(driving.NEURONS, 200)
+    order = MigrateOrder(category=driving.NEURONS, tuning={"batch-size": "150"})
+    whole = driver.coordinator.plan(order)
+    assert (whole.batch_size, whole.batches) == (150, 2)
+    monkeypatch.setattr(coordinator, "_BATCH_BYTES", 40 * whole.record_bytes)
+    cut = driver.coordinator.plan(order)
+    assert (cut.batch_size, cut.batches) == (40, 5)
+    run = driver.copy(driving.NEURONS, tuned={"batch-size": "150"})
+    copied = [batch["records"] for batch in driver.batches(run.id) if batch["kind"] == "copy"]
+    assert (max(copied), sum(copied)) == (40, 200)
+    monkeypatch.setattr(coordinator, "_BATCH_BYTES", 1)
+    assert driver.coordinator.plan(order).batch_size == 1
 
 
 def test_any_type_of_key(make: Make, stores: Stores) -> None:

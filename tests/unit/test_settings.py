@@ -119,8 +119,14 @@ def test_who_names_one_server_gets_none_of_a_running_stack() -> None:
     found = load({"HAL9_FLAT_URL": "postgresql://mine"})
     assert found.external is True
     assert found.flat_url == "postgresql://mine"
-    with pytest.raises(errors.NotConfigured, match="HAL9_HIER_URL"):
+    with pytest.raises(errors.NotConfigured, match="a stack that runs here is not used, and HAL9_HIER_URL is not set"):
         found.require_hier()
+
+
+def test_where_nothing_is_set_a_stack_is_the_way_out() -> None:
+    with pytest.raises(errors.NotConfigured, match="no stack is running here") as refused:
+        load().require_hier()
+    assert refused.value.hint == "hal9-migrate stack up --detach, or set HAL9_HIER_URL"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
