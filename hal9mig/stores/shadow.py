@@ -115,7 +115,7 @@ def _refusing(what: str) -> Iterator[None]:
         ) from None
 
 
-def _require(cursor: Cursor, mark: str) -> None:
+def require(cursor: Cursor, mark: str) -> None:
     """Raise unless the shadows are this restore's; until the transaction ends they cannot be dropped.
 
     Raises:
@@ -138,7 +138,7 @@ def claim(cursor: Cursor, seq: int, *, mark: str = "") -> Mapping[str, Any] | No
     Raises:
         errors.LeaseLost: the shadows are another restore's, or gone.
     """
-    _require(cursor, mark)
+    require(cursor, mark)
     cursor.execute(f"INSERT INTO {_PREFIX}.loaded (seq) VALUES (%s) ON CONFLICT DO NOTHING", (seq,))
     if cursor.rowcount:
         return None
@@ -164,7 +164,7 @@ def index(connection: Connection, relation: Relation, *, mark: str = "") -> None
         psycopg2.Error: the rows do not keep to one of them.
     """
     with connection.cursor() as cursor, _refusing("make an index"):
-        _require(cursor, mark)
+        require(cursor, mark)
         cursor.execute(f"SET LOCAL maintenance_work_mem = '{_INDEX_MEMORY}'; SET LOCAL client_min_messages = warning")
         for space, statement in _missing(cursor, relation):
             cursor.execute("SELECT set_config('default_tablespace', %s, true)", (space,))
@@ -237,7 +237,7 @@ def constrain(connection: Connection, relations: Sequence[Relation], *, mark: st
     """
     shadows = {one.qualified: table(one) for one in relations}
     with connection.cursor() as cursor, _refusing("make a foreign key"):
-        _require(cursor, mark)
+        require(cursor, mark)
         found = foreign.keys(cursor, relations)
         for key in found:
             between = key.table in shadows and key.leads_to in shadows

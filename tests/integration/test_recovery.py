@@ -5,12 +5,13 @@ from __future__ import annotations
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from hal9mig import errors, model
 from hal9mig.engine import retrial
-from hal9mig.engine.checkpoint import chunk, saving
+from hal9mig.engine.checkpoint import batch, chunk, saving
 from hal9mig.engine.checkpoint.manifest import Manifest, Table
 from hal9mig.engine.switch import Switch
 from hal9mig.ledger import quarantine
@@ -226,6 +227,39 @@ class TestMore:
         assert {(record.key, record.origin) for record in kept} == {(record.key, "recover") for record in records}
         assert retrial.retry(keeping.driver.system, kept[0]).outcome is retrial.Outcome.HELD
         keeping.archive.delete("with-losses")
+
+    @pytest.mark.parametrize(("step", "store", "name"), [
+        ("derive", HIER, "hier.users"), ("resolve", HIER, "hier.units"), ("resolve", FLAT, "flat.neuron_states"),
+    ])  # fmt: skip
+    def test_who_was_frozen_since_an_earlier_restore_writes_nothing(
+        self, keeping: Keeping, made: Manifest, step: str, store: model.StoreName, name: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """The shadows are another's by then; whoever they belong to does it."""
+        driver, taken = keeping.driver, batch.STEPS[step]
+        counts = "SELECT (SELECT count(*) FROM hal9_shadow_hier.units), (SELECT count(*) FROM hal9_shadow_hier.users)"
+
+        def ask(sql: str, *values: object) -> list[tuple[Any, ...]]:
+            with connected(driver.stores.hier_url) as cursor:
+                cursor.execute(sql, values or None)
+                return cursor.fetchall() if cursor.description else []
+
+        def late(*args: Any) -> bool:
+            ((own,),), before = ask("SELECT mark FROM hal9_shadow.restore"), ask(counts)
+            ask("UPDATE hal9_shadow.restore SET mark = 'another'")
+            with pytest.raises(errors.LeaseLost):
+                taken(*args)
+            assert ask(counts) == before
+            ask("UPDATE hal9_shadow.restore SET mark = %s", own)
+            came.append(step)
+            return taken(*args)
+
+        came: list[str] = []
+        monkeypatch.setitem(batch.STEPS, step, late)
+        remove(keeping, made.table(store, name), 0)
+        run = keeping.recover(NAME)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        assert came == [step]
 
     def test_a_sound_backup(self, keeping: Keeping, made: Manifest) -> None:
         """Nothing is quarantined, and everything is there."""

@@ -47,6 +47,8 @@ def derive(system: System, desk: Desk, held: batches.Lease, session: Session) ->
     made = restoring.manifest(system, held)
     hier = desk.hier("restore")
     damages = _damages(session, held)
+    with session.begin():
+        own = restoring.mark(session, held.run_id)
     added = 0
     for category in saving.scope(system, held):
         places = restoring.places(hier, _HIER, made, [category])
@@ -57,6 +59,7 @@ def derive(system: System, desk: Desk, held: batches.Lease, session: Session) ->
         ]
         if shared:
             with hier, hier.cursor() as cursor:
+                shadow.require(cursor, own)
                 added += _derived(system, category, shared, _flat_records(system, held, made, category), cursor)
         hier.rollback()
     with session.begin():
@@ -121,11 +124,13 @@ def resolve(system: System, desk: Desk, held: batches.Lease, session: Session) -
     started = time.monotonic()
     made = restoring.manifest(system, held)
     damages = _damages(session, held)
+    with session.begin():
+        own = restoring.mark(session, held.run_id)
     flat, hier = desk.flat("restore"), desk.hier("restore")
     ruling = Mode(made.mode).ruling
     counts = {"quarantined": 0, "offered": 0, "brought": 0}
     for category in saving.scope(system, held):
-        work = _Resolving(system, category, held, session, flat=flat, hier=hier, counts=counts)
+        work = _Resolving(category, held, session, mark=own, flat=flat, hier=hier, counts=counts)
         for store, connection in ((_FLAT, flat), (_HIER, hier)):
             places = restoring.places(connection, store, made, [category])
             connection.rollback()
@@ -157,11 +162,11 @@ class _Resolving:
 
     def __init__(
         self,
-        system: System,
         category: Category,
         held: batches.Lease,
         session: Session,
         *,
+        mark: str,
         flat: Connection,
         hier: Connection,
         counts: dict[str, int],
@@ -169,6 +174,7 @@ class _Resolving:
         self._category = category
         self._held = held
         self._session = session
+        self._mark = mark
         self._connections = {_FLAT: flat, _HIER: hier}
         self._counts = counts
         self._again: set[model.Key] = set()
@@ -190,6 +196,7 @@ class _Resolving:
         kept = shadow.schema_of("hal9cap") + ".journal"
         connection = self._connections[ruling]
         with connection, connection.cursor() as cursor:
+            shadow.require(cursor, self._mark)
             keys = [list(key) for key in sorted(self._again)]
             cursor.execute(
                 f"INSERT INTO {kept} (id, category, key) SELECT m.id + row_number() OVER (), %s, "
@@ -264,6 +271,7 @@ class _Resolving:
             tables = [(target.qualified, target.owner) for target in reversed(self._category.owned)]
         connection = self._connections[store]
         with connection, connection.cursor() as cursor:
+            shadow.require(cursor, self._mark)
             for table, columns in tables:
                 where, params = scope.sql(self._category, columns)
                 cursor.execute(f"DELETE FROM {shadowed(table, [table])} WHERE {where}", params)
@@ -273,6 +281,7 @@ class _Resolving:
         where = f"{damage['file']}, frame {damage['frame']}: {damage['why']}"
         payloads = self._payloads(self._other(store), hit)
         with self._session.begin():
+            shadow.require(self._session.connection.cursor(), self._mark)  # type: ignore[arg-type]
             for key in sorted(hit):
                 more = "; the other store has it" if key in payloads else ""
                 self._quarantine(key, f"damaged in the checkpoint ({where}){more}", payloads.get(key))
