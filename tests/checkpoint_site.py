@@ -65,10 +65,14 @@ class Site:
             command, stdin=terminal, stdout=terminal, stderr=terminal, env=env, cwd=self.cli.folder
         )
         os.close(terminal)
-        shown, deadline = "", time.monotonic() + driving.PATIENCE
+        shown, interrupted, deadline = "", False, time.monotonic() + driving.PATIENCE
         try:
             while time.monotonic() < deadline:
-                if not select.select([keeper], [], [], 0.1)[0]:
+                if not select.select([keeper], [], [], 1.0)[0]:
+                    if interrupted:
+                        # The moment between the prompt and the read is the interpreter's: one that comes in it is
+                        # seen with the next key.
+                        started.send_signal(signal.SIGINT)
                     continue
                 try:
                     shown += os.read(keeper, 65536).decode()
@@ -76,7 +80,7 @@ class Site:
                     break
                 if prompt in shown and answer == CTRL_C:
                     started.send_signal(signal.SIGINT)
-                    answer = ""
+                    answer, interrupted = "", True
                 elif prompt in shown and answer:
                     os.write(keeper, answer.encode())
                     answer = ""

@@ -376,7 +376,7 @@ class TestConfiguring:
         values = {one["name"]: one for one in document(cli("configure", "state-migration", "--json"))["values"]}
         assert {name: one["value"] for name, one in values.items()} == {
             "batch-size": "1000", "rate-limit": "50/s", "parallel-workers": "4", "validation-mode": "strict",
-            "checkpoint-interval": "1000", "batch-bytes": "8MB", "quarantine-policy": "0",
+            "checkpoint-interval": "2500", "batch-bytes": "8MB", "quarantine-policy": "0",
         }  # fmt: skip
         assert values["batch-bytes"]["origin"] == "default"
         assert "@" in values["rate-limit"]["origin"]
