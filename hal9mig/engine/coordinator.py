@@ -194,7 +194,7 @@ class Coordinator:
         with self._system.ledger.begin() as session:
             run_id = runs.create(
                 session, kind=model.RunKind.VERIFY, category=declared.slug, priority=model.Priority.NORMAL,
-                filter=filter, options={"verify": True, "deep": deep, "batch": 25_000}, serial=False,
+                filter=filter, options={"verify": True, "deep": deep, "batch": 50_000}, serial=False,
                 actor=self._actor,
             )  # fmt: skip
         dispatcher.tick(self._system)
