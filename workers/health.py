@@ -77,8 +77,8 @@ class Pulse(threading.Thread):
             self._ended.wait(pause)
 
     def _follow(self) -> None:
-        """Send workers to the journal, twice a second at most, from whichever worker comes first."""
-        if time.monotonic() - self._followed < _IDLE:
+        """Send workers to the journal when it is this worker's turn to."""
+        if time.monotonic() - self._followed < follower.CALL_EVERY:
             return
         self._followed = time.monotonic()
         with self._desk.trusted():

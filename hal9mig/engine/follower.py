@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 from hal9mig import errors, model
 from hal9mig.engine import applier
@@ -25,6 +26,8 @@ from hal9mig.stores.connection import Connection
 CHUNK = 500
 #: Seconds a worker stays with a lane before it looks at other work.
 TURN = 2.0
+#: Seconds from one call of workers to the journal to the next, whoever makes them.
+CALL_EVERY = 0.25
 #: Seconds from one look at a journal that nobody applies to the next.
 _BOUND_EVERY = 30.0
 
@@ -107,11 +110,11 @@ def follow(
 class Caller:
     """Sends workers to the ruling store's journal when it holds something; each worker's parent has one."""
 
-    def __init__(self, system: System):
+    def __init__(self, system: System, *, clock: Callable[[], float] = time.monotonic):
         self._system = system
-        # On this process's clock.
-        self._bound_after = 0.0
-        self._called = 0.0
+        self._clock = clock
+        self._bound_after = float("-inf")
+        self._called = float("-inf")
 
     def call(self, flat: Connection, hier: Connection) -> int:
         """Send a task for each lane that nobody follows, and return how many were sent.
@@ -132,10 +135,14 @@ class Caller:
         if not waiting:
             return 0
         with self._system.ledger.begin() as session:
-            slots = sum(worker.slots for worker in presence.alive(session) if not worker.draining)
+            workers = [worker for worker in presence.alive(session) if not worker.draining]
+            slots = sum(worker.slots for worker in workers)
             kept = 1 if dispatch.busy(session) else 0
-            if slots <= kept and time.monotonic() - self._called < 2 * TURN:
-                return 0  # the only slot: in turn
+            # All workers' parents call: in turn, so that together they send no more than one of them would, and
+            # without a chief whose death would be noticed late. The only slot is shared in turn too.
+            pause = max(CALL_EVERY * len(workers), 2 * TURN if slots <= kept else 0.0)
+            if self._clock() - self._called < pause:
+                return 0
             lanes = max(1, min(slots - kept, -(-waiting // CHUNK)))
             free = free_lanes(session, lanes)
         for lane in free:
@@ -143,14 +150,14 @@ class Caller:
                 queue_app.FOLLOW_TASK, (lane, lanes), shown=f"lane {lane + 1} of {lanes}, {waiting} waiting",
                 expires=10.0,
             )  # fmt: skip
-        self._called = time.monotonic()
+        self._called = self._clock()
         return len(free)
 
     def _bound(self, flat: Connection) -> None:
         """Keep the journal short after a way back: it is filled, so that dual-write can go on, and nobody applies."""
-        if time.monotonic() < self._bound_after:
+        if self._clock() < self._bound_after:
             return
-        self._bound_after = time.monotonic() + _BOUND_EVERY
+        self._bound_after = self._clock() + _BOUND_EVERY
         if sum(one.records for one in capture.lag(flat).values()) > CHUNK:
             capture.compact(flat)
 

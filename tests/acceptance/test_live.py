@@ -284,8 +284,7 @@ class TestLanes:
         world.switch.enable()
         for _ in range(3 * follower.CHUNK // 20):
             world.flat_sql("UPDATE flat.user_sessions SET version = version + 1")
-        caller = follower.Caller(world.system)
-        return lambda: caller.call(world.desk.flat("test"), world.desk.hier("test"))
+        return lambda: follower.Caller(world.system).call(world.desk.flat("test"), world.desk.hier("test"))
 
     def report(self, world: World, workers: int) -> None:
         with world.system.ledger.begin() as opened:
@@ -314,18 +313,22 @@ class TestLanes:
         Coordinator(world.system, actor="test").cancel(run_id)
         assert call() == 3
 
-    def test_the_only_slot_is_shared_in_turn(
-        self, world: World, call: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.report(world, 1)
-        run_id = world.start(SESSIONS)
-        assert call() == 1
-        assert call() == 0
-        monkeypatch.setattr(follower, "TURN", 0.0)
-        assert call() == 1
-        monkeypatch.undo()
-        Coordinator(world.system, actor="test").cancel(run_id)
-        assert call() == 1
+    @pytest.mark.parametrize(("workers", "busy"), [(1, True), (1, False), (4, False)])
+    def test_nobody_calls_out_of_turn(self, world: World, call: Callable[[], int], workers: int, busy: bool) -> None:
+        """Together no more often than one worker alone, and half the time of the only slot."""
+        self.report(world, workers)
+        if busy:
+            world.start(SESSIONS)
+        now = [0.0]
+        caller = follower.Caller(world.system, clock=lambda: now[0])
+
+        def at(moment: float) -> int:
+            now[0] = moment
+            return caller.call(world.desk.flat("test"), world.desk.hier("test"))
+
+        pause = 2 * follower.TURN if busy else workers * follower.CALL_EVERY
+        lanes = min(workers, 3)
+        assert [at(0), at(pause - 0.01), at(pause), at(pause + 0.01)] == [lanes, 0, lanes, 0]
 
 
 class TestUnobservable:
