@@ -139,7 +139,7 @@ class TestWholeWay:
 
 class TestHotKeys:
     def test_many_writers_of_few_keys_while_they_are_copied(self, world: World, programs: servers.Programs) -> None:
-        """Tiny batches of tiny steps over and over, by two real workers, with their followers in between."""
+        """Fifty writers, a hundred keys: tiny batches of tiny steps, by real workers with their followers in between."""
         world.only(NEURONS, SESSIONS, CONFIGURATION)
         world.load(0.0004, NEURONS)
         keys = [key for (key,) in world.flat_sql("SELECT neuron_id::text FROM flat.neuron_states LIMIT 100")]
@@ -164,8 +164,8 @@ class TestHotKeys:
         for thread in threads:
             thread.start()
         coordinator = Coordinator(world.system, actor="test")
-        for _ in range(3):
-            order = MigrateOrder(category=NEURONS, tuning={"batch-size": "20", "checkpoint-interval": "2"})
+        for _ in range(2):
+            order = MigrateOrder(category=NEURONS, tuning={"batch-size": "20", "checkpoint-interval": "5"})
             finish(coordinator, coordinator.migrate(order)[0])
         over.set()
         for thread in threads:
