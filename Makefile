@@ -1,4 +1,5 @@
-# Everything runs in a virtual environment of its own; a machine needs python3 (3.11 or newer) with its headers, pip, make and a C compiler.
+# Everything runs in a virtual environment of its own; a machine needs python3 (3.11 or newer) with its headers,
+# pip, make and a C compiler.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -81,7 +81,9 @@ def show(context: click.Context, origin: bool) -> None:
 
 
 @configure.command("state-migration", help=_STATE_MIGRATION)
-@click.option("--batch-size", type=options.COUNT, help="Records a batch: one task, one lease.  [default: 20000]")
+@click.option(
+    "--batch-size", type=options.COUNT, help="Records a batch, cut at 32 MB: one task, one lease.  [default: 20000]"
+)
 @click.option(
     "--rate-limit",
     type=options.RATE,
@@ -176,10 +178,12 @@ def _times(tuned: Tuning, sizes: Mapping[str, Records | None]) -> dict[str, floa
 
 
 def _sentences(tuned: Tuning) -> list[str]:
+    from hal9mig.ledger.tuning import BATCH_BYTES
+
     if tuned.effective_batch < tuned.batch_size:
         batch = f"A batch is {units.format_count(tuned.effective_batch)} records, one second of the budget."
     else:
-        batch = f"A batch is {units.format_count(tuned.effective_batch)} records."
+        batch = f"A batch is {units.format_count(tuned.effective_batch)} records, or {units.format_bytes(BATCH_BYTES)}."
     step = min(tuned.checkpoint_interval, tuned.effective_batch)
     return [batch, f"A transaction is {units.format_count(step)} records, or {units.format_bytes(tuned.batch_bytes)}."]
 

@@ -20,8 +20,6 @@ from hal9mig.stores.connection import Connection
 
 #: Records that a plan reads to tell how large they are.
 _SAMPLE = 200
-#: Bytes at which a batch is cut: of wide records a number of them would be one worker's for long.
-_BATCH_BYTES = 32 << 20
 _POLL = 0.2  # seconds between two looks at a run that is waited for
 
 
@@ -128,9 +126,7 @@ class Coordinator:
             flat.close()
             hier.close()
         slots = sum(worker.slots for worker in workers if not worker.draining)
-        batch = tuned.effective_batch
-        if size:
-            batch = max(1, min(batch, _BATCH_BYTES // size))
+        batch = tuned.batch_of(size)
         seconds = None
         if tuned.rate_limit is not None:
             total = -(-records // batch) if tuned.rate_limit.unit is units.RateUnit.BATCHES else records

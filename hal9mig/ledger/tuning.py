@@ -80,7 +80,8 @@ class Knob:
 
 
 KNOBS: tuple[Knob, ...] = (
-    Knob(name="batch-size", parse=units.parse_count, default="20000", help="records a batch: one task, one lease"),
+    Knob(name="batch-size", parse=units.parse_count, default="20000",
+         help="records a batch, cut at 32 MB: one task, one lease"),
     Knob(name="checkpoint-interval", parse=units.parse_count, default="2500",
          help="records between durable cursors: one transaction; at most the batch size"),
     Knob(name="batch-bytes", parse=units.parse_bytes, default="8MB", help="bytes at which a transaction is cut"),
@@ -102,6 +103,8 @@ KNOBS: tuple[Knob, ...] = (
          help="writes waiting in a journal above which it alerts", group=Group.RECONCILIATION),
 )  # fmt: skip
 _BY_NAME = {knob.name: knob for knob in KNOBS}
+#: Bytes at which a batch is cut: of wide records a number of them would be one worker's for long.
+BATCH_BYTES = 32 * 10**6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,10 @@ class Tuning:
         if self.rate_limit is not None and self.rate_limit.unit is units.RateUnit.RECORDS:
             return max(1, min(self.batch_size, int(self.rate_limit.per_second)))
         return self.batch_size
+
+    def batch_of(self, record_bytes: int) -> int:
+        """Return the records of a batch where one measures so many bytes; 0 is not known."""
+        return max(1, min(self.effective_batch, BATCH_BYTES // record_bytes)) if record_bytes else self.effective_batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

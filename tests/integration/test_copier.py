@@ -10,8 +10,8 @@ import pytest
 
 from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
-from hal9mig.engine import coordinator
 from hal9mig.engine.coordinator import MigrateOrder
+from hal9mig.ledger import tuning
 from tests import driving
 from tests.driving import Driver
 from tests.servers import Stores
@@ -102,13 +102,13 @@ def test_batches_of_wide_records_are_cut_by_their_bytes(make: Make, monkeypatch:
     order = MigrateOrder(category=driving.NEURONS, tuning={"batch-size": "150"})
     whole = driver.coordinator.plan(order)
     assert (whole.batch_size, whole.batches) == (150, 2)
-    monkeypatch.setattr(coordinator, "_BATCH_BYTES", 40 * whole.record_bytes)
+    monkeypatch.setattr(tuning, "BATCH_BYTES", 40 * whole.record_bytes)
     cut = driver.coordinator.plan(order)
     assert (cut.batch_size, cut.batches) == (40, 5)
     run = driver.copy(driving.NEURONS, tuned={"batch-size": "150"})
     copied = [batch["records"] for batch in driver.batches(run.id) if batch["kind"] == "copy"]
     assert (max(copied), sum(copied)) == (40, 200)
-    monkeypatch.setattr(coordinator, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(tuning, "BATCH_BYTES", 1)
     assert driver.coordinator.plan(order).batch_size == 1
 
 

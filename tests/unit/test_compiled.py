@@ -29,7 +29,7 @@ def tuples(draw: st.DrawFn) -> tuple[tuple[str, ...], list[bytes]]:
 
 
 @given(tuples())
-def test_a_tuple_is_split_as_without_compiling(given_tuple: tuple[tuple[str, ...], list[bytes]]) -> None:
+def test_a_tuple_comes_apart_into_its_fields(given_tuple: tuple[tuple[str, ...], list[bytes]]) -> None:
     types, fields = given_tuple
     row = len(fields).to_bytes(2) + b"".join(fields)
     assert wire.split(row, len(types)) == fields
