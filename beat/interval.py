@@ -12,9 +12,9 @@ from celery.schedules import schedstate, schedule
 from sqlalchemy import exc
 
 from hal9mig import errors, settings
-from hal9mig.engine import watch
+from hal9mig.engine.reconcile import alarm_rules
 from hal9mig.engine.system import System
-from hal9mig.ledger import presence, tuning
+from hal9mig.ledger import tuning, workers
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ class Watch(threading.Thread):
             try:
                 self.look(system)
                 # Who starts together with the workers gives them the time to say so.
-                if time.monotonic() - began > presence.SILENCE:
-                    watch.oversee(system)
+                if time.monotonic() - began > workers.SILENCE:
+                    alarm_rules.oversee(system)
                 down = False
             except _TROUBLE as error:
                 if not down:

@@ -11,7 +11,7 @@ import pytest
 
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.redis import RedisServer
-from tests import servers
+from tests.support import servers
 
 # A shell has its jobs in the background ignore Ctrl-C, and so what they start; commands are told to stop by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,8 +8,8 @@ from typing import Any
 
 from celery import signals
 
+from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
-from hal9mig.engine.work import Desk
 from workers.app import SETTINGS
 
 

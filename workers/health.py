@@ -18,11 +18,12 @@ from celery import signals
 from sqlalchemy import exc
 
 from hal9mig import errors
-from hal9mig.engine import dispatcher, follower
+from hal9mig.engine import dispatcher
 from hal9mig.engine.checkpoint.keeper import Keeper
+from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
-from hal9mig.engine.work import Desk
-from hal9mig.ledger import batches, presence
+from hal9mig.engine.transfer import follower
+from hal9mig.ledger import batches, workers
 from workers import bootstrap
 from workers.app import SETTINGS
 
@@ -92,7 +93,7 @@ class Pulse(threading.Thread):
                 memory += one.memory_info().rss
                 cpu += one.cpu_percent()
         with self._system.ledger.begin() as session:
-            presence.report(
+            workers.report(
                 session, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._slots,
                 draining=self.draining, rss_bytes=memory, cpu_percent=cpu,
             )  # fmt: skip
@@ -110,7 +111,7 @@ class Pulse(threading.Thread):
         self._ended.set()
         self.join(timeout=5)
         with contextlib.suppress(*_TROUBLE), self._system.ledger.begin() as session:
-            presence.leave(session, name=self._name, pid=os.getpid())
+            workers.leave(session, name=self._name, pid=os.getpid())
 
     def crashed(self, run_id: int, seq: int, attempt: int) -> None:
         """Plan a dead pool process's batch anew at once."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import celery
 
-from hal9mig.engine import dispatcher, follower, reconciler, work
+from hal9mig.engine import dispatcher, work
+from hal9mig.engine.reconcile import reconciler
+from hal9mig.engine.transfer import follower
 from hal9mig.queue import app as queue_app
 from workers import bootstrap
 from workers.app import app

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import outcome
+from hal9mig.cli import run_result
 from hal9mig.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
-    from hal9mig.engine.verdict import CategoryVerdict
+    from hal9mig.engine.compare.verify_report import CategoryVerdict
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,7 +64,7 @@ def compare(
         errors.HAL9Error: as ``Coordinator.verify``; or a run did not come to its end.
     """
     from hal9mig.categories import filters
-    from hal9mig.engine import verdict
+    from hal9mig.engine.compare import verify_report
 
     for category in categories:
         filters.parse(category, filter)
@@ -78,15 +78,15 @@ def compare(
             with contextlib.suppress(errors.HAL9Error):
                 call.coordinator.cancel(run.id)
         raise
-    ended = outcome.wait(call, started, timeout=timeout)
+    ended = run_result.wait(call, started, timeout=timeout)
     for run in ended:
-        problem = outcome.problem(run)
+        problem = run_result.problem(run)
         if problem is not None and not isinstance(problem, errors.RecordsQuarantined):
             raise problem
     found = []
     with call.system.ledger.begin() as session:
         for category, run in zip(categories, ended, strict=True):
-            found.append(verdict.collect(session, category, run.id, limit=limit))
+            found.append(verify_report.collect(session, category, run.id, limit=limit))
     return found
 
 

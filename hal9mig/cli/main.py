@@ -13,7 +13,7 @@ import click
 
 import hal9mig
 from hal9mig import errors
-from hal9mig.cli import failure, invocation, tree
+from hal9mig.cli import error_text, invocation, lazy_group
 from hal9mig.cli.console import Console
 from hal9mig.cli.invocation import PROGRAM
 
@@ -26,22 +26,22 @@ Examples:
   hal9-migrate state verify
 """
 _COMMANDS = {
-    "state": "hal9mig.cli.state:state",
-    "neurons": "hal9mig.cli.neurons:neurons",
-    "configure": "hal9mig.cli.configure:configure",
-    "mode": "hal9mig.cli.mode:mode",
-    "reconcile": "hal9mig.cli.reconcile:reconcile",
-    "runs": "hal9mig.cli.runs:runs",
-    "quarantine": "hal9mig.cli.quarantine:quarantine",
-    "stack": "hal9mig.cli.stack:stack",
-    "sample-data": "hal9mig.cli.sample_data:sample_data",
-    "db": "hal9mig.cli.db:db",
-    "completion": "hal9mig.cli.completion:completion",
-    "help": "hal9mig.cli.manual:manual",
+    "state": "hal9mig.cli.commands.state:state",
+    "neurons": "hal9mig.cli.commands.neurons:neurons",
+    "configure": "hal9mig.cli.commands.configure:configure",
+    "mode": "hal9mig.cli.commands.mode:mode",
+    "reconcile": "hal9mig.cli.commands.reconcile:reconcile",
+    "runs": "hal9mig.cli.commands.runs:runs",
+    "quarantine": "hal9mig.cli.commands.quarantine:quarantine",
+    "stack": "hal9mig.cli.commands.stack:stack",
+    "sample-data": "hal9mig.cli.commands.sample_data:sample_data",
+    "db": "hal9mig.cli.commands.db:db",
+    "completion": "hal9mig.cli.commands.completion:completion",
+    "help": "hal9mig.cli.commands.help:manual",
 }
 
 
-@click.group(cls=tree.Group, commands_at=_COMMANDS, help=_HELP, context_settings=tree.CONTEXT)
+@click.group(cls=lazy_group.Group, commands_at=_COMMANDS, help=_HELP, context_settings=lazy_group.CONTEXT)
 @click.version_option(hal9mig.__version__, prog_name=PROGRAM, message="%(prog)s %(version)s", help="Print the version.")
 @click.option(
     "--config",
@@ -107,7 +107,7 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
 def _report(error: BaseException, arguments: Sequence[str]) -> int:
     # Asked of the words themselves: a line that cannot be parsed has no options yet.
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    found = failure.translated(error)
+    found = error_text.translated(error)
     try:
         if "--debug" in options and not isinstance(error, click.ClickException):
             Console().say("".join(traceback.format_exception(error)).rstrip())
@@ -116,7 +116,7 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
         elif "--json" in options:
             Console().document({"error": invocation.described(found)})
         else:
-            for line in failure.lines(found):
+            for line in error_text.lines(found):
                 Console().say(line)
         sys.stdout.flush()
     except BrokenPipeError:

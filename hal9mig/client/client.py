@@ -26,7 +26,7 @@ from hal9mig.client.mirror import Mirror
 from hal9mig.client.pool import Pool
 from hal9mig.client.ruling import Place, Ruling
 from hal9mig.client.transaction import Transaction, Write
-from hal9mig.engine.writer import Cursor
+from hal9mig.engine.transfer.writer import Cursor
 from hal9mig.model import StoreName
 from hal9mig.stores import capture, projection
 from hal9mig.stores.capture import Mode

@@ -13,8 +13,8 @@ from hal9mig.categories.transform import Output, Transform
 from hal9mig.client import sides, values
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
-from hal9mig.engine import applier
-from hal9mig.engine.writer import Cursor, Writer
+from hal9mig.engine.transfer import applier
+from hal9mig.engine.transfer.writer import Cursor, Writer
 from hal9mig.ledger import database
 from hal9mig.stores import projection
 

@@ -19,7 +19,7 @@ from sqlalchemy import event, exc
 from hal9mig import errors, model
 from hal9mig.categories.transform import Transform
 from hal9mig.client.pool import Pool
-from hal9mig.engine.applier import Applier
+from hal9mig.engine.transfer.applier import Applier
 from hal9mig.stores import connection as stores_connection
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
-from hal9mig.engine.writer import Cursor
+from hal9mig.engine.transfer.writer import Cursor
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
 

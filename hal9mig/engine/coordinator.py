@@ -11,10 +11,11 @@ import psycopg2
 from hal9mig import errors, model, units
 from hal9mig.categories import filters
 from hal9mig.categories.declaration import Category
-from hal9mig.engine import applier, dispatcher, planner
+from hal9mig.engine import dispatcher
 from hal9mig.engine.system import System
-from hal9mig.ledger import database, presence, runs, tuning
-from hal9mig.stores import capture, inspect, schema
+from hal9mig.engine.transfer import applier, planner
+from hal9mig.ledger import audit, database, runs, tuning, workers
+from hal9mig.stores import capture, category_check, schema
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
@@ -100,7 +101,7 @@ class Coordinator:
             tuned = tuning.resolve(session, order.tuning)
             active = runs.find(session, kind=model.RunKind.MIGRATE, category=category.slug, active=True)
             known = runs.find(session, kind=model.RunKind.MIGRATE, category=category.slug, limit=1)
-            workers = presence.alive(session)
+            slots = workers.slots(session)
             restoring = runs.find(session, kind=model.RunKind.RESTORE, active=True)
         if restoring:
             # What is copied now would go with the tables that are about to be replaced.
@@ -116,7 +117,7 @@ class Coordinator:
         self._system.broker.ping()
         flat, hier = self._system.flat(), self._system.hier()
         try:
-            inspect.check_category(category, flat, hier)
+            category_check.check_category(category, flat, hier)
             _refuse_a_ruling_target(hier)
             records = _counted(flat, category, chosen)
             if not known and not order.merge and not _captured_before(flat):
@@ -125,7 +126,6 @@ class Coordinator:
         finally:
             flat.close()
             hier.close()
-        slots = sum(worker.slots for worker in workers if not worker.draining)
         batch = tuned.batch_of(size)
         seconds = None
         if tuned.rate_limit is not None:
@@ -182,7 +182,7 @@ class Coordinator:
         self._system.broker.ping()
         flat, hier = self._system.flat(), self._system.hier()
         try:
-            inspect.check_category(declared, flat, hier)
+            category_check.check_category(declared, flat, hier)
             _counted(flat, declared, chosen)
         finally:
             flat.close()
@@ -283,7 +283,7 @@ class Coordinator:
         with self._system.ledger.begin() as session:
             if runs.get(session, run_id).status not in already:
                 runs.move(session, run_id, new, f"{action} by {self._actor}")
-                presence.log(session, action, actor=self._actor, run_id=run_id)
+                audit.log(session, action, actor=self._actor, run_id=run_id)
         dispatcher.tick(self._system)
         return self.run(run_id)
 

@@ -11,7 +11,7 @@ import dataclasses
 
 from hal9mig import errors, model, units
 from hal9mig.engine.system import System
-from hal9mig.ledger import batches, dispatch, presence, runs, tuning
+from hal9mig.ledger import batches, dispatch, runs, tuning, workers
 from hal9mig.ledger.database import Session
 from hal9mig.queue import broker
 from hal9mig.queue.broker import Message
@@ -65,8 +65,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
     waiting = dispatch.waiting(session)
     if not waiting:
         return SOON if under_way else 1.0  # the last batch's end is the run's
-    workers = [worker for worker in presence.alive(session) if not worker.draining]
-    slots = sum(worker.slots for worker in workers)
+    slots = workers.slots(session)
     if not slots:
         for run in waiting:
             runs.wait_reason(session, run.id, "no worker is alive")

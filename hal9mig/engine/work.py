@@ -6,18 +6,19 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg2
 import psycopg2.errors
 from sqlalchemy import exc
 
-from hal9mig import errors, model
-from hal9mig.engine import applier, copier, dispatcher, planner
+from hal9mig import errors
+from hal9mig.engine import dispatcher
+from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
+from hal9mig.engine.transfer import applier, copier, planner
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
-from hal9mig.stores.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -59,48 +60,6 @@ class Heart(threading.Thread):
     def stop(self) -> None:
         """Beat no more."""
         self._stop_asked.set()
-
-
-class Desk:
-    """A worker process's open connections, kept from batch to batch; ``clear`` after any doubt."""
-
-    def __init__(self, system: System):
-        self._system = system
-        self._open: dict[str, Connection] = {}
-
-    def flat(self, purpose: str) -> Connection:
-        """Return the flat store's connection of this purpose."""
-        return self._kept(f"flat {purpose}", self._system.flat)
-
-    def hier(self, purpose: str) -> Connection:
-        """Return the hierarchical store's connection of this purpose."""
-        return self._kept(f"hier {purpose}", self._system.hier)
-
-    def store(self, store: model.StoreName, purpose: str) -> Connection:
-        """Return a store's connection of this purpose."""
-        return self.flat(purpose) if store is model.StoreName.FLAT else self.hier(purpose)
-
-    @contextlib.contextmanager
-    def trusted(self) -> Iterator[None]:
-        """Close everything when the block fails: a connection in doubt is not used again."""
-        try:
-            yield
-        except BaseException:
-            self.clear()
-            raise
-
-    def _kept(self, name: str, connect: Callable[[], Connection]) -> Connection:
-        found = self._open.get(name)
-        if found is None or found.closed:
-            found = self._open[name] = connect()
-        return found
-
-    def clear(self) -> None:
-        """Close everything."""
-        for connection in self._open.values():
-            with contextlib.suppress(psycopg2.Error):
-                connection.close()
-        self._open.clear()
 
 
 def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, owner: str) -> str:
@@ -177,16 +136,16 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
         tuned = copier.run_tuning(session, held)
     if "does" in held.options:
         # Late: it takes libraries that a worker which only copies does without.
-        from hal9mig.engine.checkpoint import batch
+        from hal9mig.engine.checkpoint import steps
 
-        return batch.perform(system, desk, held, session)
+        return steps.perform(system, desk, held, session)
     if held.kind == "plan":
         category = system.category(held.category)
         return planner.plan(
             session, held, category, tuned, flat=desk.flat("read"), lease=system.settings.lease_duration
         )
     if held.kind == "verify":
-        from hal9mig.engine import verifier
+        from hal9mig.engine.compare import verifier
 
         return verifier.verify_batch(system, held, flat=desk.flat("read"), session=session)
     work = copier.Copier(system, held, tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from hal9mig import model
 from hal9mig.ledger import database
-from hal9mig.ledger.differences import Kind
+from hal9mig.ledger.verify_results import Kind
 
 #: Seconds within which repairs of one key are counted.
 WINDOW = 3600.0

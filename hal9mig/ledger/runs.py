@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import exc
 
 from hal9mig import errors, model
-from hal9mig.ledger import database, presence
+from hal9mig.ledger import audit, database
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(model.Run))
 
@@ -51,7 +51,7 @@ def create(
     except exc.IntegrityError:
         raise _active(kind, category, options) from None
     add_batches(session, int(row.id), "plan", [NewBatch(seq=0)])
-    presence.log(session, f"{kind} started", actor=actor, run_id=row.id, detail={"category": category} | dict(options))
+    audit.log(session, f"{kind} started", actor=actor, run_id=row.id, detail={"category": category} | dict(options))
     return int(row.id)
 
 

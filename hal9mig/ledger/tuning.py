@@ -8,7 +8,7 @@ import enum
 from collections.abc import Callable, Mapping
 
 from hal9mig import errors, model, units
-from hal9mig.ledger import database
+from hal9mig.ledger import audit, database
 
 
 def parse_validation(text: str) -> model.Validation:
@@ -166,7 +166,7 @@ class Shown:
 
 def stored(session: database.Session, group: Group | None = None) -> list[Shown]:
     """Return the present value of every knob, or of those of one group."""
-    rows = {row.name: row for row in database.run(session, "workers", "tuning")}
+    rows = {row.name: row for row in database.run(session, "tuning", "stored")}
     return [
         Shown(name=knob.name, value=rows[knob.name].value, origin=rows[knob.name].changed_by,
               changed_at=rows[knob.name].changed_at)
@@ -221,6 +221,6 @@ def change(session: database.Session, values: Mapping[str, str], *, actor: str) 
     for name, value in values.items():
         _BY_NAME[name].parse(value)
     for name, value in values.items():
-        database.run(session, "workers", "set_tuning", name=name, value=value, actor=actor)
+        database.run(session, "tuning", "change", name=name, value=value, actor=actor)
     if values:
-        database.run(session, "workers", "log_event", actor=actor, action="configure", run_id=None, detail=dict(values))
+        audit.log(session, "configure", actor=actor, detail=dict(values))

@@ -18,7 +18,7 @@ import psycopg2.errors
 from hal9mig import errors, model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
-from hal9mig.stores import holders
+from hal9mig.stores import lock_holders
 from hal9mig.stores.connection import Connection, speaking
 
 #: What the triggers raise: a writer of an epoch that is over, and a store that takes no writes now.
@@ -253,7 +253,7 @@ def _spoken_for(connection: Connection) -> Iterator[None]:
 
 
 def _writers(connection: Connection) -> str:
-    held = "; ".join(map(str, holders.of_advisory(connection, _WRITERS)))
+    held = "; ".join(map(str, lock_holders.of_advisory(connection, _WRITERS)))
     return f"A transaction that has written is still open: {held or 'it has ended just now; try again'}."
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import exc
 
 from hal9mig import errors, model
 from hal9mig.categories import registry
-from hal9mig.stores import connection, inspect
+from hal9mig.stores import category_check, connection
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
 _APPLICATION = "hal9-migrate schema"
@@ -157,7 +157,7 @@ def _upgrade_one(history: History, opened: sqlalchemy.Connection) -> None:
             raise _unknown(history) from error
     if history.schema == "flat":
         for category in registry.builtin().ordered():
-            inspect.check_source(category, _driver(opened))
+            category_check.check_source(category, _driver(opened))
 
 
 def _driver(opened: sqlalchemy.Connection) -> connection.Connection:

@@ -18,12 +18,12 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from hal9mig import errors
-from hal9mig.stores import foreign
+from hal9mig.stores import foreign_keys
 from hal9mig.stores.connection import Connection
-from hal9mig.stores.dependents import Dependent as Dependent
-from hal9mig.stores.dependents import dependents as dependents
-from hal9mig.stores.dependents import require_rights
 from hal9mig.stores.relation import Relation, spelled_out
+from hal9mig.stores.table_dependents import Dependent as Dependent
+from hal9mig.stores.table_dependents import dependents as dependents
+from hal9mig.stores.table_dependents import require_rights
 
 Cursor = psycopg2.extensions.cursor
 _PREFIX = "hal9_shadow"
@@ -238,12 +238,12 @@ def constrain(connection: Connection, relations: Sequence[Relation], *, mark: st
     shadows = {one.qualified: table(one) for one in relations}
     with connection.cursor() as cursor, _refusing("make a foreign key"):
         require(cursor, mark)
-        found = foreign.keys(cursor, relations)
+        found = foreign_keys.keys(cursor, relations)
         for key in found:
             between = key.table in shadows and key.leads_to in shadows
-            if between and not foreign.made(cursor, key, shadows[key.table]):
+            if between and not foreign_keys.made(cursor, key, shadows[key.table]):
                 cursor.execute(key.added_to(shadows[key.table], shadows[key.leads_to]))
-        foreign.require_kept(cursor, found, shadows)
+        foreign_keys.require_kept(cursor, found, shadows)
 
 
 def swapped(connection: Connection) -> bool:

@@ -19,8 +19,8 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from hal9mig import errors
-from hal9mig.stores import belongings, dependents, foreign, holders, refill, sequences, shadow
-from hal9mig.stores.foreign import ForeignKey
+from hal9mig.stores import foreign_keys, lock_holders, refill, sequences, shadow, table_attributes, table_dependents
+from hal9mig.stores.foreign_keys import ForeignKey
 from hal9mig.stores.relation import Relation
 
 Cursor = psycopg2.extensions.cursor
@@ -43,7 +43,7 @@ def swap(cursor: Cursor, relations: Sequence[Relation], *, lock_timeout: float) 
     with _explaining():
         _lock(cursor, _locked(cursor, relations), patience=lock_timeout)
         # Asked under the locks: nothing can come to hang on a table any more.
-        hanging = dependents.dependents(cursor.connection, relations)
+        hanging = table_dependents.dependents(cursor.connection, relations)
         stuck = [one for one in hanging if not one.refill]
         if stuck:
             raise errors.Refused(f"{stuck[0].relation.qualified} cannot be replaced, because of {stuck[0].what}.")
@@ -79,7 +79,7 @@ def _locked(cursor: Cursor, relations: Sequence[Relation]) -> list[str]:
     """
     inside = sorted(one.qualified for one in relations)
     tables = [shadow.table(one) for one in relations] + inside
-    for name in sorted({key.leads_to for key in foreign.keys(cursor, relations)}.difference(inside)):
+    for name in sorted({key.leads_to for key in foreign_keys.keys(cursor, relations)}.difference(inside)):
         # Who may refer to a table may not lock it by that alone; then the foreign key's own lock has to do.
         cursor.execute("SELECT has_table_privilege(%s, 'UPDATE, DELETE, TRUNCATE')", (name,))
         if cursor.fetchone() == (True,):
@@ -102,7 +102,7 @@ def _lock(cursor: Cursor, tables: Sequence[str], *, patience: float) -> None:
         taken = time.monotonic() < deadline
         time.sleep(_PAUSE)
     if not taken:
-        held = "; ".join(map(str, holders.of_tables(cursor, tables)))
+        held = "; ".join(map(str, lock_holders.of_tables(cursor, tables)))
         raise errors.WritersInFlight(
             f"A table that is to be replaced stays in use: {held or 'it has been let go just now; try again'}."
         )
@@ -127,8 +127,8 @@ def _swap(cursor: Cursor, relations: Sequence[Relation], kept: set[str]) -> None
     moved = [one for one in relations if one.qualified not in kept]
     filled = [one for one in relations if one.qualified in kept]
     inside = {one.qualified: shadow.table(one) for one in relations}
-    keys = foreign.keys(cursor, relations)
-    foreign.require_kept(cursor, [key for key in keys if key.leads_to in inside], inside)
+    keys = foreign_keys.keys(cursor, relations)
+    foreign_keys.require_kept(cursor, [key for key in keys if key.leads_to in inside], inside)
     again = _unlinked(cursor, keys, inside, kept)
     referenced = {key.leads_to for key in keys if key.table not in inside}
     after = []
@@ -139,7 +139,7 @@ def _swap(cursor: Cursor, relations: Sequence[Relation], kept: set[str]) -> None
     after += [
         statement
         for one in moved
-        for statement in belongings.carried(cursor, one, shadow=shadow.table(one), schema=shadow.schema(one))
+        for statement in table_attributes.carried(cursor, one, shadow=shadow.table(one), schema=shadow.schema(one))
     ]
     _move(cursor, moved)
     for statement in [*after, *again]:
@@ -158,7 +158,7 @@ def _unlinked(cursor: Cursor, keys: Sequence[ForeignKey], inside: dict[str, str]
         if key.table not in inside or (key.table in kept and key.leads_to not in inside):
             continue
         moved = key.table not in kept and key.leads_to in inside and key.leads_to not in kept
-        if moved and foreign.made(cursor, key, inside[key.table]):
+        if moved and foreign_keys.made(cursor, key, inside[key.table]):
             continue
         if key.leads_to in inside:
             # Rows that are refilled come and go in any order.
@@ -177,7 +177,7 @@ def _move(cursor: Cursor, moved: Sequence[Relation]) -> None:
         if cursor.fetchone() == (True,):
             cursor.execute(f"ALTER TABLE {shadow.table(one)} SET UNLOGGED")
     for one in moved:
-        for statement in belongings.released(cursor, one):
+        for statement in table_attributes.released(cursor, one):
             cursor.execute(statement)
     # At once, so that they may hang on each other.
     cursor.execute(f"DROP TABLE {', '.join(one.qualified for one in moved)}")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.driving import Driver
-from tests.servers import Stores
+from tests.support.migration_driver import Driver
+from tests.support.servers import Stores
 
 
 @pytest.fixture

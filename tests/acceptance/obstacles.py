@@ -24,7 +24,8 @@ from typing import Any
 
 from hal9mig.categories import transform
 from hal9mig.categories.neurons import CATEGORY  # noqa: F401 - a file has to declare a category
-from hal9mig.engine import copier, reader, work, writer
+from hal9mig.engine import work
+from hal9mig.engine.transfer import copier, reader, writer
 from hal9mig.ledger import batches
 
 _SPEC = json.loads(os.environ["OBSTACLES"])

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from hal9mig.engine.checkpoint.manifest import Manifest
-from tests import checkpoint_site, driving, servers
-from tests.checkpoint_site import Site
-from tests.checkpointing import NEURONS
-from tests.driving import Driver
+from tests.support import checkpoint_site, migration_driver, servers
+from tests.support.checkpoint_runs import NEURONS
+from tests.support.checkpoint_site import Site
+from tests.support.migration_driver import Driver
 
 Workers = Callable[..., list[servers.Running]]
 #: As the runbook has them, line by line.
@@ -176,7 +176,7 @@ class TestTaking:
         started = site.run("state checkpoint --name slow --full-backup --rate-limit 60/s --detach")
         number = started.stdout.strip()
         assert f"watch: hal9-migrate runs show {number} --watch" in started.stderr
-        driving.until(lambda: site.document("state list-checkpoints")["under_way"], "the checkpoint's run")
+        migration_driver.until(lambda: site.document("state list-checkpoints")["under_way"], "the checkpoint's run")
         for words in ("state rollback --to-checkpoint slow --force", "state checkpoint --delete slow --yes"):
             told = site.run(words, 4)
             assert f"Checkpoint slow is not there yet: run {number} is taking it" in told.stderr

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 
 from hal9mig.sample import loading
-from tests import checkpointing
-from tests.driving import Driver, connected
-from tests.servers import ROOT, Running, Stores
+from tests.support import checkpoint_runs
+from tests.support.migration_driver import Driver, connected
+from tests.support.servers import ROOT, Running, Stores
 
 
 def test_the_documented_example(
@@ -26,18 +26,18 @@ def test_the_documented_example(
     done = nightly("monday")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("monday: ")
-    before = checkpointing.both(driver)["flat"]
+    before = checkpoint_runs.both(driver)["flat"]
     with connected(stores.flat_url) as cursor:
         cursor.execute("DELETE FROM flat.neuron_states WHERE layer = 'protocol'")
         lost = cursor.rowcount
         cursor.execute("UPDATE flat.configuration SET value = '1'")
-    after = checkpointing.both(driver)["flat"]
+    after = checkpoint_runs.both(driver)["flat"]
     done = nightly("monday", "--back", "neuron-states")
     assert done.returncode == 0, done.stderr
     assert f"{before['neuron_states'][0]} rows are back, {lost} written since are gone" in done.stdout
-    assert checkpointing.both(driver)["flat"] == after | {"neuron_states": before["neuron_states"]}
+    assert checkpoint_runs.both(driver)["flat"] == after | {"neuron_states": before["neuron_states"]}
     assert nightly("monday").stderr.startswith("There is a checkpoint monday already. hal9-migrate state list")
     assert nightly("nothing", "--back", "neuron-states").returncode == 1
     done = nightly("monday-undo", "--back", "neuron-states")
     assert done.returncode == 0, done.stderr
-    assert checkpointing.both(driver)["flat"] == after
+    assert checkpoint_runs.both(driver)["flat"] == after

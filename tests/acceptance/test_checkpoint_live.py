@@ -12,13 +12,13 @@ import pytest
 
 from hal9mig import model
 from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
-from hal9mig.engine.switch import Switch
+from hal9mig.engine.switch.switch import Switch
 from hal9mig.sample import loading
 from hal9mig.stores.capture import Mode
-from tests import checkpointing
 from tests.acceptance.test_traffic import Live, drained
-from tests.driving import Driver, connected, until
-from tests.servers import Cli, Running, Stores
+from tests.support import checkpoint_runs
+from tests.support.migration_driver import Driver, connected, until
+from tests.support.servers import Cli, Running, Stores
 
 Workers = Callable[..., list[Running]]
 
@@ -87,7 +87,7 @@ def test_back_under_traffic(migrated: Driver, cli: Cli, tmp_path: pathlib.Path) 
 def test_back_from_hierarchical_only(migrated: Driver, cli: Cli) -> None:
     """The runbook's emergency: the mode stays, nothing is repaired in its direction, and flat-only loses nothing."""
     driver = migrated
-    before = checkpointing.both(driver)
+    before = checkpoint_runs.both(driver)
     run(cli, "state", "checkpoint", "--name", "dual", "--full-backup", "--verify")
     Switch(driver.system, actor="test").leave_flat(dict)
     with connected(driver.stores.hier_url) as cursor:
@@ -95,7 +95,7 @@ def test_back_from_hierarchical_only(migrated: Driver, cli: Cli) -> None:
         cursor.execute("DELETE FROM hier.session_attributes")
     back = run(cli, "state", "rollback", "--to-checkpoint", "dual", "--force")
     assert back["next_steps"] == ["hal9-migrate mode flat-only"]
-    assert checkpointing.both(driver) == before
+    assert checkpoint_runs.both(driver) == before
     found = cli("reconcile", "--full", "--fix-mode", "auto")
     assert found.exit_code == 4
     assert "dual" in found.stderr
@@ -137,7 +137,7 @@ def test_workers_killed_all_the_way(driver: Driver, stores: Stores, workers: Wor
     if mode is Mode.HIERARCHICAL_ONLY:
         switch.leave_flat(dict)
     first[0].kill()
-    before = checkpointing.both(driver)
+    before = checkpoint_runs.both(driver)
     checkpoints = Checkpoints(driver.system, actor="test")
     taking, _ = checkpoints.take(CheckpointOrder(name="hard", verify=True))
     assert kill_in_turn(driver, workers, taking.id) > 1
@@ -149,7 +149,7 @@ def test_workers_killed_all_the_way(driver: Driver, stores: Stores, workers: Wor
     restoring = checkpoints.rollback(checkpoints.plan_restore("hard"))
     assert kill_in_turn(driver, workers, restoring.id) > 1
     assert driver.run(restoring.id).status is model.RunStatus.SUCCEEDED
-    assert checkpointing.both(driver) == before
+    assert checkpoint_runs.both(driver) == before
 
 
 def test_the_backup_that_enabling_asks_for(driver: Driver, cli: Cli, stores: Stores, workers: Workers) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests import servers
+from tests.support import servers
 
 Workers = Callable[..., list[servers.Running]]
 COUNTS = {"user-sessions": 100, "neuron-states": 1000, "learning-data": 1000, "configuration": 1, "metadata": 400}

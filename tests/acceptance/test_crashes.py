@@ -15,9 +15,9 @@ import redis
 from hal9mig import errors, model
 from hal9mig.ledger import dispatch, runs
 from hal9mig.queue.broker import Message
-from tests import driving
-from tests.driving import Driver
-from tests.servers import Running
+from tests.support import migration_driver
+from tests.support.migration_driver import Driver
+from tests.support.servers import Running
 
 Workers = Callable[..., list[Running]]
 Beat = Callable[..., Running]
@@ -56,28 +56,28 @@ class TestKilled:
         """Between read, transform, write, commit and acknowledgement no record is lost and none doubled,
         and the batch is taken up without waiting for the lease to run out.
         """
-        driver.load(driving.NEURONS, RECORDS)
+        driver.load(migration_driver.NEURONS, RECORDS)
         # A lease longer than the test: whoever waits for its end fails.
-        env = {"HAL9_LEASE": "10m", **driving.obstacles(tmp_path, dict.fromkeys(POINTS, "kill"))}
+        env = {"HAL9_LEASE": "10m", **migration_driver.obstacles(tmp_path, dict.fromkeys(POINTS, "kill"))}
         workers(1, env=env, args=["--concurrency", "6"])
         assert_whole(driver, driver.start())
-        assert driving.met(tmp_path) == set(POINTS)
+        assert migration_driver.met(tmp_path) == set(POINTS)
 
     def test_whole_workers_with_their_parents(self, driver: Driver, workers: Workers, tmp_path: pathlib.Path) -> None:
         """Workers whose machine is lost leave their batches to the one that remains."""
-        driver.load(driving.NEURONS, RECORDS)
+        driver.load(migration_driver.NEURONS, RECORDS)
         points = ("read", "noted", "committed", "answered")
-        alive = workers(len(points) + 1, env=driving.obstacles(tmp_path, dict.fromkeys(points, "kill group")))
+        alive = workers(len(points) + 1, env=migration_driver.obstacles(tmp_path, dict.fromkeys(points, "kill group")))
         assert_whole(driver, driver.start())
-        assert driving.met(tmp_path) == set(points)
+        assert migration_driver.met(tmp_path) == set(points)
         assert sum(one.alive for one in alive) == 1
 
     def test_workers_pool_processes_and_the_beat_at_random(
         self, driver: Driver, workers: Workers, beat: Beat, tmp_path: pathlib.Path
     ) -> None:
         """Whatever they were doing at that moment."""
-        driver.load(driving.NEURONS, RECORDS)
-        env = driving.obstacles(tmp_path, {}, pause=SLOW)
+        driver.load(migration_driver.NEURONS, RECORDS)
+        env = migration_driver.obstacles(tmp_path, {}, pause=SLOW)
         alive, first_beat = workers(3, env=env), beat()
         run = driver.start()
         driver.reach(run, 1)
@@ -95,28 +95,30 @@ class TestFrozen:
         self, driver: Driver, workers: Workers, beat: Beat, tmp_path: pathlib.Path
     ) -> None:
         """Others finish meanwhile, also where a process froze in a transaction that locks what they need."""
-        driver.load(driving.NEURONS, RECORDS)
+        driver.load(migration_driver.NEURONS, RECORDS)
         beat()
         points = ("claimed", "read", "written", "noted", "committed", "finished")
         (worker,) = workers(
-            1, env=driving.obstacles(tmp_path, dict.fromkeys(points, "stop")), args=["--concurrency", "8"]
+            1, env=migration_driver.obstacles(tmp_path, dict.fromkeys(points, "stop")), args=["--concurrency", "8"]
         )
         run = driver.start()
         assert_whole(driver, run)
-        assert driving.met(tmp_path) == set(points)
+        assert migration_driver.met(tmp_path) == set(points)
         before = driver.batches(run)
         frozen = stopped([worker])
         assert len(frozen) == len(points)
         for process in frozen:
             process.resume()
-        driving.until(lambda: worker.text().count(": lost in") >= len(points), "each of them to find its lease lost")
+        migration_driver.until(
+            lambda: worker.text().count(": lost in") >= len(points), "each of them to find its lease lost"
+        )
         assert driver.batches(run) == before
         driver.assert_equal(records=RECORDS)
 
     def test_a_whole_worker_past_its_lease(self, driver: Driver, workers: Workers, tmp_path: pathlib.Path) -> None:
         """Its parent, which may dispatch at that moment, holds nobody up either."""
-        driver.load(driving.NEURONS, RECORDS)
-        both = workers(2, env=driving.obstacles(tmp_path, {"noted": "stop group"}))
+        driver.load(migration_driver.NEURONS, RECORDS)
+        both = workers(2, env=migration_driver.obstacles(tmp_path, {"noted": "stop group"}))
         run = driver.start()
         assert_whole(driver, run)
         before = driver.batches(run)
@@ -130,7 +132,7 @@ class TestFrozen:
 
     def test_who_holds_the_locks_of_the_dispatcher_or_of_a_run(self, driver: Driver, workers: Workers) -> None:
         """The server takes them from a worker, a beat or a command line that stands still with them."""
-        driver.load(driving.NEURONS, 10)
+        driver.load(migration_driver.NEURONS, 10)
         run = driver.start()
         ledger = driver.system.ledger
         with ledger.connection() as dispatching, ledger.connection() as pausing:
@@ -147,8 +149,8 @@ class TestFrozen:
 class TestServers:
     def test_redis_is_emptied(self, driver: Driver, workers: Workers, tmp_path: pathlib.Path) -> None:
         """Queued messages, those in hand and the budget's account are gone, again and again."""
-        driver.load(driving.NEURONS, RECORDS)
-        workers(2, env=driving.obstacles(tmp_path, {}, pause=SLOW))
+        driver.load(migration_driver.NEURONS, RECORDS)
+        workers(2, env=migration_driver.obstacles(tmp_path, {}, pause=SLOW))
         run = driver.start()
         with redis.Redis.from_url(driver.stores.redis_url) as client:
             for share in (0, 1):
@@ -158,13 +160,13 @@ class TestServers:
 
     def test_redis_is_restarted(self, driver: Driver, workers: Workers, tmp_path: pathlib.Path) -> None:
         """It may stay away for a while: batches in hand go on, and none starts twice."""
-        driver.load(driving.NEURONS, RECORDS)
-        workers(2, env=driving.obstacles(tmp_path, {}, pause=SLOW))
+        driver.load(migration_driver.NEURONS, RECORDS)
+        workers(2, env=migration_driver.obstacles(tmp_path, {}, pause=SLOW))
         run = driver.start()
         driver.reach(run, 1)
         driver.stores.redis_server.kill()
         done = driver.run(run).done_batches
-        driving.until(lambda: driver.run(run).done_batches > done, "a batch that ends without Redis")
+        migration_driver.until(lambda: driver.run(run).done_batches > done, "a batch that ends without Redis")
         driver.stores.redis_server.start()
         driver.reach(run, RECORDS // 2)
         driver.stores.redis_server.stop()
@@ -177,8 +179,8 @@ class TestServers:
         self, driver: Driver, workers: Workers, tmp_path: pathlib.Path, side: str, immediate: bool
     ) -> None:
         """Either store's server, in good order or as in a crash."""
-        driver.load(driving.NEURONS, RECORDS)
-        workers(2, env=driving.obstacles(tmp_path, {}, pause=SLOW))
+        driver.load(migration_driver.NEURONS, RECORDS)
+        workers(2, env=migration_driver.obstacles(tmp_path, {}, pause=SLOW))
         run = driver.start()
         driver.reach(run, RECORDS // 10)
         cluster = driver.stores.flat_cluster if side == "flat" else driver.stores.hier_cluster
@@ -191,7 +193,7 @@ class TestDoubled:
         self, driver: Driver, stack_env: dict[str, str], workers: Workers, beat: Beat
     ) -> None:
         """One run comes of it, the other coordinator is told so; and two beats do no harm."""
-        driver.load(driving.NEURONS, RECORDS)
+        driver.load(migration_driver.NEURONS, RECORDS)
         beats, other = [beat(), beat()], Driver(driver.stores, stack_env)
         together = threading.Barrier(2)
 
@@ -214,8 +216,8 @@ class TestDoubled:
 
     def test_messages_delivered_twice(self, driver: Driver, workers: Workers, tmp_path: pathlib.Path) -> None:
         """A second delivery finds the lease taken, or the batch done, and ends at once."""
-        driver.load(driving.NEURONS, RECORDS)
-        both = workers(2, env=driving.obstacles(tmp_path, {}, pause=SLOW))
+        driver.load(migration_driver.NEURONS, RECORDS)
+        both = workers(2, env=migration_driver.obstacles(tmp_path, {}, pause=SLOW))
         run = driver.start()
         driver.reach(run, 1)
         again = 0
@@ -226,7 +228,7 @@ class TestDoubled:
         assert_whole(driver, run)
         driver.system.broker.publish([message(run, batch["seq"], batch["attempt"]) for batch in driver.batches(run)])
         again += len(driver.batches(run))
-        driving.until(
+        migration_driver.until(
             lambda: sum(worker.text().count("'skipped'") for worker in both) >= again,
             "the end of every doubled message",
         )

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.ledger import batches, presence
-from tests import comparison, driving
-from tests.driving import NEURONS, Driver
-from tests.servers import Running, Stores
+from hal9mig.ledger import batches
+from tests.support import comparison, migration_driver
+from tests.support.migration_driver import NEURONS, Driver
+from tests.support.servers import Running, Stores
 
 Status = model.RunStatus
 Workers = Callable[..., list[Running]]
@@ -23,12 +23,14 @@ ONE_BATCH = {"batch-size": "5000", "checkpoint-interval": "100"}
 
 def slow(folder: pathlib.Path) -> dict[str, str]:
     """Return the environment of a worker whose transactions take a while."""
-    return driving.obstacles(folder, {}, pause=0.05)
+    return migration_driver.obstacles(folder, {}, pause=0.05)
 
 
 def stands(driver: Driver, run_id: int, status: Status) -> model.Run:
     """Wait until a run has a status and return it."""
-    return driving.until(lambda: (run := driver.run(run_id)).status is status and run, f"run {run_id} {status}")
+    return migration_driver.until(
+        lambda: (run := driver.run(run_id)).status is status and run, f"run {run_id} {status}"
+    )
 
 
 def only_batch(driver: Driver, run_id: int) -> dict[str, object]:
@@ -42,7 +44,7 @@ def assert_copied_up_to_the_cursor(driver: Driver, run_id: int) -> None:
     batch = only_batch(driver, run_id)
     found = comparison.differences(driver.stores, driver.system.category(NEURONS))
     (cursor,) = batch["cursor_key"]  # type: ignore[misc]
-    with driving.connected(driver.stores.flat_url) as rows:
+    with migration_driver.connected(driver.stores.flat_url) as rows:
         rows.execute("SELECT neuron_id::text FROM flat.neuron_states WHERE neuron_id > %s", (cursor,))
         left = frozenset(rows.fetchall())
     assert found == comparison.Differences(compared=RECORDS, missing=left)
@@ -94,7 +96,7 @@ class TestOrders:
         """It says why; nothing goes to quarantine."""
         driver.load(NEURONS, 1000)
         workers(1)
-        with driving.connected(driver.stores.hier_url) as cursor:
+        with migration_driver.connected(driver.stores.hier_url) as cursor:
             cursor.execute(
                 "CREATE FUNCTION hier.refuse() RETURNS trigger LANGUAGE plpgsql AS "
                 "$$BEGIN RAISE EXCEPTION 'nobody may write here' USING ERRCODE = '42501'; END$$; "
@@ -129,7 +131,7 @@ class TestWorkers:
         run = driver.start(tuned=ONE_BATCH)
         driver.reach(run, 300)
         (owner,) = [one for one in (first, second) if one.name in str(only_batch(driver, run)["owner"])]
-        assert owner.stop(driving.PATIENCE)
+        assert owner.stop(migration_driver.PATIENCE)
         other = second if owner is first else first
         driver.finish(run)
         batch = only_batch(driver, run)
@@ -138,17 +140,17 @@ class TestWorkers:
         driver.assert_equal(records=RECORDS)
         driver.assert_once(run)
         with driver.system.ledger.begin() as session:
-            assert [worker.name.partition("@")[0] for worker in presence.alive(session)] == [other.name]
+            assert [worker.name.partition("@")[0] for worker in workers.alive(session)] == [other.name]
 
     def test_a_record_that_kills_its_process_is_held_after_a_bounded_number_of_attempts(
         self, stores: Stores, stack_env: dict[str, str], workers: Workers
     ) -> None:
         """Wherever it stands in its batch; the others of it are copied."""
         env = {**stack_env, "HAL9_CATEGORIES": str(pathlib.Path(__file__).parent / "deadly.py")}
-        with driving.drivers(stores, env) as make:
+        with migration_driver.drivers(stores, env) as make:
             driver = make()
             driver.load(NEURONS, 1000)
-            with driving.connected(stores.flat_url) as cursor:
+            with migration_driver.connected(stores.flat_url) as cursor:
                 cursor.execute(
                     "UPDATE flat.neuron_states SET momentum = -9 FROM (SELECT neuron_id AS id, row_number() OVER "
                     "(ORDER BY neuron_id) AS n FROM flat.neuron_states) k WHERE id = neuron_id AND n IN (1, 707) "
@@ -174,7 +176,7 @@ class TestMemory:
         peaks = []
         for records in (3000, 30000):
             (worker,) = workers(1)
-            with driving.connected(driver.stores.flat_url) as cursor:
+            with migration_driver.connected(driver.stores.flat_url) as cursor:
                 cursor.execute("TRUNCATE flat.neuron_states")
             driver.load(NEURONS, records)
             driver.migrate(tuned={"batch-size": "1000000"}, merge=True)
@@ -187,7 +189,7 @@ class TestMemory:
         peaks = []
         for count in (4, 12):
             (worker,) = workers(1)
-            with driving.connected(driver.stores.flat_url) as cursor:
+            with migration_driver.connected(driver.stores.flat_url) as cursor:
                 cursor.execute("TRUNCATE flat.user_sessions")
                 cursor.execute(
                     "INSERT INTO flat.user_sessions SELECT gen_random_uuid(), 'u', 'token ' || n, NULL, NULL, true, d, "
@@ -198,7 +200,7 @@ class TestMemory:
             driver.migrate("user-sessions", merge=True)
             driver.assert_equal("user-sessions", records=count)
             peaks.append(peak(worker))
-            with driving.connected(driver.stores.hier_url) as cleaner:
+            with migration_driver.connected(driver.stores.hier_url) as cleaner:
                 cleaner.execute("TRUNCATE hier.users, hier.sessions, hier.session_attributes")
             worker.kill()
         assert peaks[1] < peaks[0] + 30
@@ -209,7 +211,7 @@ class TestMemory:
         driver.load("metadata", 10)
         driver.migrate("metadata")
         before = peak(worker)
-        with driving.connected(driver.stores.flat_url) as cursor:
+        with migration_driver.connected(driver.stores.flat_url) as cursor:
             cursor.execute(
                 "INSERT INTO flat.operational_metadata SELECT 1000000, 'logs', 'large', "
                 "jsonb_build_object('m', repeat('0123456789', 3000000)), now(), 1"

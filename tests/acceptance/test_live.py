@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.engine import dispatcher, follower, watch
+from hal9mig.engine import dispatcher
 from hal9mig.engine.coordinator import Coordinator, MigrateOrder
-from hal9mig.ledger import presence, quarantine, runs, tuning
+from hal9mig.engine.reconcile import alarm_rules
+from hal9mig.engine.transfer import follower
+from hal9mig.ledger import quarantine, runs, tuning, workers
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
-from tests import driving, living, servers
-from tests.living import CONFIGURATION, NEURONS, SESSIONS, World, neuron
-from tests.writing import Writers
+from tests.support import live_state, migration_driver, servers
+from tests.support.live_state import CONFIGURATION, NEURONS, SESSIONS, World, neuron
+from tests.support.writers import Writers
 
 #: A category with numbers that a sequence gives out on either side.
 NOTES = """
@@ -41,7 +43,7 @@ CATEGORY = Category(
 
 @pytest.fixture
 def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with living.opened(stores, stack_env) as opened:
+    with live_state.opened(stores, stack_env) as opened:
         yield opened
 
 
@@ -53,12 +55,12 @@ def persistent(act: Callable[[], Any]) -> Any:
             return act() or True
         return None
 
-    return driving.until(once, "a switch")
+    return migration_driver.until(once, "a switch")
 
 
 def finish(coordinator: Coordinator, run: model.Run) -> None:
     """Wait until a run has succeeded."""
-    ended = driving.until(lambda: (now := coordinator.run(run.id)).ended and now, f"the end of {run.name}")
+    ended = migration_driver.until(lambda: (now := coordinator.run(run.id)).ended and now, f"the end of {run.name}")
     assert ended.status is model.RunStatus.SUCCEEDED, ended.reason
 
 
@@ -126,12 +128,12 @@ class TestWholeWay:
             persistent(world.leave)
             assert world.line.mode == Mode.HIERARCHICAL_ONLY
             writers.more()
-            driving.until(lambda: killer.kills >= 4, "some kills")
+            migration_driver.until(lambda: killer.kills >= 4, "some kills")
             persistent(world.switch.return_to_flat)
             assert world.line.mode == Mode.FLAT_ONLY
             writers.more()
         world.switch.enable()
-        driving.until(lambda: not world.waiting(), "an empty journal")
+        migration_driver.until(lambda: not world.waiting(), "an empty journal")
         world.assert_equal()
         writers.assert_kept()
         assert_nothing_held(world)
@@ -171,7 +173,7 @@ class TestHotKeys:
         for thread in threads:
             thread.join(90)
         assert not problems
-        driving.until(lambda: not world.waiting(), "an empty journal")
+        migration_driver.until(lambda: not world.waiting(), "an empty journal")
         world.assert_equal()
         assert_nothing_held(world)
 
@@ -185,7 +187,7 @@ class TestSequences:
         file = tmp_path / "notes.py"
         file.write_text(NOTES)
         columns = f"bigint GENERATED {generated} AS IDENTITY PRIMARY KEY, body text"
-        with living.opened(stores, {**stack_env, "HAL9_CATEGORIES": str(file)}) as world:
+        with live_state.opened(stores, {**stack_env, "HAL9_CATEGORIES": str(file)}) as world:
             world.only("notes")
             world.flat_sql(f"CREATE TABLE public.notes (id {columns})")
             world.hier_sql(f"CREATE SCHEMA notebook; CREATE TABLE notebook.notes (note_id {columns})")
@@ -239,7 +241,7 @@ class TestJournal:
             with world.system.ledger.begin() as opened:
                 tuned = tuning.reconciliation(opened)
             source = world.desk.flat("test")
-            assert watch.journal(world.system, source, tuned).records == 20
+            assert alarm_rules.journal(world.system, source, tuned).records == 20
         world.drain()
         world.assert_equal()
 
@@ -289,7 +291,7 @@ class TestLanes:
     def report(self, world: World, workers: int) -> None:
         with world.system.ledger.begin() as opened:
             for number in range(workers):
-                presence.report(
+                workers.report(
                     opened, name=f"worker {number}", host="here", pid=1, slots=1, draining=False, rss_bytes=0,
                     cpu_percent=0.0,
                 )  # fmt: skip
@@ -344,7 +346,7 @@ class TestUnobservable:
         assert world.batch(run_id)
         with world.system.ledger.begin() as opened:
             done = runs.get(opened, run_id).done_records
-            presence.report(opened, name="w", host="here", pid=1, slots=4, draining=False, rss_bytes=0, cpu_percent=0.0)
+            workers.report(opened, name="w", host="here", pid=1, slots=4, draining=False, rss_bytes=0, cpu_percent=0.0)
         assert done == 5
         stores.redis_server.kill()
         for _ in range(3):
@@ -357,9 +359,9 @@ class TestUnobservable:
 
         def granted() -> int:
             with world.system.ledger.begin() as opened:
-                presence.report(
+                workers.report(
                     opened, name="w", host="here", pid=1, slots=4, draining=False, rss_bytes=0, cpu_percent=0.0
                 )
             return dispatcher.tick(world.system).published
 
-        driving.until(granted, "batches that are granted again")
+        migration_driver.until(granted, "batches that are granted again")

@@ -10,17 +10,17 @@ from unittest import mock
 import psycopg2
 import pytest
 
-from hal9mig.engine import copier
+from hal9mig.engine.transfer import copier
 from hal9mig.ledger import quarantine
-from tests import driving, living, servers
-from tests.living import SESSIONS, World
+from tests.support import live_state, migration_driver, servers
+from tests.support.live_state import SESSIONS, World
 
 KEY = "00000000-0000-4000-8000-{:012d}".format
 
 
 @pytest.fixture
 def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with living.opened(stores, stack_env) as opened:
+    with live_state.opened(stores, stack_env) as opened:
         yield opened
 
 
@@ -37,7 +37,7 @@ class TestDeletesAndUniqueValues:
     def few(self, world: World) -> None:
         world.only(SESSIONS)
         world.configure(batch_size="4", checkpoint_interval="2")
-        with driving.connected(world.stores.flat_url) as cursor:
+        with migration_driver.connected(world.stores.flat_url) as cursor:
             for number in range(12):
                 self.insert(cursor, number, 50)
         world.switch.enable()
@@ -102,7 +102,7 @@ class TestDeletesAndUniqueValues:
     @pytest.mark.parametrize("applied", [True, False])
     def test_deleted_and_begun_again_with_a_lower_version(self, world: World, applied: bool) -> None:
         def again() -> None:
-            with driving.connected(world.stores.flat_url) as cursor:
+            with migration_driver.connected(world.stores.flat_url) as cursor:
                 for number in (1, 6, 11):
                     cursor.execute("DELETE FROM flat.user_sessions WHERE session_id = %s", (KEY(number),))
                     self.insert(cursor, number, 1)

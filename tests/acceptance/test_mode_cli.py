@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hal9mig.engine import gate
-from tests import driving, living, servers
-from tests.living import CONFIGURATION, World, setting
+from hal9mig.engine.switch import gate
+from tests.support import live_state, migration_driver, servers
+from tests.support.live_state import CONFIGURATION, World, setting
 
 Workers = Callable[..., list[servers.Running]]
 ENABLE = ("mode", "migration", "--enable")
@@ -20,7 +20,7 @@ BACK = ("mode", "flat-only")
 
 @pytest.fixture
 def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with living.opened(stores, stack_env) as opened:
+    with live_state.opened(stores, stack_env) as opened:
         opened.load()
         yield opened
 
@@ -162,7 +162,7 @@ class TestShown:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            world.leave(living.switch.Switch(world.system, actor="gone", pause=pause))
+            world.leave(live_state.switch.Switch(world.system, actor="gone", pause=pause))
         shown = run(cli, "mode")
         assert "A switch to hierarchical-only is under way; its last step is: closed" in shown.stdout
         assert "next: hal9-migrate mode migration --disable-dual-write" in shown.stderr
@@ -177,5 +177,5 @@ class TestShown:
         for words in (("mode",), (*ENABLE,), (*BACK,)):
             run(cli, *words, code=5)
         stores.flat_cluster.start()
-        driving.until(lambda: world.states(), "the server")
+        migration_driver.until(lambda: world.states(), "the server")
         assert world.line.mode == "flat-only"

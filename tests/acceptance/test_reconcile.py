@@ -17,7 +17,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests import servers
+from tests.support import servers
 
 SLUG = "neuron-states"
 BREAK = (

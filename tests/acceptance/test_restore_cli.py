@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import checkpoint_site, checkpointing, driving, servers
-from tests.checkpoint_site import CTRL_C, Site, flip
-from tests.checkpointing import NEURONS, SESSIONS
-from tests.driving import Driver
+from tests.support import checkpoint_runs, checkpoint_site, migration_driver, servers
+from tests.support.checkpoint_runs import NEURONS, SESSIONS
+from tests.support.checkpoint_site import CTRL_C, Site, flip
+from tests.support.migration_driver import Driver
 
 Workers = Callable[..., list[servers.Running]]
 
@@ -60,8 +60,8 @@ class TestRollback:
         number = site.runs("restore")[0]["run"]
         events = {one["action"]: one["detail"] for one in site.document(f"runs show {number}")["run"]["events"]}
         assert events["restore ordered"] == {
-            "checkpoint": "one", "categories": list(checkpointing.ALL), "safety_checkpoint": kept, "forced": False,
-            "lost_rows": {**dict.fromkeys(checkpointing.ALL, 0), SESSIONS: 3, NEURONS: 7}, "reason": "a test",
+            "checkpoint": "one", "categories": list(checkpoint_runs.ALL), "safety_checkpoint": kept, "forced": False,
+            "lost_rows": {**dict.fromkeys(checkpoint_runs.ALL, 0), SESSIONS: 3, NEURONS: 7}, "reason": "a test",
         }  # fmt: skip
         assert events["checkpoint restored"]["reason"] == "a test"
 
@@ -87,7 +87,7 @@ class TestRollback:
         done = site.document(f"runs show {number} --watch")
         assert done["restored"]["tables"]["flat flat.neuron_states"] == 300
         others = done["restored"]["untouched"]
-        assert {one["category"] for one in others} == set(checkpointing.ALL) - {NEURONS}
+        assert {one["category"] for one in others} == set(checkpoint_runs.ALL) - {NEURONS}
         assert all(one["same"] for one in others)
         after = site.contents()
         assert after["flat"]["neuron_states"] == before["flat"]["neuron_states"]
@@ -120,13 +120,13 @@ class TestRollback:
         told = site.run("state rollback --to-checkpoint one --force --timeout 500ms", 124)
         assert "The time limit passed before the restore began" in told.stderr
         started = site.cli.start("state", "rollback", "--to-checkpoint", "one", "--force")
-        driving.until(lambda: len(site.runs("compare")) == 2, "the counting of what would be lost")
+        migration_driver.until(lambda: len(site.runs("compare")) == 2, "the counting of what would be lost")
         started.send_signal(signal.SIGINT)
         _, stderr = started.communicate(timeout=30)
         assert started.returncode == 130
         assert "Interrupted before the restore began" in stderr
         worker.resume()
-        driving.until(
+        migration_driver.until(
             lambda: {one["status"] for one in site.runs("compare")} == {"cancelled"}, "the end of what nobody waits for"
         )
         assert site.runs("restore") == []

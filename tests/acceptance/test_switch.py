@@ -13,14 +13,14 @@ import psycopg2
 import pytest
 
 from hal9mig import errors, model, settings
-from hal9mig.engine import gate, switch
+from hal9mig.engine.switch import gate, switch
 from hal9mig.engine.system import System
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
-from tests import driving, living
-from tests.living import CONFIGURATION, SESSIONS, World, session, setting
-from tests.servers import Stores
-from tests.writing import Writers
+from tests.support import live_state, migration_driver
+from tests.support.live_state import CONFIGURATION, SESSIONS, World, session, setting
+from tests.support.servers import Stores
+from tests.support.writers import Writers
 
 KEY = "00000000-0000-4000-8000-{:012d}".format
 #: The steps of each switch, in their order.
@@ -66,7 +66,7 @@ def die(env: Mapping[str, str], what: str, before: str) -> None:
 
 @pytest.fixture
 def world(stores: Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with living.opened(stores, stack_env) as opened:
+    with live_state.opened(stores, stack_env) as opened:
         opened.load()
         yield opened
 
@@ -76,7 +76,7 @@ def takes(world: World, side: model.StoreName) -> bool:
     flat = side is model.StoreName.FLAT
     url = world.stores.flat_url if flat else world.stores.hier_url
     try:
-        living.execute(url, "SELECT hal9cap.admit(%s)", "flat" if flat else "hierarchical")
+        live_state.execute(url, "SELECT hal9cap.admit(%s)", "flat" if flat else "hierarchical")
     except psycopg2.Error as error:
         if error.pgcode != capture.STORE_CLOSED:
             raise
@@ -208,7 +208,7 @@ class TestKilled:
 class TestTwoOperators:
     def test_at_once(self, world: World, stack_env: dict[str, str], stores: Stores) -> None:
         """Each pair of them has one effect: one changes the mode, the other finds it so."""
-        with living.opened(stores, stack_env) as other, concurrent.futures.ThreadPoolExecutor() as pool:
+        with live_state.opened(stores, stack_env) as other, concurrent.futures.ThreadPoolExecutor() as pool:
 
             def both(act: Callable[[World], switch.Switched]) -> list[bool]:
                 together = threading.Barrier(2)
@@ -357,7 +357,7 @@ class TestEpochs:
     def test_who_comes_from_before_a_switch_is_refused(self, world: World) -> None:
         world.prepare()
         epoch = world.line.epoch
-        with driving.connected(world.stores.flat_url) as cursor:
+        with migration_driver.connected(world.stores.flat_url) as cursor:
             cursor.execute("SELECT set_config('hal9.epoch', %s, false)", (str(epoch),))
             cursor.execute(*insert(KEY(1), "now"))
             world.leave()
@@ -366,7 +366,7 @@ class TestEpochs:
             cursor.execute("RESET hal9.epoch")
             with pytest.raises(psycopg2.Error, match="the flat store takes no writes now"):
                 cursor.execute(*insert(KEY(2), "late"))
-        with driving.connected(world.stores.hier_url) as cursor:
+        with migration_driver.connected(world.stores.hier_url) as cursor:
             cursor.execute("UPDATE hier.sessions SET user_agent = 'there'")
             world.switch.return_to_flat()
             with pytest.raises(psycopg2.Error, match="the hierarchical store takes no writes now"):

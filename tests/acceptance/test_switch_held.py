@@ -16,15 +16,17 @@ import psycopg2.extensions
 import pytest
 
 from hal9mig import errors, settings
-from hal9mig.engine import applier, follower, switch, work
+from hal9mig.engine.desk import Desk
+from hal9mig.engine.switch import switch
 from hal9mig.engine.system import System
+from hal9mig.engine.transfer import applier, follower
 from hal9mig.ledger.database import Ledger
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
-from tests import driving, living
-from tests.living import CONFIGURATION, NEURONS, SESSIONS, World, session
-from tests.servers import Stores
-from tests.writing import Writers
+from tests.support import live_state, migration_driver
+from tests.support.live_state import CONFIGURATION, NEURONS, SESSIONS, World, session
+from tests.support.servers import Stores
+from tests.support.writers import Writers
 
 KEY = "00000000-0000-4000-8000-{:012d}".format
 #: What an applier holds when it is frozen, by the statement that makes a session hold it.
@@ -44,7 +46,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world(stores: Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with living.opened(stores, stack_env) as opened:
+    with live_state.opened(stores, stack_env) as opened:
         opened.load()
         yield opened
 
@@ -123,7 +125,7 @@ class TestFrozenApplier:
             queued.start()
             stack.callback(queued.join, 30)
             stack.callback(holder.rollback)
-            driving.until(
+            migration_driver.until(
                 lambda: world.hier_sql("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")[0][0], "one that waits"
             )
             with pytest.raises(errors.GateClosed, match=named(holder)) as refused:
@@ -197,7 +199,7 @@ class TestFrozenApplier:
         thread.start()
         assert stands.wait(30)
         # It had read nothing by then: what is applied now is the record, and its deletion never comes.
-        with living.opened(world.stores, world.env) as other, mock.patch.object(applier.Applier, "_read", READ):
+        with live_state.opened(world.stores, world.env) as other, mock.patch.object(applier.Applier, "_read", READ):
             other.drain()
         goes_on.set()
         thread.join(30)
@@ -231,7 +233,7 @@ class TestFrozenSwitch:
             writers.more()
             child.start()
             try:
-                driving.until(lambda: _stopped(child.pid), "a stopped switch")
+                migration_driver.until(lambda: _stopped(child.pid), "a stopped switch")
                 writers.more()
                 # Awake again it does not go on as if it had kept them out.
                 os.kill(child.pid or 0, signal.SIGCONT)
@@ -255,9 +257,9 @@ class TestFrozenSwitch:
         seen = []
 
         def slowly() -> dict[str, Any]:
-            began = driving.until(lambda: world.flat_sql("SELECT clock_timestamp()"), "a clock")[0][0]
+            began = migration_driver.until(lambda: world.flat_sql("SELECT clock_timestamp()"), "a clock")[0][0]
             over = "SELECT clock_timestamp() > %s + interval '1.2 seconds'"
-            driving.until(lambda: world.flat_sql(over, began)[0][0], "more time than silence is granted")
+            migration_driver.until(lambda: world.flat_sql(over, began)[0][0], "more time than silence is granted")
             seen.append(world.flat_sql(pids))
             return {}
 
@@ -293,7 +295,7 @@ class TestOneProcess:
         over, problems = threading.Event(), []
 
         def follow(lane: int) -> None:
-            desk = work.Desk(world.system)
+            desk = Desk(world.system)
             try:
                 while not over.is_set():
                     follower.work(world.system, desk.flat("follow"), desk.hier("follow"), lane=lane, lanes=3)

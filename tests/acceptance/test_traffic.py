@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from hal9mig.engine.switch import Switch
+from hal9mig.engine.switch.switch import Switch
 from hal9mig.model import StoreName
 from hal9mig.sample import loading
 from hal9mig.stores import capture
-from tests.driving import Driver, connected, until
-from tests.servers import ROOT, Cli, Stores
+from tests.support.migration_driver import Driver, connected, until
+from tests.support.servers import ROOT, Cli, Stores
 
 SESSIONS = "user-sessions"
 Workers = Callable[..., Any]

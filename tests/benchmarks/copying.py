@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from tests import servers
 from tests.benchmarks import peers
 from tests.benchmarks.report import Figure, percent, rate, times
 from tests.benchmarks.world import Failed, Pair, World, migrate, working
+from tests.support import servers
 
 #: Ours, by the options of `state migrate`.
 MODES = {

@@ -14,7 +14,8 @@ from typing import Any
 
 import sqlalchemy
 
-from hal9mig.engine import copier, reader, work
+from hal9mig.engine import work
+from hal9mig.engine.transfer import copier, reader
 from hal9mig.ledger import database
 
 _FILE = os.environ["HAL9_BENCH_PROBE"]

@@ -18,7 +18,7 @@ from hal9mig.categories import neurons
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.redis import RedisServer
 from hal9mig.stores import schema
-from tests import servers
+from tests.support import servers
 
 SLUG = neurons.CATEGORY.slug
 TARGETS = [target.qualified for target in neurons.CATEGORY.targets]

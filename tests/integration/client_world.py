@@ -13,13 +13,13 @@ import psycopg2
 from hal9mig import client, settings
 from hal9mig.client import Json
 from hal9mig.client.values import Record
-from hal9mig.engine import applier, follower
-from hal9mig.engine.switch import Switch
+from hal9mig.engine.switch.switch import Switch
 from hal9mig.engine.system import System
+from hal9mig.engine.transfer import applier, follower
 from hal9mig.model import StoreName
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
-from tests import comparison, servers
+from tests.support import comparison, servers
 
 SESSIONS, NEURONS, CONFIGURATION = "user-sessions", "neuron-states", "configuration"
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=datetime.UTC)

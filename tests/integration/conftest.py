@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from hal9mig.ledger.database import Ledger, Session
-from tests import servers
-from tests.driving import Driver
+from tests.support import servers
+from tests.support.migration_driver import Driver
 
 
 @pytest.fixture(scope="module")

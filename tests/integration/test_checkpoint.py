@@ -10,15 +10,15 @@ import psycopg2
 import pytest
 
 from hal9mig import errors, model, settings
-from hal9mig.engine import gate
-from hal9mig.engine.checkpoint import archive, saving
+from hal9mig.engine.checkpoint import archive, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
+from hal9mig.engine.switch import gate
 from hal9mig.engine.system import System
 from hal9mig.ledger import instants, runs
-from tests import checkpointing, servers
-from tests.checkpointing import ALL, CONFIGURATION, LEARNING, METADATA, NEURONS, SESSIONS, Keeping
-from tests.driving import Driver, connected, until
+from tests.support import checkpoint_runs, servers
+from tests.support.checkpoint_runs import ALL, CONFIGURATION, LEARNING, METADATA, NEURONS, SESSIONS, Keeping
+from tests.support.migration_driver import Driver, connected, until
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 
@@ -29,13 +29,13 @@ def prepared(databases: servers.Databases, tmp_path_factory: pytest.TempPathFact
     stores = databases.open()
     driver = Driver(stores, servers.environ(stores, tmp_path_factory.mktemp("checkpoints")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "MOST_ROWS", 100)
-        patch.setattr(saving, "FEWEST_ROWS", 100)
+        patch.setattr(save, "MOST_ROWS", 100)
+        patch.setattr(save, "FEWEST_ROWS", 100)
         for category, records in zip(ALL, (300, 400, 100, 50, 300), strict=True):
             driver.load(category, records, edge_cases=True)
         driver.copy(NEURONS, filter="layer=substrate")
         driver.copy(SESSIONS)
-        with checkpointing.keeping(driver) as made:
+        with checkpoint_runs.keeping(driver) as made:
             made.take("one", verify=True)
             yield made
     driver.close()
@@ -45,11 +45,11 @@ def prepared(databases: servers.Databases, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def keeping(prepared: Keeping) -> Iterator[Keeping]:
     """The same for each test: afterwards the stores are as they were, and there is one checkpoint."""
-    before = checkpointing.both(prepared.driver)
+    before = checkpoint_runs.both(prepared.driver)
     yield prepared
-    if checkpointing.both(prepared.driver) != before:
+    if checkpoint_runs.both(prepared.driver) != before:
         prepared.roll_back("one")
-        assert checkpointing.both(prepared.driver) == before
+        assert checkpoint_runs.both(prepared.driver) == before
     for name in prepared.archive.names():
         if name != "one":
             prepared.archive.delete(name)
@@ -74,14 +74,14 @@ class TestRoundTrip:
     def test_everything_comes_back(self, keeping: Keeping) -> None:
         """Rows, columns, constraints, indexes, triggers and privileges are what they were."""
         driver = keeping.driver
-        before = checkpointing.both(driver)
+        before = checkpoint_runs.both(driver)
         places = ((driver.stores.flat_url, "flat"), (driver.stores.hier_url, "hier"))
-        shapes = [checkpointing.shape(url, [schema]) for url, schema in places]
+        shapes = [checkpoint_runs.shape(url, [schema]) for url, schema in places]
         change(driver)
-        assert checkpointing.both(driver) != before
+        assert checkpoint_runs.both(driver) != before
         keeping.roll_back("one")
-        assert checkpointing.both(driver) == before
-        assert [checkpointing.shape(url, [schema]) for url, schema in places] == shapes
+        assert checkpoint_runs.both(driver) == before
+        assert [checkpoint_runs.shape(url, [schema]) for url, schema in places] == shapes
         for url, _ in places:
             with connected(url) as cursor:
                 cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hal9_shadow%'")
@@ -118,9 +118,9 @@ class TestRoundTrip:
         """The others are bit-equal, in both stores, and proven so."""
         driver = keeping.driver
         change(driver)
-        before = checkpointing.both(driver)
+        before = checkpoint_runs.both(driver)
         done = keeping.roll_back("one", NEURONS)
-        after = checkpointing.both(driver)
+        after = checkpoint_runs.both(driver)
         units = {"units", "unit_learning", "unit_connections"}
         assert {name: one for name, one in after["flat"].items() if name != "neuron_states"} == {
             name: one for name, one in before["flat"].items() if name != "neuron_states"

@@ -19,13 +19,13 @@ import zstandard
 
 from hal9mig import model
 from hal9mig.embedded import binaries
-from hal9mig.engine import follower
-from hal9mig.engine.checkpoint import chunk, saving
+from hal9mig.engine.checkpoint import chunk, save
 from hal9mig.engine.checkpoint.manifest import Table
-from hal9mig.engine.switch import Switch
-from tests import checkpointing, servers
-from tests.checkpointing import CONFIGURATION, SESSIONS, Keeping
-from tests.driving import Driver, connected
+from hal9mig.engine.switch.switch import Switch
+from hal9mig.engine.transfer import follower
+from tests.support import checkpoint_runs, servers
+from tests.support.checkpoint_runs import CONFIGURATION, SESSIONS, Keeping
+from tests.support.migration_driver import Driver, connected
 
 DOCUMENT = (servers.ROOT / "docs" / "checkpoints.md").read_text("utf-8")
 # For a machine that has no zstd of its own: the same library, as the program does it.
@@ -56,15 +56,15 @@ def prepared(databases: servers.Databases, base: pathlib.Path) -> Iterator[Keepi
     stores = databases.open()
     driver = Driver(stores, servers.environ(stores, base))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "MOST_ROWS", 60)
-        patch.setattr(saving, "FEWEST_ROWS", 60)
+        patch.setattr(save, "MOST_ROWS", 60)
+        patch.setattr(save, "FEWEST_ROWS", 60)
         patch.setattr(chunk, "FRAME_BYTES", 4096)
         driver.load(SESSIONS, 300, edge_cases=True)
         driver.load(CONFIGURATION, 40)
         Switch(driver.system).enable({})
         driver.copy(SESSIONS)
         driver.copy(CONFIGURATION)
-        with checkpointing.keeping(driver) as made:
+        with checkpoint_runs.keeping(driver) as made:
             made.take("before")
             yield made
     driver.close()

@@ -22,8 +22,8 @@ from hal9mig.client.values import Record
 from hal9mig.model import StoreName
 from hal9mig.stores import connection as stores_connection
 from hal9mig.stores.capture import Mode
-from tests import servers
 from tests.integration.client_world import CONFIGURATION, NEURONS, SESSIONS, World, neuron, session, setting
+from tests.support import servers
 
 PETS = """
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target

@@ -11,15 +11,15 @@ import psycopg2
 import pytest
 
 from hal9mig import client, errors, model, sample
-from hal9mig.engine import applier, follower
-from hal9mig.engine.returner import Returner
 from hal9mig.engine.system import System
+from hal9mig.engine.transfer import applier, follower
+from hal9mig.engine.transfer.returner import Returner
 from hal9mig.model import StoreName
 from hal9mig.sample import bypass, check_traffic, traffic, traffic_records
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode, State
-from tests import comparison, servers
 from tests.integration.client_world import CONFIGURATION, NEURONS, SESSIONS, World, neuron, session, setting
+from tests.support import comparison, servers
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
 from hal9mig.engine.coordinator import MigrateOrder
 from hal9mig.ledger import tuning
-from tests import driving
-from tests.driving import Driver
-from tests.servers import Stores
+from tests.support import migration_driver
+from tests.support.migration_driver import Driver
+from tests.support.servers import Stores
 
 Make = Callable[..., Driver]
 #: Ten records a batch, four a transaction: a batch ends in the middle of one.
@@ -55,7 +55,7 @@ def make_tables(stores: Stores, category: Category, *, flat_collation: str = "",
             f"{column.name} {column.type}" + (f" COLLATE {order}" if order and column.type == "text" else "")
             for column in category.source.columns
         ]
-        with driving.connected(url) as cursor:
+        with migration_driver.connected(url) as cursor:
             cursor.execute(
                 f"CREATE TABLE public.{table} ({', '.join(columns)}, PRIMARY KEY ({', '.join(category.key)}))"
             )
@@ -64,14 +64,14 @@ def make_tables(stores: Stores, category: Category, *, flat_collation: str = "",
 def insert(stores: Stores, category: Category, keys: Sequence[Sequence[str]]) -> None:
     """Insert flat records of these keys, given as texts."""
     values = ", ".join(f"%s::{column.type}" for column in category.source.key_columns)
-    with driving.connected(stores.flat_url) as cursor:
+    with migration_driver.connected(stores.flat_url) as cursor:
         cursor.executemany(f"INSERT INTO public.{category.source.table} VALUES ({values}, 'kept', 1)", keys)
 
 
 @pytest.fixture
 def make(stores: Stores, stack_env: dict[str, str]) -> Iterator[Make]:
     """``make(*categories)`` returns a driver that knows these categories only, or HAL9's own."""
-    with driving.drivers(stores, stack_env) as opened:
+    with migration_driver.drivers(stores, stack_env) as opened:
         yield opened
 
 
@@ -98,14 +98,14 @@ def test_any_number_of_records(make: Make, stores: Stores) -> None:
 def test_batches_of_wide_records_are_cut_by_their_bytes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one of 202 MB for one worker: as many as fit, and at least one."""
     driver = make()
-    driver.load(driving.NEURONS, 200)
-    order = MigrateOrder(category=driving.NEURONS, tuning={"batch-size": "150"})
+    driver.load(migration_driver.NEURONS, 200)
+    order = MigrateOrder(category=migration_driver.NEURONS, tuning={"batch-size": "150"})
     whole = driver.coordinator.plan(order)
     assert (whole.batch_size, whole.batches) == (150, 2)
     monkeypatch.setattr(tuning, "BATCH_BYTES", 40 * whole.record_bytes)
     cut = driver.coordinator.plan(order)
     assert (cut.batch_size, cut.batches) == (40, 5)
-    run = driver.copy(driving.NEURONS, tuned={"batch-size": "150"})
+    run = driver.copy(migration_driver.NEURONS, tuned={"batch-size": "150"})
     copied = [batch["records"] for batch in driver.batches(run.id) if batch["kind"] == "copy"]
     assert (max(copied), sum(copied)) == (40, 200)
     monkeypatch.setattr(tuning, "BATCH_BYTES", 1)
@@ -155,7 +155,7 @@ def test_texts_in_another_order_than_at_the_target(make: Make, stores: Stores) -
 def unlike_bytes(stores: Stores) -> str:
     """Return a collation that orders a before B; the last one the server has, where none does."""
     found = '"C"'
-    with driving.connected(stores.flat_url) as cursor:
+    with migration_driver.connected(stores.flat_url) as cursor:
         cursor.execute("SELECT quote_ident(collname) FROM pg_collation WHERE collisdeterministic ORDER BY collname")
         for (name,) in cursor.fetchall():
             try:
@@ -193,7 +193,7 @@ def test_every_type_s_edges_survive_in_all_five_categories(make: Make, again: bo
         if again:
             # The largest version stays: it has no successor.
             source = category.source
-            with driving.connected(driver.stores.flat_url) as cursor:
+            with migration_driver.connected(driver.stores.flat_url) as cursor:
                 table = f"{source.schema}.{source.table}"
                 cursor.execute(f"UPDATE {table} SET version = version + 1 WHERE version < 9223372036854775807")
             driver.copy(category.slug, tuned=tuned)

@@ -12,7 +12,7 @@ import time
 import psycopg2
 import redis
 
-from tests import servers, watchdog
+from tests.support import servers, watchdog
 
 
 def tables(url: str) -> set[str]:
@@ -44,7 +44,7 @@ def test_each_test_has_stores_of_its_own(databases: servers.Databases) -> None:
 def test_nothing_outlives_a_killed_session() -> None:
     code = """
         import sys, time
-        from tests import servers
+        from tests.support import servers
         session = servers.Session()
         print(session.mark, session.folder, flush=True)
         session.cluster("flat")

@@ -11,21 +11,21 @@ from collections.abc import Iterator
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.engine import gate
-from hal9mig.engine.gate import Predicate
-from hal9mig.ledger import presence, quarantine, runs
-from hal9mig.ledger.differences import Kind
+from hal9mig.engine.switch import gate
+from hal9mig.engine.switch.gate import Predicate
+from hal9mig.ledger import quarantine, runs, workers
+from hal9mig.ledger.verify_results import Kind
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
-from tests import living, servers
-from tests.living import CONFIGURATION, SESSIONS, World
+from tests.support import live_state, servers
+from tests.support.live_state import CONFIGURATION, SESSIONS, World
 
 CATEGORIES = (SESSIONS, CONFIGURATION)
 
 
 @pytest.fixture
 def world(stores: servers.Stores, tmp_path: pathlib.Path) -> Iterator[World]:
-    with living.opened(stores, servers.environ(stores, tmp_path)) as opened:
+    with live_state.opened(stores, servers.environ(stores, tmp_path)) as opened:
         opened.only(*CATEGORIES)
         opened.load(0.0002)
         yield opened
@@ -134,7 +134,7 @@ class TestPredicates:
 
     def test_no_worker(self, ready: World) -> None:
         with ready.system.ledger.begin() as session:
-            presence.leave(session, name="pretended", pid=1)
+            workers.leave(session, name="pretended", pid=1)
         assert only_closed(ready).evidence == "none"
 
     def test_lag(self, ready: World) -> None:

@@ -12,11 +12,11 @@ import sqlalchemy
 
 from hal9mig import errors, model
 from hal9mig.engine.dispatcher import LOOK_AFTER
-from hal9mig.ledger import batches, dispatch, presence, runs
+from hal9mig.ledger import batches, dispatch, runs, workers
 from hal9mig.ledger.database import Ledger, Session
 from hal9mig.queue.broker import Message
-from tests import driving
-from tests.driving import Driver
+from tests.support import migration_driver
+from tests.support.migration_driver import Driver
 
 Status = model.RunStatus
 _names = itertools.count(1)
@@ -122,11 +122,11 @@ class TestLease:
         run_id = make_run(session)
         held = lease(session, run_id, owner="drains@h/1")
         worker = {"name": "drains@h", "host": "h", "pid": 1, "slots": 1, "rss_bytes": 0, "cpu_percent": 0.0}
-        presence.report(session, draining=False, **worker)
+        workers.report(session, draining=False, **worker)
         assert batches.advance(session, held, progress(1), lease=60).go_on
-        presence.report(session, draining=True, **worker)
+        workers.report(session, draining=True, **worker)
         assert not batches.advance(session, held, progress(2), lease=60).go_on
-        presence.leave(session, name="drains@h", pid=1)
+        workers.leave(session, name="drains@h", pid=1)
         assert batches.advance(session, held, progress(3), lease=60).go_on
         with ledger.begin() as other:
             runs.move(other, run_id, Status.PAUSING, "test")
@@ -328,7 +328,7 @@ class TestRuns:
                 assert dispatch.lock_active(publishing, run_id)
                 pausing = pool.submit(_pause, ledger, run_id)
                 waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
-                driving.until(lambda: execute(session, waiting).scalar_one(), "the pause to wait")
+                migration_driver.until(lambda: execute(session, waiting).scalar_one(), "the pause to wait")
                 dispatch.queue(publishing, run_id, [1, 2])
             pausing.result()
         assert [batch(session, run_id, seq)["status"] for seq in (1, 2, 3)] == ["planned"] * 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hal9mig import errors
-from hal9mig.ledger import database, presence, quarantine, tuning
+from hal9mig.ledger import audit, database, quarantine, tuning, workers
 from hal9mig.ledger.database import Ledger, Session
 
 
@@ -54,13 +54,13 @@ class TestTuning:
 class TestPresence:
     def test_of_a_worker_ends_with_its_silence(self, session: Session) -> None:
         """A worker that does not report itself has no slots to count on."""
-        presence.report(session, name="quiet@h", host="h", pid=7, slots=2, draining=False, rss_bytes=0, cpu_percent=0.0)
-        assert [worker.slots for worker in presence.alive(session) if worker.name == "quiet@h"] == [2]
+        workers.report(session, name="quiet@h", host="h", pid=7, slots=2, draining=False, rss_bytes=0, cpu_percent=0.0)
+        assert [worker.slots for worker in workers.alive(session) if worker.name == "quiet@h"] == [2]
         quiet = "UPDATE hal9mig.workers SET seen_at = seen_at - %s * interval '1s' WHERE name = 'quiet@h'"
-        session.exec_driver_sql(quiet, (presence.SILENCE + 1,))
-        assert "quiet@h" not in {worker.name for worker in presence.alive(session)}
+        session.exec_driver_sql(quiet, (workers.SILENCE + 1,))
+        assert "quiet@h" not in {worker.name for worker in workers.alive(session)}
         # One that has started anew under its name is not taken off by the end of the one before.
-        presence.leave(session, name="quiet@h", pid=6)
+        workers.leave(session, name="quiet@h", pid=6)
         left = session.exec_driver_sql("SELECT count(*) FROM hal9mig.workers WHERE name = 'quiet@h'")
         assert left.scalar_one() == 1
 
@@ -70,4 +70,4 @@ def test_a_statement_on_a_single_connection_needs_no_commit(ledger: Ledger) -> N
     with ledger.single() as session:
         database.run(session, "workers", "log_event", actor="single", action="x", run_id=None, detail={})
         with ledger.begin() as other:
-            assert {event.actor for event in presence.events(other)} >= {"single"}
+            assert {event.actor for event in audit.events(other)} >= {"single"}

@@ -14,14 +14,18 @@ import psycopg2
 import pytest
 
 from hal9mig import model, sample, settings
-from hal9mig.engine import alerts, follower, reconciler, switch, watch, work
-from hal9mig.engine.reconciler import Done
+from hal9mig.engine import alarms, work
+from hal9mig.engine.desk import Desk
+from hal9mig.engine.reconcile import alarm_rules, reconciler
+from hal9mig.engine.reconcile.reconciler import Done
+from hal9mig.engine.switch import switch
 from hal9mig.engine.system import System
-from hal9mig.ledger import alarms, dispatch, drifts, presence, quarantine, rounds, runs, sweeps, tuning
-from hal9mig.ledger.differences import Kind
+from hal9mig.engine.transfer import follower
+from hal9mig.ledger import dispatch, drifts, quarantine, raised_alarms, rounds, runs, sweeps, tuning, workers
 from hal9mig.ledger.drifts import Cause
+from hal9mig.ledger.verify_results import Kind
 from hal9mig.stores import capture
-from tests import comparison, servers
+from tests.support import comparison, servers
 
 SLUG = "neuron-states"
 UNIT = "SELECT unit_id FROM hier.units ORDER BY unit_id OFFSET {} LIMIT 1"
@@ -32,10 +36,10 @@ class World:
 
     def __init__(self, stores: servers.Stores, folder: pathlib.Path, **environ: str):
         self.stores = stores
-        self.log = folder / "log" / alerts.LOG_NAME
+        self.log = folder / "log" / alarms.LOG_NAME
         env = servers.environ(stores, folder) | {"HAL9_LOG_DIR": str(folder / "log")} | environ
         self.system = System(settings.load(environ=env), role="worker")
-        self.desk = work.Desk(self.system)
+        self.desk = Desk(self.system)
         self.flat = psycopg2.connect(stores.flat_url)
         self.hier = psycopg2.connect(stores.hier_url)
         self.flat.autocommit = self.hier.autocommit = True
@@ -105,9 +109,9 @@ class World:
         with self.system.ledger.begin() as session:
             return list(drifts.find(session, **more))
 
-    def alarms(self) -> dict[str, alarms.Alarm]:
+    def alarms(self) -> dict[str, raised_alarms.Alarm]:
         with self.system.ledger.begin() as session:
-            return {alarm.name: alarm for alarm in alarms.find(session, open=True)}
+            return {alarm.name: alarm for alarm in raised_alarms.find(session, open=True)}
 
     def lines(self, event: str) -> list[str]:
         return [line for line in self.log.read_text().splitlines() if f" event={event} " in f"{line} "]
@@ -252,7 +256,7 @@ class TestDrift:
 
     def test_a_category_that_is_behind_goes_on_where_it_stopped(self, world: World, monkeypatch: Any) -> None:
         world.prepare(SLUG)
-        monkeypatch.setattr("hal9mig.engine.sweep.SPAN", 50)
+        monkeypatch.setattr("hal9mig.engine.reconcile.sweep.SPAN", 50)
         world.tune(**{"reconcile-share": "0.000000001"})
         world.hier_sql("UPDATE hier.unit_learning SET learning_rate = 7")
         positions = []
@@ -292,8 +296,8 @@ class TestLag:
                 assert [(one.key[0], one.repaired) for one in done.outcomes] == ([(broken, True)] if turn == 2 else [])
         (drift,) = world.drifts()
         assert (drift.key[0], drift.cause) == (broken, Cause.FOREIGN_WRITE)
-        assert {watch.STUCK, watch.LAG} >= set(world.alarms()) - {watch.DRIFT}
-        assert watch.STUCK in world.alarms()
+        assert {alarm_rules.STUCK, alarm_rules.LAG} >= set(world.alarms()) - {alarm_rules.DRIFT}
+        assert alarm_rules.STUCK in world.alarms()
         world.follow()
         world.round()
         comparison.assert_equal(world.stores, world.system.category(SLUG))
@@ -397,7 +401,7 @@ class TestPolicy:
         assert world.hier_sql("SELECT activation FROM hier.units WHERE unit_id = %s", key) == [(104.0,)]
         alarm = world.alarms()["repaired again and again"]
         assert alarm.subject == f"{SLUG}/{key}"
-        assert len(world.lines("alarm")) == 1 + (watch.DRIFT in world.alarms())
+        assert len(world.lines("alarm")) == 1 + (alarm_rules.DRIFT in world.alarms())
         # Whoever did that has stopped, and put it right.
         flat = world.flat_sql("SELECT activation FROM flat.neuron_states WHERE neuron_id = %s", key)[0][0]
         world.hier_sql("UPDATE hier.units SET activation = %s WHERE unit_id = %s", flat, key)
@@ -441,7 +445,7 @@ class TestPolicy:
         world.round()
         with world.system.ledger.begin() as session:
             assert sweeps.find(session)[SLUG].clean_from is not None
-            assert watch.share(session) == 0
+            assert alarm_rules.share(session) == 0
 
     def test_repairs_are_within_the_budget(self, world: World) -> None:
         world.prepare(SLUG)
@@ -473,7 +477,7 @@ class TestRounds:
         results: list[Done | None] = []
 
         def call() -> None:
-            desk = work.Desk(world.system)
+            desk = Desk(world.system)
             results.append(reconciler.round_(world.system, desk))
             desk.clear()
 
@@ -516,26 +520,26 @@ class TestRounds:
             "UPDATE hier.units SET activation = 3 WHERE unit_id IN (SELECT unit_id FROM hier.units LIMIT 20)"
         )
         world.round()
-        assert "have drifted, more than 1.00%" in world.alarms()[watch.DRIFT].message
+        assert "have drifted, more than 1.00%" in world.alarms()[alarm_rules.DRIFT].message
         world.round()
-        assert watch.DRIFT not in world.alarms()
+        assert alarm_rules.DRIFT not in world.alarms()
         assert len(world.lines("alarm")) == len(world.lines("alarm-over")) == 1
 
     def test_dead_workers_and_none(self, world: World) -> None:
         world.prepare(SLUG)
         with world.system.ledger.begin() as session:
-            presence.report(
+            workers.report(
                 session, name="w1", host="h", pid=1, slots=1, draining=False, rss_bytes=0, cpu_percent=0.0
             )  # fmt: skip
-        watch.oversee(world.system)
+        alarm_rules.oversee(world.system)
         assert world.alarms() == {}
         world.hier_sql("UPDATE hal9mig.workers SET seen_at = seen_at - interval '1 minute'")
         world.round()
-        assert world.alarms()[watch.DEAD].message == "Not heard of any more: w1."
-        watch.oversee(world.system)
-        assert watch.NO_WORKERS in world.alarms()
+        assert world.alarms()[alarm_rules.DEAD].message == "Not heard of any more: w1."
+        alarm_rules.oversee(world.system)
+        assert alarm_rules.NO_WORKERS in world.alarms()
         with world.system.ledger.begin() as session:
-            presence.leave(session, name="w1", pid=1)
+            workers.leave(session, name="w1", pid=1)
         world.round()
         assert world.alarms() == {}
 
@@ -546,10 +550,10 @@ class TestRounds:
             for _ in range(3):
                 world.flat_sql("UPDATE hal9cap.journal SET at = at - interval '31 seconds'")
                 world.round()
-                assert watch.LAG not in world.alarms()
+                assert alarm_rules.LAG not in world.alarms()
             world.flat_sql("UPDATE hal9cap.journal SET at = at - interval '31 seconds'")
             world.round()
-            assert "with 200 writes waiting" in world.alarms()[watch.LAG].message
+            assert "with 200 writes waiting" in world.alarms()[alarm_rules.LAG].message
         world.round()
         assert world.alarms() == {}
 
@@ -561,22 +565,22 @@ class TestRounds:
                 world.flat_sql("UPDATE flat.neuron_states SET activation = %s, version = version + 1", turn)
             world.round()
             assert sum(lag.records for lag in capture.lag(world.desk.flat("test")).values()) == 200
-            assert watch.JOURNAL not in world.alarms()
+            assert alarm_rules.JOURNAL not in world.alarms()
             world.tune(**{"journal-alarm": "100"})
             world.round()
-            assert "200 writes wait" in world.alarms()[watch.JOURNAL].message
+            assert "200 writes wait" in world.alarms()[alarm_rules.JOURNAL].message
         world.round()
-        assert watch.JOURNAL not in world.alarms()
+        assert alarm_rules.JOURNAL not in world.alarms()
         comparison.assert_equal(world.stores, world.system.category(SLUG))
 
     def test_how_long_it_takes_to_cover_everything_follows_from_what_was_measured(self, world: World) -> None:
         world.prepare(SLUG)
         with world.system.ledger.begin() as session:
-            assert watch.standing(session, 200).coverage is None
+            assert alarm_rules.standing(session, 200).coverage is None
         world.round()
         with world.system.ledger.begin() as session:
-            known = watch.standing(session, 200)
-            more = watch.standing(session, 10**9)
+            known = alarm_rules.standing(session, 200)
+            more = alarm_rules.standing(session, 10**9)
         assert known.coverage == known.interval == 30
         assert more.coverage is not None
         assert more.coverage > 1000 * 30
@@ -629,16 +633,16 @@ class TestWebhook:
         try:
             receiver.failures = 1
             with world.system.ledger.begin() as session:
-                alerts.raise_(world.system, session, "a test", "Something is wrong.", detail={"n": 1})
-                assert not alerts.raise_(world.system, session, "a test", "Something is wrong.")
-            assert alerts.deliver(world.system, retry_after=3600) == 0
-            assert alerts.deliver(world.system) == 0
+                alarms.raise_(world.system, session, "a test", "Something is wrong.", detail={"n": 1})
+                assert not alarms.raise_(world.system, session, "a test", "Something is wrong.")
+            assert alarms.deliver(world.system, retry_after=3600) == 0
+            assert alarms.deliver(world.system) == 0
             assert len(receiver.requests) == 1  # not before its time
             world.hier_sql("UPDATE hal9mig.alarms SET not_before = now()")
-            assert alerts.deliver(world.system) == 1
-            assert alerts.deliver(world.system) == 0
+            assert alarms.deliver(world.system) == 1
+            assert alarms.deliver(world.system) == 0
             (_, first), (headers, body) = receiver.requests
-            assert headers[alerts.SIGNATURE] == alerts.signature("s3cret", body)
+            assert headers[alarms.SIGNATURE] == alarms.signature("s3cret", body)
             assert json.loads(first) | {"attempt": 2} == json.loads(body)
             assert json.loads(body)["alarm"] == "a test"
             assert json.loads(body)["detail"] == {"n": 1}
@@ -654,10 +658,10 @@ class TestWebhook:
         try:
             with world.system.ledger.begin() as session:
                 for number in range(5):
-                    alerts.raise_(world.system, session, "a test", "Wrong.", subject=str(number))
-            assert alerts.deliver(world.system) == 0
+                    alarms.raise_(world.system, session, "a test", "Wrong.", subject=str(number))
+            assert alarms.deliver(world.system) == 0
             with world.system.ledger.begin() as session:
-                assert sorted(alarm.attempts for alarm in alarms.find(session)) == [0, 0, 0, 0, 1]
+                assert sorted(alarm.attempts for alarm in raised_alarms.find(session)) == [0, 0, 0, 0, 1]
         finally:
             world.close()
 
@@ -666,10 +670,10 @@ class TestLog:
     """One line an event, in a file that is only ever appended to."""
 
     def test_opened_with_its_folder(self, world: World) -> None:
-        alerts.open_log(world.system.settings)
+        alarms.open_log(world.system.settings)
         with world.log.open() as followed:
-            alerts.open_log(world.system.settings)
-            alerts.note(world.system.settings, "drift", key="a b/c", category="x", empty="", nothing=None, share=0.5)
+            alarms.open_log(world.system.settings)
+            alarms.note(world.system.settings, "drift", key="a b/c", category="x", empty="", nothing=None, share=0.5)
             line = followed.read()
         assert line.count("\n") == 1
         assert line.endswith(' event=drift key="a b/c" category=x share=0.5\n')
@@ -678,6 +682,6 @@ class TestLog:
         world.log.parent.rmdir() if world.log.parent.exists() else None
         world.log.parent.write_text("a file")
         with pytest.raises(Exception, match=r"reconciliation\.log cannot be written"):
-            alerts.open_log(world.system.settings)
-        alerts.note(world.system.settings, "drift", key="k1")
+            alarms.open_log(world.system.settings)
+        alarms.note(world.system.settings, "drift", key="k1")
         assert "k1" in caplog.text

@@ -13,10 +13,10 @@ import pytest
 from hal9mig.categories import neurons
 from hal9mig.categories.declaration import Category, Computed
 from hal9mig.categories.transform import Transform
-from hal9mig.engine import applier, retrial
-from tests import driving
-from tests.driving import NEURONS, Driver
-from tests.servers import Stores
+from hal9mig.engine.transfer import applier, quarantine_retry
+from tests.support import migration_driver
+from tests.support.migration_driver import NEURONS, Driver
+from tests.support.servers import Stores
 
 Make = Callable[..., Driver]
 TINY = {"batch-size": "20", "checkpoint-interval": "8"}
@@ -25,7 +25,7 @@ TINY = {"batch-size": "20", "checkpoint-interval": "8"}
 @pytest.fixture
 def make(stores: Stores, stack_env: dict[str, str]) -> Iterator[Make]:
     """``make(*categories)`` returns a driver that knows these categories only, or HAL9's own."""
-    with driving.drivers(stores, stack_env) as opened:
+    with migration_driver.drivers(stores, stack_env) as opened:
         yield opened
 
 
@@ -46,7 +46,7 @@ def kept(driver: Driver, statement: str, *values: object) -> list[tuple[Any, ...
 
 
 def _run(url: str, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-    with driving.connected(url) as cursor:
+    with migration_driver.connected(url) as cursor:
         cursor.execute(statement, values or None)
         return cursor.fetchall() if cursor.description else []
 
@@ -111,9 +111,9 @@ class TestPoison:
 
         # Tried again, it fails again; mended at its source, it is let in, one by one or by another run.
         one, *others = held.values()
-        assert retrial.retry(driver.system, one).outcome is retrial.Outcome.HELD
+        assert quarantine_retry.retry(driver.system, one).outcome is quarantine_retry.Outcome.HELD
         flat(driver, "UPDATE flat.neuron_states SET momentum = 1, version = version + 1 WHERE momentum < 0")
-        assert retrial.retry(driver.system, one).outcome is retrial.Outcome.RELEASED
+        assert quarantine_retry.retry(driver.system, one).outcome is quarantine_retry.Outcome.RELEASED
         assert len(driver.held()) == len(others)
         assert driver.copy(tuned=TINY).quarantined == 0
         driver.assert_equal(records=60)
@@ -215,7 +215,7 @@ class TestAgain:
 def pass_on(driver: Driver, givers: Mapping[str, str]) -> None:
     """Give each of these sessions the token of another, in one transaction and each with a newer version."""
     tokens = dict(flat(driver, "SELECT session_id, token_hash FROM flat.user_sessions"))
-    with driving.connected(driver.stores.flat_url) as cursor:
+    with migration_driver.connected(driver.stores.flat_url) as cursor:
         cursor.execute("BEGIN")
         for suffix, taken in (("-in between", givers), ("", givers)):
             for receiver, giver in taken.items():
@@ -241,7 +241,7 @@ class TestMeanwhile:
             if changing.ident is None and any(self.key(fields) == (key,) for fields in records):
                 changing.start()
                 # It may have to wait for this very copy's commit, but not with the mark.
-                driving.until(lambda: kept(driver, "SELECT 1 FROM hal9mig.marks"), "the mark on the record")
+                migration_driver.until(lambda: kept(driver, "SELECT 1 FROM hal9mig.marks"), "the mark on the record")
             return output
 
         monkeypatch.setattr(Transform, "apply", apply)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.engine import retrial
-from hal9mig.engine.checkpoint import batch, chunk, saving
+from hal9mig.engine.checkpoint import chunk, save, steps
 from hal9mig.engine.checkpoint.manifest import Manifest, Table
-from hal9mig.engine.switch import Switch
+from hal9mig.engine.switch.switch import Switch
+from hal9mig.engine.transfer import quarantine_retry
 from hal9mig.ledger import quarantine
-from tests import checkpointing, servers
-from tests.checkpointing import CONFIGURATION, LEARNING, NEURONS, SESSIONS, Keeping
-from tests.driving import Driver, connected, until
+from tests.support import checkpoint_runs, servers
+from tests.support.checkpoint_runs import CONFIGURATION, LEARNING, NEURONS, SESSIONS, Keeping
+from tests.support.migration_driver import Driver, connected, until
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 NAME = "backup"
@@ -29,8 +29,8 @@ def prepared(databases: servers.Databases, tmp_path_factory: pytest.TempPathFact
     stores = databases.open()
     driver = Driver(stores, servers.environ(stores, tmp_path_factory.mktemp("recovery")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "MOST_ROWS", 60)
-        patch.setattr(saving, "FEWEST_ROWS", 60)
+        patch.setattr(save, "MOST_ROWS", 60)
+        patch.setattr(save, "FEWEST_ROWS", 60)
         patch.setattr(chunk, "FRAME_BYTES", 4096)
         driver.load(SESSIONS, 150)
         driver.load(NEURONS, 200)
@@ -38,7 +38,7 @@ def prepared(databases: servers.Databases, tmp_path_factory: pytest.TempPathFact
         Switch(driver.system).enable({})
         for category in (SESSIONS, NEURONS, CONFIGURATION):
             driver.copy(category)
-        with checkpointing.keeping(driver) as made:
+        with checkpoint_runs.keeping(driver) as made:
             made.take(NAME, verify=True)
             yield made
     driver.close()
@@ -50,13 +50,13 @@ def keeping(prepared: Keeping, tmp_path: pathlib.Path) -> Iterator[Keeping]:
     """The same for each test: damages are mended afterwards, and what they did is undone."""
     folder, kept = pathlib.Path(prepared.driver.system.settings.checkpoint_url) / NAME, tmp_path / "kept"
     shutil.copytree(folder, kept)
-    before = checkpointing.both(prepared.driver)
+    before = checkpoint_runs.both(prepared.driver)
     yield prepared
     shutil.rmtree(folder)
     shutil.copytree(kept, folder)
-    if checkpointing.both(prepared.driver) != before:
+    if checkpoint_runs.both(prepared.driver) != before:
         prepared.roll_back(NAME)
-        assert checkpointing.both(prepared.driver) == before
+        assert checkpoint_runs.both(prepared.driver) == before
 
 
 @pytest.fixture
@@ -109,12 +109,12 @@ class TestStrict:
     def test_a_rollback_is_refused(self, keeping: Keeping, made: Manifest, hurt: Hurt, place: str) -> None:
         table = made.table(FLAT, "flat.neuron_states")
         hurt(keeping, table, number(table, place))
-        before = checkpointing.both(keeping.driver)
+        before = checkpoint_runs.both(keeping.driver)
         plan = keeping.checkpoints.plan_restore(NAME)
         run = keeping.finished(keeping.checkpoints.rollback(plan))
         assert run.status is model.RunStatus.FAILED
         assert table.chunks[number(table, place)].file in run.reason
-        assert checkpointing.both(keeping.driver) == before
+        assert checkpoint_runs.both(keeping.driver) == before
 
 
 def number(table: Table, place: str) -> int:
@@ -147,7 +147,7 @@ class TestQuarantine:
     def test_the_ruling_store(self, keeping: Keeping, made: Manifest, hurt: Hurt, place: str) -> None:
         """Lost records are offered from the other store, and come back as they were."""
         driver = keeping.driver
-        everything = checkpointing.both(driver)
+        everything = checkpoint_runs.both(driver)
         before = keys(driver, "SELECT neuron_id::text FROM flat.neuron_states")
         table = made.table(FLAT, "flat.neuron_states")
         hurt(keeping, table, number(table, place))
@@ -162,14 +162,14 @@ class TestQuarantine:
         assert {record.key[0] for record in records} == lost
         assert all(table.chunks[number(table, place)].file in record.error for record in records)
         for record in records:
-            assert retrial.retry(driver.system, record).outcome is retrial.Outcome.RELEASED
-        assert checkpointing.both(driver)["flat"] == everything["flat"]
+            assert quarantine_retry.retry(driver.system, record).outcome is quarantine_retry.Outcome.RELEASED
+        assert checkpoint_runs.both(driver)["flat"] == everything["flat"]
         driver.assert_equal(NEURONS)
 
     def test_the_other_store(self, keeping: Keeping, made: Manifest, hurt: Hurt, place: str) -> None:
         """Records that are only half there are brought again from the ruling store."""
         driver = keeping.driver
-        everything = checkpointing.both(driver)
+        everything = checkpoint_runs.both(driver)
         # A table of roots, one with a row for each record, and one with many.
         name = {"first": "hier.units", "middle": "hier.unit_learning", "last": "hier.unit_connections"}[place]
         table = made.table(HIER, name)
@@ -181,12 +181,12 @@ class TestQuarantine:
         assert not done.quarantined
         assert not held(keeping, NEURONS)
         follow(driver)
-        assert checkpointing.both(driver) == everything
+        assert checkpoint_runs.both(driver) == everything
 
 
 def follow(driver: Driver) -> None:
     """Apply what waits in the journal."""
-    from hal9mig.engine import follower
+    from hal9mig.engine.transfer import follower
 
     with driver.desk.trusted():
         done = follower.follow(driver.system, driver.desk.flat("f"), driver.desk.hier("f"), FLAT, seconds=30)
@@ -198,12 +198,12 @@ class TestMore:
 
     @pytest.mark.parametrize("name", ["hier.users", "hier.config_nodes"])
     def test_shared_rows_are_made_again(self, keeping: Keeping, made: Manifest, name: str) -> None:
-        everything = checkpointing.both(keeping.driver)
+        everything = checkpoint_runs.both(keeping.driver)
         table = made.table(HIER, name)
         remove(keeping, table, 0)
         run = keeping.recover(NAME)
         assert run.status is model.RunStatus.SUCCEEDED, run.reason
-        assert checkpointing.both(keeping.driver) == everything
+        assert checkpoint_runs.both(keeping.driver) == everything
 
     def test_a_loss_on_both_sides(self, keeping: Keeping, made: Manifest) -> None:
         """What neither store's part has is counted, with the keys it lay between."""
@@ -225,7 +225,7 @@ class TestMore:
         keeping.roll_back("with-losses")
         kept = held(keeping, NEURONS)
         assert {(record.key, record.origin) for record in kept} == {(record.key, "recover") for record in records}
-        assert retrial.retry(keeping.driver.system, kept[0]).outcome is retrial.Outcome.HELD
+        assert quarantine_retry.retry(keeping.driver.system, kept[0]).outcome is quarantine_retry.Outcome.HELD
         keeping.archive.delete("with-losses")
 
     @pytest.mark.parametrize(("step", "store", "name"), [
@@ -236,7 +236,7 @@ class TestMore:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         """The shadows are another's by then; whoever they belong to does it."""
-        driver, taken = keeping.driver, batch.STEPS[step]
+        driver, taken = keeping.driver, steps.STEPS[step]
         counts = "SELECT (SELECT count(*) FROM hal9_shadow_hier.units), (SELECT count(*) FROM hal9_shadow_hier.users)"
 
         def ask(sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -255,7 +255,7 @@ class TestMore:
             return taken(*args)
 
         came: list[str] = []
-        monkeypatch.setitem(batch.STEPS, step, late)
+        monkeypatch.setitem(steps.STEPS, step, late)
         remove(keeping, made.table(store, name), 0)
         run = keeping.recover(NAME)
         assert run.status is model.RunStatus.SUCCEEDED, run.reason
@@ -263,22 +263,22 @@ class TestMore:
 
     def test_a_sound_backup(self, keeping: Keeping, made: Manifest) -> None:
         """Nothing is quarantined, and everything is there."""
-        everything = checkpointing.both(keeping.driver)
+        everything = checkpoint_runs.both(keeping.driver)
         with connected(keeping.driver.stores.flat_url) as cursor:
             cursor.execute("DELETE FROM flat.neuron_states")
         run = keeping.recover(None)
         assert run.status is model.RunStatus.SUCCEEDED, run.reason
         done = keeping.checkpoints.outcome(run)
         assert (done.quarantined, done.offered, done.brought, list(done.damages)) == (0, 0, 0, [])
-        assert checkpointing.both(keeping.driver) == everything
+        assert checkpoint_runs.both(keeping.driver) == everything
 
     def test_without_quarantine(self, keeping: Keeping, made: Manifest) -> None:
         flip(keeping, made.table(HIER, "hier.sessions"), 0)
-        before = checkpointing.both(keeping.driver)
+        before = checkpoint_runs.both(keeping.driver)
         run = keeping.recover(NAME, quarantine=False)
         assert run.status is model.RunStatus.FAILED
         assert "hier.sessions" in run.reason
-        assert checkpointing.both(keeping.driver) == before
+        assert checkpoint_runs.both(keeping.driver) == before
 
     def test_a_damaged_manifest(self, keeping: Keeping, made: Manifest) -> None:
         """It is no checkpoint any more."""
@@ -310,10 +310,10 @@ class TestMore:
         """The others are left as they are."""
         table = made.table(FLAT, "flat.user_sessions")
         remove(keeping, table, 0)
-        before = checkpointing.both(keeping.driver)
+        before = checkpoint_runs.both(keeping.driver)
         run = keeping.recover(NAME, LEARNING, NEURONS)
         assert run.status is model.RunStatus.SUCCEEDED, run.reason
         done = keeping.checkpoints.outcome(run)
         assert not done.damages
         assert all(one.same for one in done.untouched)
-        assert checkpointing.both(keeping.driver) == before
+        assert checkpoint_runs.both(keeping.driver) == before

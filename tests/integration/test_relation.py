@@ -14,9 +14,9 @@ from hal9mig.categories.declaration import Column
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.stores import connection, relation
 from hal9mig.stores.relation import Relation
-from tests import servers
 from tests.categories import accounts
-from tests.shadowing import World, opened
+from tests.support import servers
+from tests.support.shadow_tables import World, opened
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 

@@ -12,17 +12,19 @@ import psycopg2
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.engine import follower, work
-from hal9mig.engine.checkpoint import batch, instant, restoring, saving
+from hal9mig.engine import work
+from hal9mig.engine.checkpoint import instant, restore, save, steps
 from hal9mig.engine.checkpoint.keeper import Keeper
-from hal9mig.engine.checkpoint.swapping import Swap
-from hal9mig.engine.switch import Switch
+from hal9mig.engine.checkpoint.swap import Swap
+from hal9mig.engine.desk import Desk
+from hal9mig.engine.switch.switch import Switch
+from hal9mig.engine.transfer import follower
 from hal9mig.ledger import batches, dispatch, runs
-from hal9mig.stores import restored, shadow
+from hal9mig.stores import restore_notes, shadow
 from hal9mig.stores.capture import Mode
-from tests import checkpointing, servers
-from tests.checkpointing import CONFIGURATION, NEURONS, SESSIONS, Keeping
-from tests.driving import Driver, connected, until
+from tests.support import checkpoint_runs, servers
+from tests.support.checkpoint_runs import CONFIGURATION, NEURONS, SESSIONS, Keeping
+from tests.support.migration_driver import Driver, connected, until
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 NAME = "before"
@@ -42,7 +44,7 @@ class World:
         self.mode = mode
         self.ruling = mode.ruling
         self.other = HIER if mode.ruling is FLAT else FLAT
-        self.before = checkpointing.both(keeping.driver)
+        self.before = checkpoint_runs.both(keeping.driver)
 
     def url(self, store: model.StoreName) -> str:
         return self.driver.stores.flat_url if store is FLAT else self.driver.stores.hier_url
@@ -136,7 +138,7 @@ class World:
     def assert_restored(self, run_id: int) -> None:
         run = self.driver.run(run_id)
         assert run.status is model.RunStatus.SUCCEEDED, run.reason
-        assert checkpointing.both(self.driver) == self.before
+        assert checkpoint_runs.both(self.driver) == self.before
         self.assert_clean()
 
     def assert_clean(self) -> None:
@@ -154,8 +156,8 @@ def made(
     stores = databases.open()
     driver = Driver(stores, servers.environ(stores, tmp_path_factory.mktemp("crashes")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "MOST_ROWS", 60)
-        patch.setattr(saving, "FEWEST_ROWS", 60)
+        patch.setattr(save, "MOST_ROWS", 60)
+        patch.setattr(save, "FEWEST_ROWS", 60)
         for category, records in ((SESSIONS, 50), (NEURONS, 80), (CONFIGURATION, 20)):
             driver.load(category, records)
         Switch(driver.system, actor="test").enable()
@@ -163,7 +165,7 @@ def made(
             driver.copy(category)
         if request.param is Mode.HIERARCHICAL_ONLY:
             Switch(driver.system, actor="test").leave_flat(dict)
-        with checkpointing.keeping(driver) as keeping:
+        with checkpoint_runs.keeping(driver) as keeping:
             keeping.take(NAME)
         yield World(keeping, request.param)
     driver.close()
@@ -174,7 +176,7 @@ def made(
 def world(made: World) -> World:
     """The same for each test, spoilt since its checkpoint."""
     made.driver.desk.clear()
-    assert checkpointing.both(made.driver) == made.before
+    assert checkpoint_runs.both(made.driver) == made.before
     made.spoil()
     assert made.waiting() == 0
     return made
@@ -222,13 +224,13 @@ STEPS = {
     "before the first shadows": (shadow, "prepare", False, 0),
     "with the first shadows uncommitted": (shadow, "prepare", True, 0),
     "between the stores' shadows": (shadow, "prepare", False, 1),
-    "with all shadows and no plan": (restoring, "_planned", False, 0),
+    "with all shadows and no plan": (restore, "_planned", False, 0),
     "with a chunk claimed": (shadow, "claim", True, 1),
     "with a chunk loaded and uncommitted": (shadow, "settle", True, 2),
     "with a chunk loaded and not noted": (batches, "conclude", False, 4),
     "with indexes uncommitted": (shadow, "index", True, 1),
     "before the foreign keys": (shadow, "constrain", False, 1),
-    "while it is proven": (batch.STEPS, "prove", False, 1),
+    "while it is proven": (steps.STEPS, "prove", False, 1),
     "before the hold": (Swap, "_hold", False, 0),
     "with the hold": (Swap, "_hold", True, 0),
     "with switches and appliers kept out": (Swap, "_alone", True, 0),
@@ -256,7 +258,7 @@ class TestEveryStep:
         world.until_killed(run_id)
         world.look()
         if step in ("before the end is noted", "after the second commit"):
-            assert checkpointing.both(world.driver) == world.before
+            assert checkpoint_runs.both(world.driver) == world.before
         world.work(run_id)
         world.assert_restored(run_id)
 
@@ -299,7 +301,7 @@ def test_faults_before_anything_is_swapped(world: World, step: str, monkeypatch:
     owner, name, after, skip = STEPS[step]
     faults = Faults(skip)
     at(monkeypatch, owner, name, faults, after=after)
-    spoilt = checkpointing.both(world.driver)
+    spoilt = checkpoint_runs.both(world.driver)
     run_id = world.begin()
     assert world.driver.work(run_id).status is model.RunStatus.FAILED
     assert faults.times == work.MOST_FAILURES
@@ -308,7 +310,7 @@ def test_faults_before_anything_is_swapped(world: World, step: str, monkeypatch:
     assert world.shadows() == [True, True]
     world.look()
     world.assert_clean()
-    assert checkpointing.both(world.driver) == spoilt
+    assert checkpoint_runs.both(world.driver) == spoilt
     faults.on = False
     world.driver.coordinator.retry(run_id)
     world.work(run_id)
@@ -354,7 +356,7 @@ class TestBetween:
         """A write stays where it was written, waits in the journal, and arrives when both are restored."""
         world.write("between")
         assert world.written("between") == [int(world.ruling is FLAT), int(world.ruling is HIER)]
-        spoilt = checkpointing.both(world.driver)
+        spoilt = checkpoint_runs.both(world.driver)
         waiting = world.waiting()
         assert waiting > 0
         assert not world.follow().emptied
@@ -365,7 +367,7 @@ class TestBetween:
                 [tuple(key[1])],
             )  # fmt: skip
         world.driver.desk.clear()
-        assert checkpointing.both(world.driver) == spoilt
+        assert checkpoint_runs.both(world.driver) == spoilt
         assert world.waiting() == waiting
         world.work(half)
         assert world.status(half) is model.RunStatus.SUCCEEDED
@@ -447,7 +449,7 @@ class TestCancelled:
     @pytest.mark.parametrize("step", ["between the stores' shadows", "with a chunk claimed", "with the hold"])
     def test_killed_and_cancelled(self, world: World, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is left, nothing is changed, and the next one restores."""
-        spoilt = checkpointing.both(world.driver)
+        spoilt = checkpoint_runs.both(world.driver)
         owner, name, after, skip = STEPS[step]
         with monkeypatch.context() as patch:
             at(patch, owner, name, once(kill, skip=skip), after=after)
@@ -458,13 +460,13 @@ class TestCancelled:
         world.look()
         world.assert_clean()
         assert world.status(run_id) is model.RunStatus.CANCELLED
-        assert checkpointing.both(world.driver) == spoilt
+        assert checkpoint_runs.both(world.driver) == spoilt
         world.keeping.roll_back(NAME)
-        assert checkpointing.both(world.driver) == world.before
+        assert checkpoint_runs.both(world.driver) == world.before
 
     def test_at_the_last_moment(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """Cancelled when all is ready to be committed, it changes nothing."""
-        spoilt = checkpointing.both(world.driver)
+        spoilt = checkpoint_runs.both(world.driver)
         run_id = world.begin()
         with monkeypatch.context() as patch:
             cancel = once(lambda: world.driver.coordinator.cancel(run_id) and None, skip=1)
@@ -473,7 +475,7 @@ class TestCancelled:
         assert world.held() == [False, False]
         world.look()
         world.assert_clean()
-        assert checkpointing.both(world.driver) == spoilt
+        assert checkpoint_runs.both(world.driver) == spoilt
         world.keeping.roll_back(NAME)
 
     def test_the_next_one_at_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,7 +534,7 @@ class Frozen:
                 raise RuntimeError("a fault")
 
     def _perform(self, world: World, run_id: int) -> None:
-        desk = work.Desk(world.driver.system)
+        desk = Desk(world.driver.system)
         done = work.perform(
             world.driver.system, desk, run_id=run_id, seq=self.seq, attempt=self.attempt, owner="first/1"
         )
@@ -632,9 +634,9 @@ def test_who_reads_as_of_a_moment_before(world: World, store: model.StoreName) -
 
 def test_who_replaces_tables_is_not_silent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is busy in one store its word is heard in the other; once it is not, the server undoes it."""
-    monkeypatch.setattr(restored, "SILENCE", 0.4)
+    monkeypatch.setattr(restore_notes, "SILENCE", 0.4)
     with contextlib.closing(world.driver.system.flat()) as connection, connection.cursor() as cursor:
-        with restored.spoken_for(connection):
+        with restore_notes.spoken_for(connection):
             cursor.execute("LOCK TABLE flat.user_sessions IN ACCESS EXCLUSIVE MODE")
             world.ask(FLAT, "SELECT pg_sleep(1.2)")
             cursor.execute("SELECT 1")

@@ -18,7 +18,7 @@ from hal9mig.categories.declaration import Category
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.sample import loading, shape
 from hal9mig.stores import connection, schema
-from tests import servers
+from tests.support import servers
 
 SCALE = 0.002
 CATEGORIES = registry.builtin().ordered()

@@ -18,9 +18,9 @@ from hal9mig import errors
 from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category
 from hal9mig.embedded.postgres import Cluster
-from hal9mig.stores import connection, inspect, schema
-from tests import servers
+from hal9mig.stores import category_check, connection, schema
 from tests.categories import accounts
+from tests.support import servers
 
 Urls = tuple[str, str]
 
@@ -78,7 +78,7 @@ class TestUpgrade:
         schema.require_current(url, url)
         for category in registry.builtin().ordered():
             with opened(url) as flat, opened(url) as hier:
-                inspect.check_category(category, flat, hier)
+                category_check.check_category(category, flat, hier)
 
     def test_several_at_once_wait_for_each_other(self, empty: Urls) -> None:
         command = "import sys; from hal9mig.stores import schema; schema.upgrade(sys.argv[1], sys.argv[2])"
@@ -208,7 +208,7 @@ class TestInspection:
     def check(self, stores: servers.Stores) -> Callable[[Category], None]:
         def run(category: Category) -> None:
             with opened(stores.flat_url) as flat, opened(stores.hier_url) as hier:
-                inspect.check_category(category, flat, hier)
+                category_check.check_category(category, flat, hier)
 
         return run
 

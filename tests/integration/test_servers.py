@@ -14,7 +14,7 @@ import redis
 from hal9mig import errors
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.redis import RedisServer
-from tests import servers
+from tests.support import servers
 
 
 def ask(url: str, query: str) -> tuple[object, ...]:

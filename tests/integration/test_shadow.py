@@ -13,8 +13,8 @@ from hal9mig import errors, model
 from hal9mig.categories import registry
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.stores import capture, connection, relation, shadow
-from tests import checkpointing, servers
-from tests.shadowing import World, begun, opened
+from tests.support import checkpoint_runs, servers
+from tests.support.shadow_tables import World, begun, opened
 
 # Everything that can belong to a table. The names with capitals and spaces are a user's own, who has added to a table.
 RICH = """
@@ -217,10 +217,10 @@ class TestLikeness:
         table = "operational_metadata" if flat else "config_nodes"
         row = "1, 'metrics', 's', '{}', now(), 1" if flat else "'a', NULL, 'a', 1"
         world.execute(f"INSERT INTO {schema}.{table} VALUES ({row}); DELETE FROM hal9cap.journal")
-        before, rows = world.dump(), checkpointing.contents(url, schema)
+        before, rows = world.dump(), checkpoint_runs.contents(url, schema)
         world.restore(found)
         assert world.dump() == before
-        assert checkpointing.contents(url, schema) == rows
+        assert checkpoint_runs.contents(url, schema) == rows
         assert world.ask("SELECT count(*) FROM hal9cap.journal") == [(0,)]
         with contextlib.closing(connection.connect(url, application_name="test")) as made:
             assert all(capture.installed(made, category, side) for category in categories)

@@ -23,7 +23,7 @@ from hal9mig import settings
 from hal9mig.embedded import process, programs
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.redis import RedisServer
-from tests import fake_stack, servers, watchdog
+from tests.support import fake_stack, servers, watchdog
 
 ALL = ["flat store", "hier store", "redis", "worker1", "worker2", "beat", "flower"]
 

@@ -13,8 +13,8 @@ import pytest
 from hal9mig import errors
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.stores import connection, shadow, swap
-from tests.driving import until
-from tests.shadowing import PATIENCE, World, begun, opened
+from tests.support.migration_driver import until
+from tests.support.shadow_tables import PATIENCE, World, begun, opened
 
 TWO = """
 CREATE SCHEMA app;

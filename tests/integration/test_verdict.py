@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hal9mig import errors
-from hal9mig.engine import suspects, verdict
-from hal9mig.ledger import differences
-from tests import servers, verifying
-from tests.verifying import NEURONS, Bench, add_neurons, unit
+from hal9mig.engine.compare import suspects, verify_report
+from hal9mig.ledger import verify_results
+from tests.support import servers, verify_bench
+from tests.support.verify_bench import NEURONS, Bench, add_neurons, unit
 
 
 @pytest.fixture
 def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
     """Opens a bench on this test's stores, with categories of its own."""
-    with verifying.opener(stores) as opened:
+    with verify_bench.opener(stores) as opened:
         yield opened
 
 
@@ -38,7 +38,7 @@ def test_what_is_listed_is_bounded_and_what_is_counted_is_not(bench: Bench, monk
     assert (found.mismatches, found.missing, found.unlisted) == (10, 5, 9)
     assert [str(one.kind) for one in found.differences] == ["mismatch"] * 3 + ["missing"] * 3
     with bench.system.ledger.begin() as session:
-        assert len(differences.find(session, found.run_id, limit=2)) == 2
+        assert len(verify_results.find(session, found.run_id, limit=2)) == 2
 
 
 def test_a_verdict_does_not_stand_on_a_gap_or_on_sums_that_do_not_add_up(bench: Bench) -> None:
@@ -60,7 +60,7 @@ def test_the_report(bench: Bench) -> None:
     add_neurons(bench, range(5))
     bench.migrate(NEURONS, filter=f"neuron_id<={unit(3)}")
     bench.hier("UPDATE hier.unit_learning SET weights[17] = 0.75 WHERE unit_id = %s", unit(1))
-    document = verdict.report([bench.verify(NEURONS), bench.verify("configuration")])
+    document = verify_report.report([bench.verify(NEURONS), bench.verify("configuration")])
     assert json.loads(json.dumps(document)) == document
     assert (document["schema"], document["consistent"], document["covered"]) == (1, False, False)
     assert document["totals"] == {

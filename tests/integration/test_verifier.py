@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hal9mig.sample import loading
-from tests import servers, verifying
-from tests.verifying import NEURONS, Bench, add_neurons, keys, summary, unit
+from tests.support import servers, verify_bench
+from tests.support.verify_bench import NEURONS, Bench, add_neurons, keys, summary, unit
 
 
 @pytest.fixture
 def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
     """Opens a bench on this test's stores, with categories of its own."""
-    with verifying.opener(stores) as opened:
+    with verify_bench.opener(stores) as opened:
         yield opened
 
 

@@ -11,19 +11,19 @@ import pytest
 from hal9mig import errors
 from hal9mig.categories.declaration import Column
 from hal9mig.embedded.postgres import Cluster
-from hal9mig.engine import keystream, probe
+from hal9mig.engine.compare import hash_probe, keystream
 from hal9mig.ledger import quarantine
 from hal9mig.sample import loading
 from hal9mig.stores import connection, projection, schema
-from tests import servers, verifying
 from tests.categories.accounts import ACCOUNTS, SOURCE_DDL, TARGET_DDL
-from tests.verifying import Bench, keyed, summary
+from tests.support import servers, verify_bench
+from tests.support.verify_bench import Bench, keyed, summary
 
 
 @pytest.fixture
 def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
     """Opens a bench on this test's stores, with categories of its own."""
-    with verifying.opener(stores) as opened:
+    with verify_bench.opener(stores) as opened:
         yield opened
 
 
@@ -187,11 +187,11 @@ def test_servers_that_hash_otherwise_are_refused(bench: Bench, body: str, named:
     bench.flat(f"CREATE FUNCTION public.float4send(real) RETURNS bytea LANGUAGE sql AS '{body}'")
     flat = connection.connect(bench.flat_url, application_name="test")
     hier = connection.connect(bench.hier_url, application_name="test")
-    probe.require_alike(flat, hier)
+    hash_probe.require_alike(flat, hier)
     with flat, flat.cursor() as cursor:
         cursor.execute("SET search_path = public, pg_catalog")
     with pytest.raises(errors.ServersIncomparable, match=named) as raised:
-        probe.require_alike(flat, hier)
+        hash_probe.require_alike(flat, hier)
     assert raised.value.hint
     flat.close()
     hier.close()

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.engine import keystream, suspects, verifier
+from hal9mig.engine.compare import keystream, suspects, verifier
 from hal9mig.ledger import batches, runs
 from hal9mig.stores import capture, connection
-from tests import servers, verifying
-from tests.verifying import NEURONS, Bench, add_neurons, keyed, keys, summary, unit
+from tests.support import servers, verify_bench
+from tests.support.verify_bench import NEURONS, Bench, add_neurons, keyed, keys, summary, unit
 
 
 @pytest.fixture
 def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
     """Opens a bench on this test's stores, with categories of its own."""
-    with verifying.opener(stores) as opened:
+    with verify_bench.opener(stores) as opened:
         yield opened
 
 

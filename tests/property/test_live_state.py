@@ -16,12 +16,13 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from hal9mig import model
-from hal9mig.engine import copier, follower, gate
+from hal9mig.engine.switch import gate
+from hal9mig.engine.transfer import copier, follower
 from hal9mig.ledger import quarantine, runs
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
-from tests import comparison, living, servers
-from tests.living import SESSIONS, World
+from tests.support import comparison, live_state, servers
+from tests.support.live_state import SESSIONS, World
 
 KEYS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(6)]
 Cursor: TypeAlias = psycopg2.extensions.cursor
@@ -314,7 +315,7 @@ class Stores(stateful.RuleBasedStateMachine):
 
 @pytest.fixture
 def world(stores: servers.Stores, tmp_path: pathlib.Path) -> Iterator[World]:
-    with living.opened(stores, servers.environ(stores, tmp_path)) as opened:
+    with live_state.opened(stores, servers.environ(stores, tmp_path)) as opened:
         opened.only(SESSIONS)
         opened.configure(batch_size="3", checkpoint_interval="2")
         yield opened

@@ -12,9 +12,9 @@ from hal9mig import model
 from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category
 from hal9mig.ledger import quarantine
-from tests import comparison, driving
-from tests.driving import Driver
 from tests.property.flat_rows import TAME, WILD, Row, Values, records
+from tests.support import comparison, migration_driver
+from tests.support.migration_driver import Driver
 
 #: Several batches of several transactions for a handful of records.
 TINY = {"batch-size": "3", "checkpoint-interval": "2"}
@@ -33,7 +33,7 @@ def put(driver: Driver, category: Category, rows: Sequence[Row]) -> None:
     names = source.names
     places = ", ".join(f"%s::{column.type}" for column in source.columns)
     update = ", ".join(f"{name} = excluded.{name}" for name in names if name not in source.key)
-    with driving.connected(driver.stores.flat_url) as cursor:
+    with migration_driver.connected(driver.stores.flat_url) as cursor:
         cursor.executemany(
             f"INSERT INTO {source.schema}.{source.table} ({', '.join(names)}) VALUES ({places}) "
             f"ON CONFLICT ({', '.join(source.key)}) DO UPDATE SET {update}",
@@ -43,9 +43,9 @@ def put(driver: Driver, category: Category, rows: Sequence[Row]) -> None:
 
 def empty(driver: Driver, category: Category) -> None:
     """Take away all that an earlier example has left."""
-    with driving.connected(driver.stores.flat_url) as cursor:
+    with migration_driver.connected(driver.stores.flat_url) as cursor:
         cursor.execute(f"TRUNCATE {category.source.schema}.{category.source.table}")
-    with driving.connected(driver.stores.hier_url) as cursor:
+    with migration_driver.connected(driver.stores.hier_url) as cursor:
         cursor.execute(
             f"TRUNCATE {', '.join(target.qualified for target in category.targets)}, hal9mig.quarantine CASCADE"
         )

@@ -12,9 +12,10 @@ import sys
 import pytest
 
 from hal9mig import errors, model, units
-from hal9mig.cli import checkpoint, checkpoints, gauge, invocation, outcome, restored, restoring
+from hal9mig.cli import invocation, restore_flow, restore_result, run_progress, run_result
+from hal9mig.cli.commands import state_checkpoint, state_list_checkpoints
 from hal9mig.engine.checkpoint.manifest import Chunk, Digest, Manifest, Table
-from hal9mig.engine.checkpoint.plans import (
+from hal9mig.engine.checkpoint.types import (
     CheckpointOrder,
     Damage,
     Listing,
@@ -212,25 +213,25 @@ class TestCheckpoint:
     """One checkpoint in words."""
 
     def test_a_full_one(self) -> None:
-        assert checkpoint.summary(MADE) == (
+        assert state_checkpoint.summary(MADE) == (
             "2,000 rows, 500 kB (2 MB uncompressed), verified; as of 2026-01-02T03:04:05Z, mode flat-only"
         )
-        assert ", not verified;" in checkpoint.summary(dataclasses.replace(MADE, verified=False))
+        assert ", not verified;" in state_checkpoint.summary(dataclasses.replace(MADE, verified=False))
 
     def test_a_marker_says_that_it_cannot_be_restored(self) -> None:
-        text = checkpoint.summary(MARKER)
+        text = state_checkpoint.summary(MARKER)
         assert text.startswith("a marker, counts and digests of 2,000 flat records; restorable: no;")
 
     def test_the_document(self) -> None:
-        found = checkpoint.document(MADE)
+        found = state_checkpoint.document(MADE)
         assert (found["name"], found["restorable"], found["verified"]) == ("before", True, True)
         assert found["description"] is None
         assert found["digests"] == {"neuron-states": {"flat": {"records": 2000, "digest": "000000000000000a"}}}
         assert (found["rows"], found["bytes"], found["raw_bytes"]) == (2000, 500_000, 2_000_000)
-        assert checkpoint.document(MARKER)["restorable"] is False
+        assert state_checkpoint.document(MARKER)["restorable"] is False
 
     def test_names_say_when(self) -> None:
-        name = checkpoint.stamped("checkpoint")
+        name = state_checkpoint.stamped("checkpoint")
         made = datetime.datetime.strptime(name, "checkpoint-%Y%m%d-%H%M%S").replace(tzinfo=datetime.UTC)
         assert abs((datetime.datetime.now(datetime.UTC) - made).total_seconds()) < 60
 
@@ -239,7 +240,7 @@ class TestCheckpoint:
             name="before", scope=("neuron-states",), rows=5000, bytes=4_000_000, free_bytes=None, chunks=3,
             seconds=120.0, rate=units.parse_rate("50/s"), url="s3://bucket/place", warnings=["no worker is alive"],
         )  # fmt: skip
-        checkpoint.announce(call(), run(model.RunKind.CHECKPOINT), plan, CheckpointOrder(name="before"))
+        state_checkpoint.announce(call(), run(model.RunKind.CHECKPOINT), plan, CheckpointOrder(name="before"))
         told = capsys.readouterr()
         assert told.out == ""
         assert told.err.splitlines() == [
@@ -260,18 +261,21 @@ class TestCheckpoint:
         ],
     )
     def test_the_last_one_of_a_category(self, others: list[Manifest], last: list[str]) -> None:
-        assert checkpoint.only_one_of(Listing(manifests=[MADE, *others], unusable=[], under_way=[]), "before") == last
+        assert (
+            state_checkpoint.only_one_of(Listing(manifests=[MADE, *others], unusable=[], under_way=[]), "before")
+            == last
+        )
 
     def test_a_marker_is_never_the_last(self) -> None:
-        assert checkpoint.only_one_of(Listing(manifests=[MARKER], unusable=[], under_way=[]), "after") == []
+        assert state_checkpoint.only_one_of(Listing(manifests=[MARKER], unusable=[], under_way=[]), "after") == []
 
     def test_rows_of_the_list(self) -> None:
         full = dataclasses.replace(MADE, label="safety", description="what was replaced by x", whole=True)
-        assert checkpoints._row(full, "now") == [
+        assert state_list_checkpoints._row(full, "now") == [
             "before", "now", "full, verified", "yes", "all", "flat-only", "2,000", "500 kB",
             "safety: what was replaced by x",
         ]  # fmt: skip
-        assert checkpoints._row(MARKER, "now") == [
+        assert state_list_checkpoints._row(MARKER, "now") == [
             "after", "now", "marker", "no", "neuron-states", "flat-only", None, None, "",
         ]  # fmt: skip
 
@@ -281,7 +285,7 @@ class TestLosses:
 
     def test_by_table(self, capsys: pytest.CaptureFixture[str]) -> None:
         nothing = dataclasses.replace(LOSS, category="metadata", changed=0, added=0)
-        restoring.show_losses(call(), [LOSS, nothing])
+        restore_flow.show_losses(call(), [LOSS, nothing])
         assert capsys.readouterr().out.splitlines() == [
             "This would be lost, counted in the flat store, which takes the writes now:",
             "CATEGORY\tTABLE\tCHANGED SINCE\tNEW SINCE\tDELETED SINCE",
@@ -289,11 +293,11 @@ class TestLosses:
         ]
 
     def test_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
-        restoring.show_losses(call(), [dataclasses.replace(LOSS, changed=0, added=0)])
+        restore_flow.show_losses(call(), [dataclasses.replace(LOSS, changed=0, added=0)])
         assert capsys.readouterr().out == "Nothing was written since the checkpoint; nothing would be lost.\n"
 
     def test_the_document(self) -> None:
-        assert restoring.loss_document([LOSS]) == [
+        assert restore_flow.loss_document([LOSS]) == [
             {"store": "flat", "category": "neuron-states", "table": "flat.neuron_states", "changed": 3, "added": 1,
              "removed": 0}
         ]  # fmt: skip
@@ -305,15 +309,15 @@ class TestLosses:
         monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
         plan = dataclasses.replace(PLAN, whole=whole)
         with pytest.raises(errors.ConfirmationRequired, match=r"Go back to before\?.*nothing was changed") as refused:
-            restoring.require_answer(call(), plan, force=False, verb="Go back to")
+            restore_flow.require_answer(call(), plan, force=False, verb="Go back to")
         assert refused.value.hint is not None
         for flag in ("--yes", "--force", "--dry-run"):
             assert flag in refused.value.hint
         with pytest.raises(errors.ConfirmationRequired, match="lose 4 written rows"):
-            restoring.ask(call(), plan, [LOSS], force=False, verb="Go back to")
+            restore_flow.ask(call(), plan, [LOSS], force=False, verb="Go back to")
         for given, force in ((call(yes=True), False), (call(), True)):
-            restoring.require_answer(given, plan, force=force, verb="Go back to")
-            restoring.ask(given, plan, [LOSS], force=force, verb="Go back to")
+            restore_flow.require_answer(given, plan, force=force, verb="Go back to")
+            restore_flow.ask(given, plan, [LOSS], force=force, verb="Go back to")
 
     @pytest.mark.parametrize(
         ("whole", "typed", "good"),
@@ -339,23 +343,25 @@ class TestLosses:
         monkeypatch.setattr("click.termui.visible_prompt_func", answer)
         plan = dataclasses.replace(PLAN, whole=whole)
         if good:
-            restoring.ask(call(), plan, [LOSS], force=False, verb="Go back to")
+            restore_flow.ask(call(), plan, [LOSS], force=False, verb="Go back to")
         else:
             with pytest.raises(errors.Refused, match="nothing was changed"):
-                restoring.ask(call(), plan, [LOSS], force=False, verb="Go back to")
+                restore_flow.ask(call(), plan, [LOSS], force=False, verb="Go back to")
         assert len(asked) == 1
 
     def test_a_run_in_the_way(self) -> None:
         other = test_cli_gauge.run(id=3)
         plan = dataclasses.replace(PLAN, active=(other,))
         with pytest.raises(errors.RunActive, match="run 3 stands in the way") as refused:
-            restoring.require_free(plan, force=False)
+            restore_flow.require_free(plan, force=False)
         assert refused.value.hint is not None
         assert "hal9-migrate runs cancel 3" in refused.value.hint
         assert "--force" in refused.value.hint
-        restoring.require_free(plan, force=True)
-        restoring.require_free(PLAN, force=False)
-        assert restoring.plan_document(plan)["active"] == [{"run": 3, "kind": "migrate", "category": "neuron-states"}]
+        restore_flow.require_free(plan, force=True)
+        restore_flow.require_free(PLAN, force=False)
+        assert restore_flow.plan_document(plan)["active"] == [
+            {"run": 3, "kind": "migrate", "category": "neuron-states"}
+        ]
 
 
 class TestRestored:
@@ -366,7 +372,7 @@ class TestRestored:
                          after=Digest(records=8, digest=255))  # fmt: skip
         written = dataclasses.replace(same, category="configuration", after=Digest(records=9, digest=1))
         done = dataclasses.replace(DONE, untouched=(same, written), mode_now="dual-write")
-        restored.show(call(), done, run())
+        restore_result.show(call(), done, run())
         told = capsys.readouterr()
         assert told.out.splitlines() == [
             "✅ 3,000 rows of 2 tables restored from before; writers were kept out 0.25s (run 7)",
@@ -383,25 +389,27 @@ class TestRestored:
         done = dataclasses.replace(
             DONE, damages=(damage,) * 25, quarantined=5, offered=4, next_steps=("hal9-migrate quarantine list",)
         )
-        restored.show(call(), done, run())
+        restore_result.show(call(), done, run())
         told = capsys.readouterr()
         lines = told.out.splitlines()
         assert lines[0].startswith("❌ 3,000 rows")
         place = f"{FILE}, frame 0: byte 0: it is cut off; 5 rows between the beginning and 7/x"
         assert lines[1] == f"  {place}"
         assert lines[-1] == "  and 5 more; all of them: add --json"
-        assert restored.place(dataclasses.replace(damage, after=("1",), upto=None)).endswith("between 1 and the end")
-        problem = restored.quarantined(done)
+        assert restore_result.place(dataclasses.replace(damage, after=("1",), upto=None)).endswith(
+            "between 1 and the end"
+        )
+        problem = restore_result.quarantined(done)
         assert problem is not None
         assert (problem.exit_code, problem.hint) == (3, "hal9-migrate quarantine list")
         assert "5 records of before could not be read" in problem.message
         assert "has 4 of them" in problem.message
-        document = restored.document(done)
+        document = restore_result.document(done)
         assert (document["quarantined"], document["offered"]) == (5, 4)
         assert document["damages"][0] == {  # type: ignore[index]
             "file": FILE, "frame": 0, "rows": 5, "why": "byte 0: it is cut off", "after": None, "upto": ["7", "x"],
         }  # fmt: skip
-        assert restored.quarantined(DONE) is None
+        assert restore_result.quarantined(DONE) is None
 
     @pytest.mark.parametrize(
         ("recover", "hint"), [(False, "state recover --from-backup before"), (True, "add --quarantine-corrupted")]
@@ -411,7 +419,7 @@ class TestRestored:
             status=model.RunStatus.FAILED, reason=f"{FILE}, frame 0: byte 0: wrong",
             options={"checkpoint": "before", "recover": recover},
         )  # fmt: skip
-        found = restored.damaged(failed, MADE)
+        found = restore_result.damaged(failed, MADE)
         assert found is not None
         assert (found.exit_code, found.code) == (3, "CHECKPOINT_DAMAGED")
         assert "Checkpoint before is damaged, and nothing was changed" in found.message
@@ -419,10 +427,10 @@ class TestRestored:
 
     def test_another_failure_is_none(self) -> None:
         failed = run(status=model.RunStatus.FAILED, reason="no space left")
-        assert restored.damaged(failed, MADE) is None
-        assert restored.damaged(failed, None) is None
-        assert restored.damaged(run(status=model.RunStatus.CANCELLED, reason=FILE), MADE) is None
-        problem = outcome.problem(failed)
+        assert restore_result.damaged(failed, MADE) is None
+        assert restore_result.damaged(failed, None) is None
+        assert restore_result.damaged(run(status=model.RunStatus.CANCELLED, reason=FILE), MADE) is None
+        problem = run_result.problem(failed)
         assert problem is not None
         assert problem.message == "Checkpoint before was not restored, and nothing was changed: no space left"
 
@@ -431,19 +439,19 @@ class TestRuns:
     """Their runs among all others."""
 
     def test_the_line_says_what_is_done(self) -> None:
-        line = gauge.line(run(), total=1_000_000, speed=98.0)
+        line = run_progress.line(run(), total=1_000_000, speed=98.0)
         assert line.startswith("restore neuron-states: 460,900/1,000,000 46.1%; 98/s; state: running (")
 
     def test_it_is_not_done_before_its_last_step(self) -> None:
         proving = run(done_records=1_000_000, done_batches=9990)
-        assert gauge.line(proving, total=1_000_000, speed=98.0) == (
+        assert run_progress.line(proving, total=1_000_000, speed=98.0) == (
             "restore neuron-states: 1,000,000/1,000,000 99.9%; 98/s; state: running (10 steps left)"
         )
-        assert "(1 step left)" in gauge.state(run(done_batches=9999))
+        assert "(1 step left)" in run_progress.state(run(done_batches=9999))
         ended = run(done_records=1_000_000, status=model.RunStatus.SUCCEEDED)
-        assert "100%; " in gauge.line(ended, total=1_000_000, speed=98.0)
-        assert gauge.share(run(done_records=0, status=model.RunStatus.SUCCEEDED), 0) == "100%"
-        assert gauge.share(run(done_records=0), 0) == "0%"
+        assert "100%; " in run_progress.line(ended, total=1_000_000, speed=98.0)
+        assert run_progress.share(run(done_records=0, status=model.RunStatus.SUCCEEDED), 0) == "100%"
+        assert run_progress.share(run(done_records=0), 0) == "0%"
 
     @pytest.mark.parametrize("kind", ["checkpoint", "compare", "restore"])
     def test_the_summary_counts_rows(self, kind: str) -> None:
@@ -451,8 +459,8 @@ class TestRuns:
             model.RunKind(kind), status=model.RunStatus.SUCCEEDED, total_records=2000, done_records=2000,
             finished_at=test_cli_gauge.START + datetime.timedelta(seconds=4),
         )  # fmt: skip
-        assert outcome.summary(ended) == f"{kind} before: succeeded; 2,000 of 2,000 rows in 4s (run 7)"
-        assert outcome.problem(ended) is None
+        assert run_result.summary(ended) == f"{kind} before: succeeded; 2,000 of 2,000 rows in 4s (run 7)"
+        assert run_result.problem(ended) is None
 
     @pytest.mark.parametrize(
         ("kind", "words"),
@@ -463,7 +471,7 @@ class TestRuns:
         ],
     )
     def test_a_failure(self, kind: str, words: str) -> None:
-        problem = outcome.problem(run(model.RunKind(kind), status=model.RunStatus.FAILED, reason="full"))
+        problem = run_result.problem(run(model.RunKind(kind), status=model.RunStatus.FAILED, reason="full"))
         assert problem is not None
         assert (problem.message, problem.exit_code) == (words, 1)
         assert "hal9-migrate runs retry 7" in str(problem.hint)
@@ -472,7 +480,7 @@ class TestRuns:
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
     script = """
 import sys
-from hal9mig.cli import checkpoint, checkpoints, neurons, recover, rollback
+from hal9mig.cli.commands import neurons, state_checkpoint, state_list_checkpoints, state_recover, state_rollback
 loaded = {name.partition('.')[0] for name in sys.modules}
 sys.exit(str(loaded & {'fsspec', 'zstandard', 'xxhash', 'psycopg2', 'sqlalchemy', 'celery', 'rich'} or ''))
 """

@@ -15,7 +15,7 @@ import redis
 from sqlalchemy import exc
 
 from hal9mig import errors
-from hal9mig.cli import console, failure, invocation, main
+from hal9mig.cli import console, error_text, invocation, main
 
 
 class Stream(io.TextIOWrapper):
@@ -116,7 +116,7 @@ def test_talk_is_masked_and_on_stderr(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_an_error_as_lines() -> None:
     error = errors.TargetNotEmpty("It holds rows.", hint="add --merge", table="hier.units")
-    assert failure.lines(error) == ["error: It holds rows.", "  where: table=hier.units", "  hint: add --merge"]
+    assert error_text.lines(error) == ["error: It holds rows.", "  where: table=hier.units", "  hint: add --merge"]
 
 
 class _Diagnosed(psycopg2.ProgrammingError):
@@ -145,7 +145,7 @@ class _Denied(psycopg2.ProgrammingError):
     ],
 )
 def test_every_exception_becomes_a_sentence(error: BaseException, kind: type[errors.HAL9Error], words: str) -> None:
-    found = failure.translated(error)
+    found = error_text.translated(error)
     assert type(found) is kind
     assert words in found.message
     assert "\n" not in found.message

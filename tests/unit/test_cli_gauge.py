@@ -8,7 +8,8 @@ import datetime
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.cli import console, gauge, outcome, status
+from hal9mig.cli import console, run_progress, run_result
+from hal9mig.cli.commands import state_status
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 RUN = model.Run(
@@ -46,7 +47,7 @@ def run(**changes: object) -> model.Run:
 
 
 def test_the_line_of_a_running_run() -> None:
-    line = gauge.line(RUN, total=1_000_000, speed=98.0)
+    line = run_progress.line(RUN, total=1_000_000, speed=98.0)
     assert line == "neuron-states: 460,900/1,000,000 46.1%; 98/s; state: running; eta 1h31m"
 
 
@@ -64,26 +65,26 @@ def test_the_line_of_a_running_run() -> None:
     ],
 )
 def test_the_state_says_why_it_does_not_go_on(changes: dict[str, object], state: str) -> None:
-    assert gauge.state(run(**changes)) == state
+    assert run_progress.state(run(**changes)) == state
 
 
 def test_no_estimate_before_one_percent_or_without_speed() -> None:
-    assert gauge.eta(run(done_records=9_999), 1_000_000, 100.0) is None
-    assert gauge.eta(run(done_records=10_000), 1_000_000, 100.0) == 9900.0
-    assert gauge.eta(RUN, 1_000_000, 0.0) is None
-    assert gauge.eta(run(status=model.RunStatus.SUCCEEDED), 1_000_000, 100.0) is None
-    assert "eta" not in gauge.line(run(done_records=9_999), total=1_000_000, speed=100.0)
+    assert run_progress.eta(run(done_records=9_999), 1_000_000, 100.0) is None
+    assert run_progress.eta(run(done_records=10_000), 1_000_000, 100.0) == 9900.0
+    assert run_progress.eta(RUN, 1_000_000, 0.0) is None
+    assert run_progress.eta(run(status=model.RunStatus.SUCCEEDED), 1_000_000, 100.0) is None
+    assert "eta" not in run_progress.line(run(done_records=9_999), total=1_000_000, speed=100.0)
 
 
 def test_the_rate_is_the_last_seconds_and_at_the_end_the_whole() -> None:
-    assert gauge.rate(RUN) == 98.0
+    assert run_progress.rate(RUN) == 98.0
     ended = run(status=model.RunStatus.SUCCEEDED, finished_at=START + datetime.timedelta(seconds=4609))
-    assert gauge.rate(ended) == 100.0
+    assert run_progress.rate(ended) == 100.0
 
 
 def test_off_a_terminal_there_is_a_line_each_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    with gauge.Gauge(console.Console(), clock=lambda: now[0]) as shown:
+    with run_progress.Gauge(console.Console(), clock=lambda: now[0]) as shown:
         for second in range(26):
             now[0] = float(second)
             shown.show([run(done_records=400_000 + 100 * second)])
@@ -97,7 +98,7 @@ def test_off_a_terminal_there_is_a_line_each_ten_seconds(capsys: pytest.CaptureF
 
 def test_until_all_is_planned_the_expected_number_is_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    with gauge.Gauge(console.Console(), expected={7: 1_000_000}, clock=lambda: now[0]) as shown:
+    with run_progress.Gauge(console.Console(), expected={7: 1_000_000}, clock=lambda: now[0]) as shown:
         now[0] = 10.0
         shown.show([run(planned=False, total_records=50_000, done_records=5_000, recent_records=0)])
     assert capsys.readouterr().err.startswith("neuron-states: 5,000/1,000,000 0.5%; ")
@@ -107,7 +108,7 @@ def test_on_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(console.Console, "talk_is_terminal", True)
     monkeypatch.setenv("COLUMNS", "120")
     waiting = run(waiting="rate-limit 100/s")
-    with gauge.Gauge(console.Console(color="never")) as shown:
+    with run_progress.Gauge(console.Console(color="never")) as shown:
         shown.show([waiting])
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -129,7 +130,7 @@ def test_on_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_the_end_of_a_run_as_an_error(
     changes: dict[str, object], kind: type[errors.HAL9Error] | None, code: int
 ) -> None:
-    found = outcome.problem(run(**changes))
+    found = run_result.problem(run(**changes))
     assert type(found) is (kind or type(None))
     assert (found.exit_code if found else 0) == code
     assert found is None or found.hint
@@ -140,7 +141,7 @@ def test_the_summary_begins_with_the_verdict() -> None:
         status=model.RunStatus.SUCCEEDED, done_records=1000, total_records=1000, quarantined=1, bytes=4_000_000,
         finished_at=START + datetime.timedelta(seconds=20),
     )  # fmt: skip
-    assert outcome.summary(ended) == (
+    assert run_result.summary(ended) == (
         "neuron-states: succeeded; 999 of 1,000 records in 20s; 50/s; 200 kB/s; 1 quarantined (run 7)"
     )
 
@@ -151,6 +152,6 @@ def test_migrated_records_are_those_of_the_last_whole_run_or_of_each_filter() ->
     active = run(id=2, status=done, done_records=60, filter="active=true")
     again = run(id=4, status=done, done_records=61, filter="active=true")
     inactive = run(id=5, status=done, done_records=40, filter="active=false")
-    assert status.migrated([]) == 0
-    assert status.migrated([inactive, again, active]) == 101
-    assert status.migrated([again, whole, active]) == 99
+    assert state_status.migrated([]) == 0
+    assert state_status.migrated([inactive, again, active]) == 101
+    assert state_status.migrated([again, whole, active]) == 99

@@ -11,7 +11,7 @@ import shlex
 import click
 import pytest
 
-from hal9mig.cli import main, tree
+from hal9mig.cli import lazy_group, main
 from tests.unit import commandline
 from tests.unit.test_cli_parsing import parse
 
@@ -26,7 +26,7 @@ def rendered() -> str:
     for path, command in COMMANDS.items():
         context = None
         for name in [main.PROGRAM, *path.split()]:
-            settings = {**tree.CONTEXT, "terminal_width": _WIDTH}
+            settings = {**lazy_group.CONTEXT, "terminal_width": _WIDTH}
             context = click.Context(command, info_name=name, parent=context, **settings)
         assert context is not None
         title = " ".join([main.PROGRAM, path]).strip()

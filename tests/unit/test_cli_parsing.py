@@ -229,9 +229,10 @@ def test_completion(
 def test_plain_commands_load_neither_celery_nor_alembic() -> None:
     script = """
 import sys
-from hal9mig.cli import invocation, progress, runs, status
-from hal9mig.ledger import presence, quarantine, tuning
-from hal9mig.stores import connection, schema, size
+from hal9mig.cli import invocation
+from hal9mig.cli.commands import runs, state_progress, state_status
+from hal9mig.ledger import quarantine, tuning
+from hal9mig.stores import connection, schema, store_size
 assert invocation.Invocation().registry.ordered()
 loaded = {name.partition('.')[0] for name in sys.modules}
 sys.exit(str(loaded & {'celery', 'kombu', 'alembic', 'rich', 'throttled'} or ''))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hal9mig import errors
-from hal9mig.engine.checkpoint import naming
+from hal9mig.engine.checkpoint import choose
 from hal9mig.engine.checkpoint.manifest import Manifest
 from tests.unit.manifests import NOON, manifest
 
@@ -32,7 +32,7 @@ class TestByName:
         [("pre", "pre"), ("pre-", "pre-1"), ("n", "nightly"), ("nightly", "nightly"), ("latest", "nightly")],
     )
     def test_found(self, text: str, name: str) -> None:
-        assert naming.find(self.ALL, text).name == name
+        assert choose.find(self.ALL, text).name == name
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -46,18 +46,18 @@ class TestByName:
     )
     def test_not_found(self, text: str, words: list[str]) -> None:
         with pytest.raises(errors.NotFound) as caught:
-            naming.find(self.ALL, text)
+            choose.find(self.ALL, text)
         assert all(word in caught.value.message for word in words)
         assert caught.value.exit_code == errors.EXIT_REFUSED
 
     @pytest.mark.parametrize("text", ["latest", "one"])
     def test_there_is_none(self, text: str) -> None:
         with pytest.raises(errors.NotFound, match="no checkpoint"):
-            naming.find([], text)
+            choose.find([], text)
 
     def test_not_all_of_many_are_listed(self) -> None:
         with pytest.raises(errors.NotFound, match="n7 and 12 more"):
-            naming.find([manifest(f"n{number}") for number in range(20)], "x")
+            choose.find([manifest(f"n{number}") for number in range(20)], "x")
 
 
 class TestForRollback:
@@ -65,38 +65,38 @@ class TestForRollback:
 
     def test_the_newest_from_before_the_migration(self) -> None:
         every = [manifest("old", hours=0), manifest("before", hours=1), manifest("after", hours=3)]
-        assert naming.for_rollback(every, "latest", [SESSIONS], {SESSIONS: at(2)}).name == "before"
-        assert naming.for_rollback(every, "latest", [SESSIONS], {SESSIONS: None}).name == "after"
-        assert naming.for_rollback(every, "latest", [SESSIONS], {}).name == "after"
+        assert choose.for_rollback(every, "latest", [SESSIONS], {SESSIONS: at(2)}).name == "before"
+        assert choose.for_rollback(every, "latest", [SESSIONS], {SESSIONS: None}).name == "after"
+        assert choose.for_rollback(every, "latest", [SESSIONS], {}).name == "after"
 
     def test_of_the_same_moment_is_not_before(self) -> None:
         with pytest.raises(errors.NotFound, match="from before 2026-03-01 12:00:00 UTC"):
-            naming.for_rollback([manifest()], "latest", [SESSIONS], {SESSIONS: NOON})
+            choose.for_rollback([manifest()], "latest", [SESSIONS], {SESSIONS: NOON})
 
     def test_before_the_migration_of_each_category(self) -> None:
         both = (SESSIONS, NEURONS)
         every = [manifest(f"at-{hour}", hours=hour, scope=both) for hour in range(4)]
-        found = naming.for_rollback(every, "latest", both, {SESSIONS: at(2.5), NEURONS: at(1.5)})
+        found = choose.for_rollback(every, "latest", both, {SESSIONS: at(2.5), NEURONS: at(1.5)})
         assert found.name == "at-1"
 
     @pytest.mark.parametrize("changes", [{"kind": "marker"}, {"verified": False}, {"label": "safety"}, {"scope": ()}])
     def test_what_is_passed_over(self, changes: dict[str, object]) -> None:
         every = [manifest("good"), manifest("other", hours=1, **changes)]
-        assert naming.for_rollback(every, "latest", [SESSIONS], {}).name == "good"
+        assert choose.for_rollback(every, "latest", [SESSIONS], {}).name == "good"
         with pytest.raises(errors.NotFound, match="no verified full checkpoint of user-sessions"):
-            naming.for_rollback(every[1:], "latest", [SESSIONS], {})
+            choose.for_rollback(every[1:], "latest", [SESSIONS], {})
 
     @pytest.mark.parametrize("changes", [{"verified": False}, {"label": "safety"}, {"hours": 9}])
     def test_by_name_anything_that_holds_the_data(self, changes: dict[str, object]) -> None:
-        assert naming.for_rollback([manifest(**changes)], "on", [SESSIONS], {SESSIONS: at(2)}).name == "one"  # type: ignore[arg-type]
+        assert choose.for_rollback([manifest(**changes)], "on", [SESSIONS], {SESSIONS: at(2)}).name == "one"  # type: ignore[arg-type]
 
     def test_a_marker(self) -> None:
         with pytest.raises(errors.NotRestorable, match="one is a marker"):
-            naming.for_rollback([manifest(kind="marker")], "one", [SESSIONS], {})
+            choose.for_rollback([manifest(kind="marker")], "one", [SESSIONS], {})
 
     def test_a_category_that_it_does_not_hold(self) -> None:
         with pytest.raises(errors.NotRestorable, match="holds user-sessions, and not neuron-states") as caught:
-            naming.for_rollback([manifest()], "one", [SESSIONS, NEURONS], {})
+            choose.for_rollback([manifest()], "one", [SESSIONS, NEURONS], {})
         assert caught.value.hint == "add --category user-sessions"
 
 
@@ -109,23 +109,23 @@ class TestForRecovery:
             manifest("unverified", hours=3, verified=False), manifest("safety", hours=4, label="safety"),
         ]  # fmt: skip
         for text in (None, "latest"):
-            assert naming.for_recovery(every, text, [SESSIONS]).name == "good"
+            assert choose.for_recovery(every, text, [SESSIONS]).name == "good"
             with pytest.raises(errors.NotFound, match="no verified full checkpoint of user-sessions to recover from"):
-                naming.for_recovery(every[2:], text, [SESSIONS])
+                choose.for_recovery(every[2:], text, [SESSIONS])
 
     def test_the_newest_that_holds_what_is_wanted(self) -> None:
         """In the runbook's order the neurons' own checkpoint is newer than that of everything."""
         every = [manifest("all", scope=(SESSIONS, NEURONS)), manifest("neurons", hours=1, scope=(NEURONS,))]
-        assert naming.for_recovery(every, None, [SESSIONS, NEURONS]).name == "all"
-        assert naming.for_recovery(every, None, [NEURONS]).name == "neurons"
+        assert choose.for_recovery(every, None, [SESSIONS, NEURONS]).name == "all"
+        assert choose.for_recovery(every, None, [NEURONS]).name == "neurons"
         with pytest.raises(errors.NotRestorable, match="and not user-sessions"):
-            naming.for_recovery(every, "neurons", [SESSIONS])
+            choose.for_recovery(every, "neurons", [SESSIONS])
 
     def test_by_name(self) -> None:
         every = [manifest("unverified", verified=False), manifest("marker", kind="marker")]
-        assert naming.for_recovery(every, "unv", ()).name == "unverified"
+        assert choose.for_recovery(every, "unv", ()).name == "unverified"
         with pytest.raises(errors.NotRestorable):
-            naming.for_recovery(every, "marker", ())
+            choose.for_recovery(every, "marker", ())
 
 
 class TestRetention:
@@ -133,14 +133,14 @@ class TestRetention:
 
     def test_the_oldest_go(self) -> None:
         every = [manifest(f"at-{hour}", hours=hour) for hour in (3, 1, 0, 2)]
-        assert naming.prunable(every, 2) == ["at-1", "at-0"]
-        assert naming.prunable(every, 4) == []
-        assert naming.prunable(every, 9) == []
-        assert naming.prunable([], 1) == []
+        assert choose.prunable(every, 2) == ["at-1", "at-0"]
+        assert choose.prunable(every, 4) == []
+        assert choose.prunable(every, 9) == []
+        assert choose.prunable([], 1) == []
 
     @pytest.mark.parametrize("keep", [0, -1])
     def test_all_are_kept(self, keep: int) -> None:
-        assert naming.prunable([manifest(f"at-{hour}", hours=hour) for hour in range(9)], keep) == []
+        assert choose.prunable([manifest(f"at-{hour}", hours=hour) for hour in range(9)], keep) == []
 
     def test_markers_go_with_their_time(self) -> None:
         every = [
@@ -148,9 +148,9 @@ class TestRetention:
             manifest("marker-2", hours=2, kind="marker"), manifest("full-3", hours=3),
             manifest("marker-4", hours=4, kind="marker"),
         ]  # fmt: skip
-        assert naming.prunable(every, 1) == ["marker-2", "full-1", "marker-0"]
-        assert naming.prunable(every, 2) == ["marker-0"]
-        assert naming.prunable(every, 3) == []
+        assert choose.prunable(every, 1) == ["marker-2", "full-1", "marker-0"]
+        assert choose.prunable(every, 2) == ["marker-0"]
+        assert choose.prunable(every, 3) == []
 
     def test_the_last_good_one_of_a_category_stays(self) -> None:
         every = [
@@ -158,35 +158,35 @@ class TestRetention:
             manifest("unverified", hours=1, scope=(NEURONS,), verified=False),
             *(manifest(f"at-{hour}", hours=hour) for hour in (2, 3, 4)),
         ]
-        assert naming.prunable(every, 1) == ["at-3", "at-2", "unverified"]
+        assert choose.prunable(every, 1) == ["at-3", "at-2", "unverified"]
 
     def test_the_last_good_one_of_several_together_stays(self) -> None:
         every = [
             manifest("both", scope=(SESSIONS, NEURONS)), manifest("sessions", hours=1),
             manifest("neurons", hours=2, scope=(NEURONS,)), manifest("again", hours=3),
         ]  # fmt: skip
-        assert naming.prunable(every, 1) == ["sessions"]
+        assert choose.prunable(every, 1) == ["sessions"]
 
     def test_the_one_to_go_back_to_stays(self) -> None:
         """While a migration goes on for longer than retention reaches, a rollback still has where to go."""
         every = [manifest(f"at-{hour}", hours=hour) for hour in range(6)]
-        assert naming.prunable(every, 2, {SESSIONS: at(1.5)}) == ["at-3", "at-2", "at-0"]
+        assert choose.prunable(every, 2, {SESSIONS: at(1.5)}) == ["at-3", "at-2", "at-0"]
         left = [every[hour] for hour in (1, 4, 5)]
-        assert naming.for_rollback(left, "latest", [SESSIONS], {SESSIONS: at(1.5)}).name == "at-1"
+        assert choose.for_rollback(left, "latest", [SESSIONS], {SESSIONS: at(1.5)}).name == "at-1"
 
     def test_taking_one_for_safety_takes_none_away(self) -> None:
         """The next step is to restore another one, which may be the oldest."""
         every = [manifest("at-0"), manifest("at-1", hours=1), manifest("before-rollback", hours=2, label="safety")]
-        assert naming.prunable(every, 1) == []
+        assert choose.prunable(every, 1) == []
 
     def test_ones_for_safety_take_no_others_place(self) -> None:
         every = [
             manifest("pre"), *(manifest(f"safe-{hour}", hours=hour, label="safety") for hour in (1, 2, 3)),
             manifest("new", hours=4, verified=False),
         ]  # fmt: skip
-        assert naming.prunable(every, 2) == ["safe-1"]
+        assert choose.prunable(every, 2) == ["safe-1"]
         # As old as "pre", which stays as the last verified one, and older than what is kept for its age.
-        assert naming.prunable(every, 1) == ["safe-3", "safe-2", "safe-1"]
+        assert choose.prunable(every, 1) == ["safe-3", "safe-2", "safe-1"]
 
     @given(
         st.lists(
@@ -207,19 +207,19 @@ class TestRetention:
         made = [manifest(f"n{hour}", hours=hour, **one) for hour, one in enumerate(every)]  # type: ignore[arg-type]
         shuffled.shuffle(made)
         current = {SESSIONS: at(began - 0.5)}
-        gone = naming.prunable(made, keep, current)
+        gone = choose.prunable(made, keep, current)
         left = [one for one in made if one.name not in gone]
         for slugs, moments in itertools.product(SCOPES, [{}, current]):
             assert chosen(left, slugs, moments) == chosen(made, slugs, moments)
         full = [one for one in made if one.restorable and one.label != "safety"]
         assert len([one for one in left if one in full]) >= min(keep, len(full))
         # Done again, it finds nothing.
-        assert naming.prunable(left, keep, current) == []
+        assert choose.prunable(left, keep, current) == []
 
 
 def chosen(manifests: list[Manifest], slugs: tuple[str, ...], current: dict[str, datetime.datetime]) -> str | None:
     """Return what a rollback to ``latest`` would take."""
     try:
-        return naming.for_rollback(manifests, "latest", slugs, dict(current)).name
+        return choose.for_rollback(manifests, "latest", slugs, dict(current)).name
     except errors.NotFound:
         return None

@@ -18,8 +18,8 @@ import psycopg2.errors
 
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
-from hal9mig.engine import applier
 from hal9mig.engine.system import System
+from hal9mig.engine.transfer import fence
 from hal9mig.ledger import database, instants, mode, runs
 from hal9mig.ledger.instants import Instant
 from hal9mig.stores import capture, schema
@@ -84,7 +84,7 @@ def take(system: System, categories: Sequence[Category]) -> Taken:
                     hint="hal9-migrate mode",
                 )
             ruling = capture.Mode(line.mode).ruling
-            with contextlib.closing(_target(system, ruling)) as target, applier.fenced(target, patience=PATIENCE):
+            with contextlib.closing(_target(system, ruling)) as target, fence.closed(target, patience=PATIENCE):
                 held = capture.held(target)
                 if held is not None:
                     # The other store is restored already: the two are no pair.

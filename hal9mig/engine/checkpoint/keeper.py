@@ -14,12 +14,12 @@ import psycopg2
 from sqlalchemy import exc
 
 from hal9mig import errors, model
-from hal9mig.engine.checkpoint import archive, instant, restoring
+from hal9mig.engine.checkpoint import archive, instant, restore
 from hal9mig.engine.checkpoint.instant import Taken
 from hal9mig.engine.system import System
-from hal9mig.ledger import instants, presence, runs
+from hal9mig.ledger import audit, instants, runs
 from hal9mig.ledger.database import Session
-from hal9mig.stores import capture, restored, shadow
+from hal9mig.stores import capture, restore_notes, shadow
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Keeper(threading.Thread):
             )  # fmt: skip
             if known:
                 detail = {"number": number, "keeper": self._keeper}
-                presence.log(session, "snapshots taken", actor=self._keeper, run_id=run_id, detail=detail)
+                audit.log(session, "snapshots taken", actor=self._keeper, run_id=run_id, detail=detail)
         if not known:
             self._drop(run_id, number)
 
@@ -129,13 +129,13 @@ class Keeper(threading.Thread):
                 elif not self._unshadowed(session, left.run_id):
                     continue
                 runs.begin_anew(session, left.run_id)
-                presence.log(session, "cleared what it had left", actor=self._keeper, run_id=left.run_id)
+                audit.log(session, "cleared what it had left", actor=self._keeper, run_id=left.run_id)
 
     def _unshadowed(self, session: Session, run_id: int) -> bool:
         """Remove the shadows that a restore has left; False where it has to go on instead."""
         active = [run for run in runs.find(session, kind=model.RunKind.RESTORE, active=True) if run.id != run_id]
         with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
-            if restoring.half_done(session, run_id, flat, hier):
+            if restore.half_done(session, run_id, flat, hier):
                 # One that was begun meanwhile ends when it finds this.
                 if not active:
                     self._go_on(session, run_id)
@@ -145,7 +145,7 @@ class Keeper(threading.Thread):
                 for connection in (flat, hier):
                     with connection, connection.cursor() as cursor:
                         cursor.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
-                        restored.end_stragglers(connection)
+                        restore_notes.end_stragglers(connection)
                         shadow.drop(connection)
                         capture.let_go(connection)
         instants.unshadowed(session, run_id)
@@ -155,4 +155,4 @@ class Keeper(threading.Thread):
         reason = "one store is restored already, so there is no way but forward"
         runs.retry_failed(session, run_id)
         runs.move(session, run_id, model.RunStatus.RUNNING, reason)
-        presence.log(session, "goes on", actor=self._keeper, run_id=run_id, detail={"reason": reason})
+        audit.log(session, "goes on", actor=self._keeper, run_id=run_id, detail={"reason": reason})

@@ -13,10 +13,10 @@ from typing import Any
 
 from hal9mig import model
 from hal9mig.categories import wire
-from hal9mig.engine.checkpoint import archive, chunk, restoring, salvage, saving
+from hal9mig.engine.checkpoint import archive, chunk, restore, salvage, save
 from hal9mig.engine.checkpoint.manifest import Chunk, Table
+from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
-from hal9mig.engine.work import Desk
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
 from hal9mig.stores import capture
@@ -32,19 +32,19 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         errors.CheckpointStale: the tables are not those of the checkpoint.
     """
     started = time.monotonic()
-    made = restoring.manifest(system, held)
+    made = restore.manifest(system, held)
     connection = desk.hier("restore")
     store = capture.state(connection).mode.ruling
     connection.rollback()
     connection = desk.store(store, "restore")
-    places = restoring.places(connection, store, made, saving.scope(system, held))
+    places = restore.places(connection, store, made, save.scope(system, held))
     connection.rollback()
     planned: list[runs.NewBatch] = []
     for place in places:
         # Shared rows follow from their keys, and the ledger is no state of the application's.
         if place.table.role in ("shared", "ledger"):
             continue
-        name = saving.subject(store, place.relation.qualified)
+        name = save.subject(store, place.relation.qualified)
         for number, one in enumerate(place.table.chunks):
             planned.append(
                 runs.NewBatch(
@@ -65,7 +65,7 @@ def weigh(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     store_name, qualified, number = held.subject.split(" ")
     store = model.StoreName(store_name)
     connection = desk.store(store, "restore")
-    places = restoring.places(connection, store, restoring.manifest(system, held), saving.scope(system, held))
+    places = restore.places(connection, store, restore.manifest(system, held), save.scope(system, held))
     place = next(one for one in places if one.relation.qualified == qualified)
     one = place.table.chunks[int(number)]
     with connection, connection.cursor() as cursor:

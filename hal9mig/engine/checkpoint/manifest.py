@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors, model
-from hal9mig.engine import gate
+from hal9mig.engine.switch import gate
 
 #: The form of the file; goes up when a program of today could not read it.
 FORMAT = 1
@@ -88,7 +88,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Digest:
-    """A category in one store: its records and the sum of their hashes, as ``hal9mig.engine.digest`` computes them."""
+    """A category in one store: its records and the sum of their hashes, as ``engine.compare.digest`` computes them."""
 
     records: int
     digest: int

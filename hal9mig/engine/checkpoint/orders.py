@@ -19,10 +19,10 @@ from typing import Any
 from hal9mig import errors, model, units
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import dispatcher
-from hal9mig.engine.checkpoint import admission, archive, naming, outcome, saving
+from hal9mig.engine.checkpoint import archive, choose, restore_check, restore_result, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Manifest
-from hal9mig.engine.checkpoint.plans import (
+from hal9mig.engine.checkpoint.types import (
     CheckpointOrder,
     Damage,
     Listing,
@@ -33,7 +33,7 @@ from hal9mig.engine.checkpoint.plans import (
     Untouched,
 )
 from hal9mig.engine.system import System
-from hal9mig.ledger import batches, database, instants, mode, presence, runs, tuning
+from hal9mig.ledger import audit, batches, database, instants, mode, runs, tuning, workers
 from hal9mig.ledger.database import Session
 from hal9mig.stores import relation, schema
 
@@ -68,7 +68,7 @@ class Checkpoints:
             errors.Unreachable: a server or the storage does not answer.
         """
         archive.check_name(order.name)
-        if order.name == naming.LATEST:
+        if order.name == choose.LATEST:
             raise errors.UsageError("'latest' cannot be a checkpoint's name: it is how the newest one is asked for.")
         chosen = self._system.registry.select(order.categories)
         self._require_ready()
@@ -79,7 +79,7 @@ class Checkpoints:
             )
         with self._system.ledger.begin() as session:
             tuned = tuning.resolve(session, order.tuning)
-            slots = sum(worker.slots for worker in presence.alive(session) if not worker.draining)
+            slots = workers.slots(session)
             for run in runs.find(session, kind=model.RunKind.CHECKPOINT, active=True):
                 if run.options.get("checkpoint") == order.name:
                     raise errors.NameTaken(
@@ -137,7 +137,7 @@ class Checkpoints:
                     )
         freed = self.archive.delete(name)
         with self._system.ledger.begin() as session:
-            presence.log(session, "checkpoint deleted", actor=self._actor, detail={"name": name, "bytes": freed})
+            audit.log(session, "checkpoint deleted", actor=self._actor, detail={"name": name, "bytes": freed})
         return freed
 
     # Looking
@@ -168,7 +168,7 @@ class Checkpoints:
         Raises:
             errors.NotFound: there is none, or several; the message lists them.
         """
-        return naming.find(self.archive.listing()[0], text)
+        return choose.find(self.archive.listing()[0], text)
 
     def backup_within(self, seconds: float) -> Manifest | None:
         """Return the newest verified full checkpoint of every category, where it is not older than that."""
@@ -204,16 +204,16 @@ class Checkpoints:
             active = self._active(session, slugs)
         manifests = self.archive.listing()[0]
         if recover:
-            made = naming.for_recovery(manifests, text, slugs)
+            made = choose.for_recovery(manifests, text, slugs)
         else:
-            made = naming.for_rollback(
-                manifests, naming.LATEST if text is None else text, slugs, {slug: current.get(slug) for slug in slugs}
+            made = choose.for_rollback(
+                manifests, choose.LATEST if text is None else text, slugs, {slug: current.get(slug) for slug in slugs}
             )
-        admission.require_same(self._system, made, slugs)
-        refills = admission.require_replaceable(self._system, made, chosen)
+        restore_check.require_same(self._system, made, slugs)
+        refills = restore_check.require_replaceable(self._system, made, chosen)
         return RestorePlan(
             manifest=made, categories=slugs, whole=len(chosen) == len(self._system.registry.ordered()),
-            mode_now=line.mode, warnings=admission.warnings(made, line), refills=refills, active=active,
+            mode_now=line.mode, warnings=restore_check.warnings(made, line), refills=refills, active=active,
         )  # fmt: skip
 
     def weigh(self, plan: RestorePlan) -> model.Run:
@@ -235,7 +235,7 @@ class Checkpoints:
                     for name in ("changed", "added", "removed"):
                         sums[name] = sums.get(name, 0) + int(batch["result"][name])
         tables = {
-            saving.subject(table.store, table.qualified): table
+            save.subject(table.store, table.qualified): table
             for table in self.find(str(run.options["checkpoint"])).tables
         }
         return [
@@ -273,7 +273,7 @@ class Checkpoints:
     def outcome(self, run: model.Run) -> Restored:
         """Return what a restore did."""
         with self._system.ledger.begin() as session:
-            return outcome.collect(run, batches.listing(session, run.id))
+            return restore_result.collect(run, batches.listing(session, run.id))
 
     def _restore(self, plan: RestorePlan, options: Mapping[str, Any], *, cancel_runs: bool, reason: str) -> model.Run:
         with self._system.ledger.begin() as session:
@@ -324,11 +324,11 @@ class Checkpoints:
         for store in _STORES:
             opened = self._system.store(store)
             with contextlib.closing(opened), opened.cursor() as cursor:
-                for one in saving.relations(store, opened, chosen) if full else ():
+                for one in save.relations(store, opened, chosen) if full else ():
                     some, heavy = relation.weigh(cursor, one)
                     rows, size = rows + some, size + heavy
                     counted += some if one.role in ("source", "root") else 0
-                    chunks += max(1, -(-some // saving.rows_of_chunk(some, heavy)))
+                    chunks += max(1, -(-some // save.rows_of_chunk(some, heavy)))
         return rows, counted, size, chunks
 
     def _active(self, session: Session, slugs: Sequence[str]) -> list[model.Run]:

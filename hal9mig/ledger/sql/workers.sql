@@ -15,18 +15,3 @@ SELECT name, host, pid, slots, started_at, seen_at, draining, rss_bytes, cpu_per
 
 -- name: forget
 DELETE FROM hal9mig.workers WHERE seen_at < clock_timestamp() - interval '1 day'
-
--- name: log_event
-INSERT INTO hal9mig.events (actor, action, run_id, detail) VALUES (%(actor)s, %(action)s, %(run_id)s, %(detail)s)
-
--- name: events
-SELECT id, at, actor, action, run_id, detail FROM hal9mig.events
- WHERE (%(run_id)s::bigint IS NULL OR run_id = %(run_id)s) ORDER BY id DESC LIMIT %(limit)s
-
--- name: set_tuning
-INSERT INTO hal9mig.tuning (name, value, changed_by) VALUES (%(name)s, %(value)s, %(actor)s)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed_by = excluded.changed_by,
-                                 changed_at = clock_timestamp()
-
--- name: tuning
-SELECT name, value, changed_by, changed_at FROM hal9mig.tuning

@@ -1,0 +1,192 @@
+"""``hal9-migrate reconcile``: how the two stores are kept in step, and a pass over everything now."""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from hal9mig import errors, units
+from hal9mig.cli import full_pass, invocation, options, report_file
+from hal9mig.cli.console import counted
+
+if TYPE_CHECKING:
+    from hal9mig.cli.invocation import Invocation
+    from hal9mig.engine.reconcile.full_pass import FullPass
+
+_HELP = """Show how the two stores are kept in step; with --full, compare everything now and repair what drifted.
+
+A record has drifted when it differs for another reason than that its last write is on its way. It is repaired
+from the side that the write mode says is right. What was found is looked for once more, until nothing is.
+--fix-mode safe deletes nothing; auto repairs everything it may, and puts what it may not into quarantine; off
+only looks; ask looks, and asks. Exit 3 when something is left.
+
+\b
+Examples:
+  hal9-migrate reconcile
+  hal9-migrate reconcile --full --fix-mode auto --report reconcile-report.json
+  hal9-migrate reconcile --full --fix-mode off --category neuron-states
+"""
+SCHEMA_VERSION = 1
+
+
+@click.command(help=_HELP)
+@click.option("--full", is_flag=True, help="Compare every record of both stores now.")
+@click.option(
+    "--fix-mode", type=click.Choice(["auto", "safe", "off", "ask"]), help="What is repaired.  [default: safe]"
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    metavar="FILE",
+    help="Write everything found as JSON; at once or not at all.",
+)
+@click.option("--timeout", type=options.DURATION, help="Stop after this time, with exit code 124.")
+@options.categories
+@options.yes
+@options.output
+@click.pass_context
+def reconcile(
+    context: click.Context,
+    full: bool,
+    fix_mode: str | None,
+    report: pathlib.Path | None,
+    timeout: str | None,
+    names: tuple[str, ...],
+    everything: bool,
+) -> None:
+    call = invocation.current(context)
+    if not full:
+        if fix_mode or report or timeout or names or everything:
+            raise errors.UsageError(
+                "These options are for a pass over everything.", hint="hal9-migrate reconcile --full ..."
+            )
+        _show_standing(call)
+        return
+    from hal9mig.engine.reconcile.repair import RepairPolicy
+    from hal9mig.ledger import audit, database
+
+    policy = RepairPolicy(fix_mode or "safe")
+    if report is not None:
+        report_file.require_folder(report)
+    if policy is RepairPolicy.ASK:
+        require_somebody(call)
+    limit = None if timeout is None else units.parse_duration(timeout)
+    with full_pass.opened(call, call.categories(options.chosen(names, everything))) as work:
+        with call.ledger.begin() as session:
+            audit.log(session, "reconcile", actor=database.actor(), detail={"fix_mode": policy, "mode": work.mode})
+        full_pass.run(call, work, policy, timeout=limit)
+        if policy is RepairPolicy.ASK and work.outcomes:
+            _ask(call, work)
+        document = full_pass.document(work, policy)
+        if report is not None:
+            now = datetime.datetime.now(datetime.UTC).isoformat()
+            head = {"schema": SCHEMA_VERSION, "kind": "reconcile-report", "generated_at": now}
+            report_file.write(report, head | document)
+            call.console.say(f"written: {report}")
+        if not call.json:
+            full_pass.show(call, work)
+        call.conclude(document, full_pass.problem(work))
+
+
+def require_somebody(call: Invocation) -> None:
+    """Check that there is somebody to ask, before a long work.
+
+    Raises:
+        errors.ConfirmationRequired: there is not.
+    """
+    if not call.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise errors.ConfirmationRequired(
+            "This asks before it repairs, and there is no terminal to ask on; nothing was changed."
+        )
+
+
+def _ask(call: Invocation, work: FullPass) -> None:
+    from hal9mig.engine.reconcile.repair import RepairPolicy
+
+    if not call.json:
+        full_pass.show(call, work)
+    call.confirm(f"Repair {counted(len(work.outcomes), 'record')} from the {work.mode.ruling} store?")
+    for category in call.categories(list(work.found)):
+        keys = list(work.found[category.slug].outcomes)
+        if keys:
+            work.settle(RepairPolicy.AUTO, category, keys)
+
+
+def _show_standing(call: Invocation) -> None:
+    from hal9mig.engine.reconcile import alarm_rules
+    from hal9mig.ledger import mode, raised_alarms, sweeps, tuning
+    from hal9mig.stores import connection, store_size
+
+    call.coordinator.require_ready()
+    with connection.connected(
+        call.settings.require_flat(), application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout
+    ) as flat:
+        sizes = store_size.records(flat, call.registry.ordered())
+    with call.ledger.begin() as session:
+        line = mode.read(session)
+        tuned = tuning.reconciliation(session)
+        standing = alarm_rules.standing(session, sum(one.count for one in sizes.values() if one is not None))
+        passes = sweeps.find(session)
+        raised = raised_alarms.find(session, open=True)
+    last = standing.last
+    if not call.json:
+        call.console.line(f"Write Mode: {line.mode}")
+        every = units.format_duration(standing.interval)
+        newest = "; none yet" if last is None else f", the last {call.console.when(last.began)}"
+        call.console.line(f"Rounds: every {every}{newest}")
+        if last is not None:
+            call.console.line(
+                f"Last round: {units.format_count(last.compared)} compared, {units.format_count(last.found)} drifted, "
+                f"{units.format_count(last.repaired)} repaired; journal: {counted(last.lag_records, 'write')} to apply"
+            )
+        covered = "not measured yet" if standing.coverage is None else units.format_duration(standing.coverage)
+        call.console.line(f"Everything is compared within: {covered}, with {tuned.share:g} of a core")
+        call.console.line(
+            f"Drifted: {standing.share:.3%} of the records compared; alerts above {both_ways(tuned.alert_threshold)}"
+        )
+        rows = [
+            [one.category, one.number, units.format_count(one.records), units.format_count(one.differing),
+             units.format_count(standing.open_drifts.get(one.category, 0)), call.console.when(one.clean_from)]
+            for one in passes.values()
+        ]  # fmt: skip
+        columns = ["CATEGORY", "PASS", "COMPARED", "DRIFTED", "OPEN", "CLEAN SINCE"]
+        call.console.table(columns, rows, numbers=("PASS", "COMPARED", "DRIFTED", "OPEN"))
+        for alarm in raised:
+            call.console.verdict(False, f"alarm since {call.console.when(alarm.raised_at)}: {alarm.message}")
+    call.conclude(
+        {
+            "mode": line.mode,
+            "interval_seconds": standing.interval,
+            "coverage_seconds": standing.coverage,
+            "share_drifted": standing.share,
+            "last_round": None
+            if last is None
+            else {
+                "began": last.began, "ended": last.ended, "applied": last.applied, "compared": last.compared,
+                "drifted": last.found, "repaired": last.repaired, "error": last.error,
+                "journal": {"records": last.lag_records, "seconds": round(last.lag_seconds, 3)},
+            },
+            "passes": [
+                {
+                    "category": one.category, "pass": one.number, "compared": one.records, "drifted": one.differing,
+                    "open": standing.open_drifts.get(one.category, 0), "clean_from": one.clean_from,
+                    "clean_until": one.clean_until,
+                }
+                for one in passes.values()
+            ],
+            "alarms": [
+                {"alarm": one.name, "subject": one.subject or None, "message": one.message, "raised_at": one.raised_at}
+                for one in raised
+            ],
+            "next_steps": ["hal9-migrate state fix --interactive --guidance"] if standing.open_drifts else [],
+        }
+    )  # fmt: skip
+
+
+def both_ways(share: float) -> str:
+    """Return a share as ``0.01 = 1%``."""
+    return f"{share:g} = {share * 100:g}%"

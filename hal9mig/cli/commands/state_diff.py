@@ -1,0 +1,130 @@
+"""``hal9-migrate state diff``: which records differ, and in which fields."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from hal9mig import errors, units
+from hal9mig.cli import comparison, invocation, options
+from hal9mig.cli.console import counted
+
+if TYPE_CHECKING:
+    from hal9mig.cli.invocation import Invocation
+    from hal9mig.ledger.verify_results import Difference
+
+_HELP = """Compare both stores and list the records that differ, a line each; exit 3 when there are any.
+
+Records that no run has migrated yet are counted, and are no difference.
+
+\b
+Examples:
+  hal9-migrate state diff --systems flat,hierarchical --verbose
+  hal9-migrate state diff --category neuron-states --jsonl
+"""
+
+
+@click.command(help=_HELP)
+@options.categories
+@comparison.stores
+@click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="EXPR",
+    help="Only records of which this holds: field op value, joined by commas that mean and.",
+)
+@click.option("--verbose", is_flag=True, help="A line for each field, with its value in both stores.")
+@click.option("--jsonl", is_flag=True, help="One JSON document a difference, each on a line of its own.")
+@click.option(
+    "--limit", type=options.COUNT, default="1000", show_default=True, help="At most so many records of each category."
+)
+@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.output
+@click.pass_context
+def diff(
+    context: click.Context,
+    names: tuple[str, ...],
+    everything: bool,
+    named: bool,
+    filter_: str,
+    verbose: bool,
+    jsonl: bool,
+    limit: str,
+    timeout: str | None,
+) -> None:
+    call = invocation.current(context)
+    if jsonl and call.json:
+        raise errors.ConflictingFlags(
+            "--json and --jsonl exclude each other: one is a single document, the other a stream of them.",
+            hint="leave one of them out",
+        )
+    most = units.parse_count(limit)
+    found = comparison.compare(
+        call,
+        call.categories(options.chosen(names, everything)),
+        filter=filter_,
+        deep=True,
+        timeout=None if timeout is None else units.parse_duration(timeout),
+        limit=most,
+    )
+    listed = [(one.category, item) for one in found for item in one.differences]
+    differing = sum(one.differing for one in found)
+    if jsonl:
+        for slug, item in listed:
+            call.console.json_line(_document(slug, item))
+    elif not call.json:
+        _table(call, listed, verbose=verbose)
+    pending = sum(one.pending for one in found)
+    for text in (
+        f"{counted(differing, 'difference')}, {len(listed)} of them listed; more: --limit"
+        if differing > len(listed) else "",
+        f"{counted(pending, 'record')} not migrated yet" if pending else "",
+        "no differences" if not differing else "",
+    ):  # fmt: skip
+        if text:
+            call.console.say(text)
+    problem = comparison.problem(found)
+    if problem is not None and isinstance(problem, errors.DifferencesFound):
+        problem = errors.DifferencesFound(
+            problem.message, hint="" if verbose else "see both values of each field: add --verbose"
+        )
+    document = {
+        "differences": [_document(slug, item) for slug, item in listed],
+        "counted": differing,
+        "pending": pending,
+        "next_steps": [f"hal9-migrate quarantine list --category {one.category}" for one in found if one.quarantined],
+    }
+    call.conclude(document, problem)
+
+
+def _table(call: Invocation, listed: Sequence[tuple[str, Difference]], *, verbose: bool) -> None:
+    rows: list[list[object]] = []
+    for slug, item in listed:
+        start: list[object] = [slug, str(item.kind), "/".join(item.key)]
+        if not verbose:
+            rows.append([*start, ", ".join(field.field for field in item.fields)])
+        elif not item.fields:
+            rows.append([*start, None, None, None])
+        for field in item.fields if verbose else ():
+            rows.append([*start, field.field, _value(field.flat), _value(field.hier)])
+    columns = ["CATEGORY", "DIFFERENCE", "KEY"]
+    if listed:
+        call.console.table([*columns, *(["FIELD", "FLAT", "HIERARCHICAL"] if verbose else ["FIELDS"])], rows)
+
+
+def _value(text: str | None) -> str:
+    # An empty text is a value and not an empty cell.
+    return "NULL" if text is None else text or "''"
+
+
+def _document(slug: str, item: Difference) -> dict[str, object]:
+    return {
+        "category": slug,
+        "difference": str(item.kind),
+        "key": list(item.key),
+        "fields": [dataclasses.asdict(field) for field in item.fields],
+    }

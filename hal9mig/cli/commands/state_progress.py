@@ -1,0 +1,109 @@
+"""``hal9-migrate state progress``: how far each category is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from hal9mig import errors, model, units
+from hal9mig.cli import invocation, options, run_progress, run_result
+
+if TYPE_CHECKING:
+    from hal9mig.cli.invocation import Invocation
+
+_HELP = """Show how far each category's newest migration is, and every run that is under way.
+
+\b
+Examples:
+  hal9-migrate state progress --category user-sessions
+  hal9-migrate state progress --watch=2s
+"""
+_CLEAR = "\x1b[H\x1b[2J"  # what `clear` prints
+
+
+@click.command(help=_HELP)
+@options.categories
+@click.option(
+    "--watch",
+    type=options.DURATION,
+    is_flag=False,
+    flag_value="5s",
+    metavar="[=TIME]",
+    help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
+)
+@options.output
+@click.pass_context
+def progress(context: click.Context, names: tuple[str, ...], everything: bool, watch: str | None) -> None:
+    call = invocation.current(context)
+    slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
+    repeated(call, lambda: _show(call, slugs), watch)
+
+
+def repeated(call: Invocation, show: Callable[[], None], watch: str | None) -> None:
+    """Show once, or with ``--watch`` over and over; a terminal is cleared in between."""
+    if watch is None:
+        show()
+        return
+    pause = units.parse_duration(watch)
+    try:
+        while True:
+            if call.console.out_is_terminal and not call.json:
+                call.console.line(_CLEAR, end="")
+            try:
+                show()
+            except errors.Unreachable as error:
+                call.console.say(f"error: {error.message}")
+            time.sleep(pause)
+    except KeyboardInterrupt:
+        raise errors.Interrupted("Interrupted; nothing was stopped but the watching.", hint="") from None
+
+
+def _show(call: Invocation, slugs: Sequence[str]) -> None:
+    found = _runs(call, slugs)
+    if not call.json:
+        never = [slug for slug in slugs if slug not in {run.category for run in found}]
+        columns = ["CATEGORY", "RUN", "STATE", "RECORDS", "TOTAL", "DONE", "RATE", "ETA", "QUARANTINED"]
+        rows = [_row(run) for run in found]
+        rows += [[slug, None, "never migrated", "0", None, None, None, None, "0"] for slug in never]
+        call.console.table(columns, rows, numbers=("RUN", "RECORDS", "TOTAL", "DONE", "RATE", "ETA", "QUARANTINED"))
+        for run in found:
+            if run.waiting and not run.ended:
+                call.console.say(f"{run.name} waits: {run.waiting}")
+    call.conclude({"runs": [run_result.document(run) for run in found], "next_steps": _next_steps(found)})
+
+
+def _runs(call: Invocation, slugs: Sequence[str]) -> Sequence[model.Run]:
+    from hal9mig.ledger import runs
+
+    found: list[model.Run] = []
+    with call.ledger.begin() as session:
+        for slug in slugs:
+            newest = runs.find(session, kind=model.RunKind.MIGRATE, category=slug, limit=1)
+            active = runs.find(session, category=slug, active=True)
+            found += [*newest, *(run for run in active if run.id not in {one.id for one in newest})]
+    return found
+
+
+def _row(run: model.Run) -> list[object]:
+    speed = run_progress.rate(run)
+    remaining = run_progress.eta(run, run.total_records, speed) if run.planned else None
+    return [
+        run.category,
+        run.id,
+        ("" if run.kind is model.RunKind.MIGRATE else f"{run.kind}: ") + run_progress.state(run),
+        units.format_count(run.done_records),
+        units.format_count(run.total_records) + ("" if run.planned or run.ended else "+"),
+        units.format_percent(run.done_records, run.total_records) if run.total_records or run.ended else "0%",
+        f"{units.format_count(round(speed))}/s",
+        None if remaining is None else units.format_duration(remaining),
+        units.format_count(run.quarantined),
+    ]
+
+
+def _next_steps(found: Sequence[model.Run]) -> list[str]:
+    steps = [f"hal9-migrate runs resume {run.id}" for run in found if run.status is model.RunStatus.PAUSED]
+    steps += [f"hal9-migrate runs retry {run.id}" for run in found if run.status is model.RunStatus.FAILED]
+    return steps

@@ -1,0 +1,124 @@
+"""``hal9-migrate state stats``: rates, queue and resources at this moment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from hal9mig import errors, model, units
+from hal9mig.cli import invocation, options, run_progress, run_result
+from hal9mig.cli.commands.state_progress import repeated
+
+if TYPE_CHECKING:
+    from hal9mig.cli.invocation import Invocation
+    from hal9mig.ledger.workers import Worker
+    from hal9mig.stores.store_size import Activity
+
+_HELP = """Show rates, the queue and what is under way; with --resources workers and databases too.
+
+\b
+Examples:
+  hal9-migrate state stats --resources
+  hal9-migrate state stats --resources --watch
+"""
+
+
+@click.command(help=_HELP)
+@click.option("--resources", is_flag=True, help="Memory and processor of each worker, size and activity of databases.")
+@click.option(
+    "--watch",
+    type=options.DURATION,
+    is_flag=False,
+    flag_value="5s",
+    metavar="[=TIME]",
+    help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
+)
+@options.output
+@click.pass_context
+def stats(context: click.Context, resources: bool, watch: str | None) -> None:
+    call = invocation.current(context)
+    repeated(call, lambda: _show(call, resources=resources), watch)
+
+
+def _show(call: Invocation, *, resources: bool) -> None:
+    from hal9mig.ledger import runs, tuning, workers
+
+    with call.ledger.begin() as session:
+        active = runs.find(session, active=True)
+        alive = workers.alive(session)
+        tuned = tuning.resolve(session)
+    depth: int | None = None
+    trouble = None
+    try:
+        depth = call.system.broker.depth()
+    except errors.Unreachable as error:
+        trouble = error
+    leased, queued = sum(run.leased for run in active), sum(run.queued for run in active)
+    copying = [run for run in active if run.kind is model.RunKind.MIGRATE]
+    speed = sum(run_progress.rate(run) for run in copying)
+    used = None
+    if tuned.rate_limit is not None and tuned.rate_limit.unit is units.RateUnit.RECORDS:
+        used = speed / tuned.rate_limit.per_second
+    slots = sum(worker.slots for worker in alive if not worker.draining)
+    databases = _databases(call) if resources else {}
+    if not call.json:
+        call.console.line(f"Runs: {len(active)} under way; {leased} batches in hand, {queued} queued")
+        call.console.line(f"Queue: {'unknown' if depth is None else units.format_count(depth)} messages")
+        budget = "no limit" if tuned.rate_limit is None else f"of {tuned.rate_limit}"
+        share = "" if used is None else f", {used:.0%} used"
+        call.console.line(f"Budget: {units.format_count(round(speed))} records/s now, {budget}{share}")
+        call.console.line(f"Workers: {len(alive)} alive, {slots} slots, {leased} busy")
+        for run in active:
+            call.console.line(run_progress.line(run, total=run.total_records, speed=run_progress.rate(run)))
+        if resources:
+            _tables(call, alive, databases)
+        if trouble is not None:
+            call.console.say(f"warning: {trouble.message}")
+    call.conclude(
+        {
+            "runs": [run_result.document(run) for run in active],
+            "queue": {"messages": depth, "batches_leased": leased, "batches_queued": queued},
+            "budget": {"rate_limit": str(tuned.rate_limit or "off"), "records_per_second": round(speed, 1),
+                       "used": None if used is None else round(used, 4)},
+            "workers": [dataclasses.asdict(worker) for worker in alive],
+            "databases": {name: dataclasses.asdict(one) for name, one in databases.items()},
+            "next_steps": [] if slots else ["hal9-migrate stack up --detach"],
+        }
+    )  # fmt: skip
+
+
+def _databases(call: Invocation) -> dict[str, Activity]:
+    from hal9mig.stores import connection, store_size
+
+    found = {}
+    for name, url in (("flat", call.settings.require_flat()), ("hierarchical", call.settings.require_hier())):
+        with connection.connected(
+            url, application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout
+        ) as opened:
+            found[name] = store_size.activity(opened)
+    return found
+
+
+def _tables(call: Invocation, workers: Sequence[Worker], databases: dict[str, Activity]) -> None:
+    call.console.table(
+        ["WORKER", "PID", "SLOTS", "MEMORY", "CPU", "STATE", "SEEN", "STARTED"],
+        [
+            [worker.name, worker.pid, worker.slots, units.format_bytes(worker.rss_bytes), f"{worker.cpu_percent:.0f}%",
+             "draining" if worker.draining else "alive", call.console.when(worker.seen_at),
+             call.console.when(worker.started_at)]
+            for worker in workers
+        ],
+        numbers=("PID", "SLOTS", "MEMORY", "CPU"),
+    )  # fmt: skip
+    call.console.table(
+        ["DATABASE", "SIZE", "CONNECTIONS", "OURS", "ACTIVE", "WAITING", "OLDEST TRANSACTION"],
+        [
+            [name, units.format_bytes(one.bytes), one.connections, one.ours, one.active, one.waiting,
+             units.format_duration(one.oldest_seconds)]
+            for name, one in databases.items()
+        ],
+        numbers=("SIZE", "CONNECTIONS", "OURS", "ACTIVE", "WAITING", "OLDEST TRANSACTION"),
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""How a run ended: waiting for it, saying so, and the error that its end amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hal9mig import errors, model, units
+from hal9mig.cli import run_progress
+from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation
+
+#: What is whole or not at all, so that a failure leaves nothing behind.
+_WHOLE = {
+    model.RunKind.CHECKPOINT: "Checkpoint {} was not taken, and nothing of it is left",
+    model.RunKind.COMPARE: "What going back to {} would lose could not be counted",
+    model.RunKind.RESTORE: "Checkpoint {} was not restored, and nothing was changed",
+}
+
+
+def wait(
+    call: Invocation, runs: Sequence[model.Run], *, expected: Mapping[int, int] | None = None, timeout: float | None
+) -> Sequence[model.Run]:
+    """Show runs on stderr until they have ended or stand still, and return them as they are then.
+
+    Raises:
+        errors.TimedOut: the time limit passed; the runs go on.
+        errors.Interrupted: somebody pressed Ctrl-C; the runs go on.
+    """
+    latest = runs
+    try:
+        with run_progress.Gauge(call.console, expected=expected) as shown:
+            for latest in call.coordinator.watch([run.id for run in runs], timeout=timeout):
+                shown.show(latest)
+    except KeyboardInterrupt:
+        going = [run for run in latest if not run.ended] or list(latest)
+        names = " and ".join(run.name for run in going)
+        raise errors.Interrupted(
+            f"Interrupted; {names} {'goes' if len(going) == 1 else 'go'} on on the workers.",
+            hint=f"watch it again: hal9-migrate runs show {going[0].id} --watch; "
+            f"stop it: hal9-migrate runs cancel {going[0].id}",
+        ) from None
+    return latest
+
+
+def summary(run: model.Run) -> str:
+    """Return what a run did, the verdict left out: records or rows, time, rates, quarantine."""
+    taken = max(0.001, run_progress.seconds(run))
+    written = units.format_count(run.done_records - run.quarantined)
+    noun = "row" if run.kind in _WHOLE else "record"
+    parts = [f"{written} of {counted(run.total_records, noun)} in {units.format_duration(taken)}"]
+    if run.kind in _WHOLE:
+        return f"{run.kind} {run.options.get('checkpoint')}: {run.status}; {parts[0]} ({run.name})"
+    if run.kind is model.RunKind.MIGRATE:
+        parts.append(f"{units.format_count(round(run.done_records / taken))}/s")
+        parts.append(f"{units.format_bytes(run.bytes / taken)}/s")
+        parts.append(f"{units.format_count(run.quarantined)} quarantined")
+    return f"{run.category}: {run.status}; {'; '.join(parts)} ({run.name})"
+
+
+def good(run: model.Run) -> bool:
+    """Whether a run did everything it was to do."""
+    return run.status is model.RunStatus.SUCCEEDED and not run.quarantined
+
+
+def problem(run: model.Run) -> errors.HAL9Error | None:
+    """Return the error that a run's end amounts to, None for a good end or none yet."""
+    if run.status is model.RunStatus.FAILED and run.kind in _WHOLE:
+        return errors.RunFailed(
+            f"{_WHOLE[run.kind].format(run.options.get('checkpoint'))}: {run.reason}",
+            hint=f"see it: hal9-migrate runs show {run.id}; begin it again: hal9-migrate runs retry {run.id}",
+        )
+    if run.status is model.RunStatus.FAILED:
+        return errors.RunFailed(
+            f"{run.name} of {run.category} failed: {run.reason}",
+            hint=f"see it: hal9-migrate runs show {run.id}; go on: hal9-migrate runs retry {run.id}",
+        )
+    if run.status is model.RunStatus.PAUSED:
+        return errors.RunFailed(
+            f"{run.name} of {run.category} is paused: {run.reason}", hint=f"hal9-migrate runs resume {run.id}"
+        )
+    if run.status is model.RunStatus.CANCELLED:
+        return errors.RunFailed(
+            f"{run.name} of {run.category} was cancelled: {run.reason}", hint=f"hal9-migrate runs retry {run.id}"
+        )
+    if run.status is model.RunStatus.SUCCEEDED and run.quarantined:
+        return errors.RecordsQuarantined(
+            f"{counted(run.quarantined, 'record')} of {run.category} could not be migrated, and went to quarantine.",
+            hint=f"hal9-migrate quarantine list --category {run.category}",
+        )
+    return None
+
+
+def document(run: model.Run, *, total: int | None = None) -> dict[str, object]:
+    """Return a run as it stands in a JSON document."""
+    speed = run_progress.rate(run)
+    whole = run.total_records if total is None else total
+    remaining = run_progress.eta(run, whole, speed)
+    return {
+        "run": run.id,
+        "kind": str(run.kind),
+        "category": run.category,
+        "status": str(run.status),
+        "reason": run.reason,
+        "waiting": run.waiting or None,
+        "priority": run.priority.name.lower(),
+        "filter": run.filter or None,
+        "options": dict(run.options),
+        "serial": run.serial,
+        "planned": run.planned,
+        "records": {"done": run.done_records, "total": whole, "quarantined": run.quarantined},
+        "batches": {"done": run.done_batches, "total": run.total_batches, "leased": run.leased, "queued": run.queued},
+        "bytes": run.bytes,
+        "records_per_second": round(speed, 1),
+        "eta_seconds": None if remaining is None else round(remaining, 1),
+        "seconds": round(run_progress.seconds(run), 3),
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "requested_by": run.requested_by,
+    }

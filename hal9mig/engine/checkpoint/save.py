@@ -1,0 +1,237 @@
+"""The batches of a checkpoint: planning its chunks, writing one, digesting a category.
+
+A chunk's file is written before the ledger says so. Its name holds the attempt, so a worker that was
+frozen and wakes up late writes beside the file that counts, and never over it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hal9mig import errors, model
+from hal9mig.categories import filters
+from hal9mig.categories.declaration import Category
+from hal9mig.engine.checkpoint import archive, chunk, instant
+from hal9mig.engine.checkpoint.archive import Archive
+from hal9mig.engine.checkpoint.manifest import Chunk
+from hal9mig.engine.compare import digest
+from hal9mig.engine.desk import Desk
+from hal9mig.engine.system import System
+from hal9mig.ledger import batches, instants, runs
+from hal9mig.ledger.database import Session
+from hal9mig.stores import projection, relation
+from hal9mig.stores.connection import Connection
+from hal9mig.stores.relation import Relation
+
+#: A chunk's size as binary COPY, and the records at which one is cut that has small ones.
+CHUNK_BYTES = 32 << 20
+MOST_ROWS, FEWEST_ROWS = 50_000, 500
+#: What a chunk's ``role`` costs of a budget in records: a part belongs to the record of its root.
+_COUNTED = ("source", "root")
+_EVERYTHING = filters.Filter(text="")
+#: Phases of a checkpoint's run; planning is phase 0.
+SAVING, SEALING = 1, 2
+
+
+def scope(system: System, held: batches.Lease) -> Sequence[Category]:
+    """Return the categories that a checkpoint's or restore's run is about."""
+    return [system.category(slug) for slug in held.options["scope"]]
+
+
+def subject(store: model.StoreName, table: str) -> str:
+    """Return how a batch names a table."""
+    return f"{store} {table}"
+
+
+def relations(store: model.StoreName, connection: Connection, categories: Sequence[Category]) -> Sequence[Relation]:
+    """Return every table of one store that a checkpoint of these categories holds."""
+    found = list(relation.relations(connection, categories, store))
+    found.append(relation.journal(store))
+    if store is model.StoreName.HIERARCHICAL:
+        found.append(relation.quarantine(connection))
+    return found
+
+
+def rows_of_chunk(rows: int, size: int) -> int:
+    """Return how many rows of a table make a chunk, given the table's estimated rows and bytes."""
+    each = max(1, size // max(1, rows))
+    return max(FEWEST_ROWS, min(MOST_ROWS, CHUNK_BYTES // each))
+
+
+def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+    """Cut the tables into chunks under the checkpoint's snapshots, and plan a batch for each.
+
+    Raises:
+        errors.LeaseLost: another worker plans now.
+        errors.InstantLost: there is no snapshot to read under just now.
+        errors.ArchiveFull: the files would not fit.
+    """
+    started = time.monotonic()
+    categories = scope(system, held)
+    with session.begin():
+        # It was removed with the leavings of a run that is tried again.
+        instants.create(session, held.run_id)
+    with session.begin():
+        now = instants.read(session, held.run_id)
+    planned: list[runs.NewBatch] = []
+    seq = 1
+    for store in model.StoreName:
+        with instant.under(desk.store(store, "instant"), now, store) as cursor:
+            if held.options["full"]:
+                for one in relations(store, cursor.connection, categories):
+                    for batch in _chunks(cursor, one, seq):
+                        planned.append(batch)
+                        seq += 1
+    digests = [
+        runs.NewBatch(seq=seq + place, phase=SAVING, subject=f"{store} {category.slug}")
+        for place, (store, category) in enumerate((s, c) for s in model.StoreName for c in categories)
+    ]
+    if held.options["full"] and not held.options["verify"]:
+        digests = []
+    seal = runs.NewBatch(seq=seq + len(digests), phase=SEALING, subject=str(held.options["checkpoint"]))
+    with session.begin():
+        # The fence comes first: its row lock keeps everybody else from planning until this commits.
+        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
+        runs.add_batches(session, held.run_id, "save", planned)
+        runs.add_batches(session, held.run_id, "digest", digests)
+        runs.add_batches(session, held.run_id, "seal", [seal])
+        runs.finish_planning(session, held.run_id)
+    return True
+
+
+def _chunks(cursor: Any, one: Relation, seq: int) -> Iterator[runs.NewBatch]:
+    size = rows_of_chunk(*relation.weigh(cursor, one))
+    after: model.Key | None = None
+    while True:
+        rows, upto = relation.stride(cursor, one, after, size)
+        ended = rows < size
+        yield runs.NewBatch(
+            seq=seq, after=after, upto=None if ended else upto, records=rows, phase=SAVING,
+            subject=subject(one.store, one.qualified), cost=rows if one.role in _COUNTED else 0,
+        )  # fmt: skip
+        seq, after = seq + 1, upto
+        if ended:
+            return
+
+
+def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+    """Write a chunk's file, or keep the one that an older snapshot gave where it is equal.
+
+    Raises:
+        errors.LeaseLost: another worker has it now, or newer snapshots were taken.
+        errors.InstantLost: the snapshot is gone.
+        errors.ArchiveFull, errors.ArchiveUnreachable: the storage does not take it.
+        errors.CheckpointDamaged: what was written does not read back.
+    """
+    started = time.monotonic()
+    with session.begin():
+        now = instants.read(session, held.run_id)
+    store = model.StoreName(held.subject.partition(" ")[0])
+    kept = archive.opened(system.settings)
+    name = str(held.options["checkpoint"])
+    with instant.under(desk.store(store, "instant"), now, store) as cursor:
+        one = find(relations(store, cursor.connection, scope(system, held)), held.subject)
+        query = _copy(cursor, one, held)
+        done = _unchanged(cursor, query, kept, name, held)
+        if done is None:
+            done = _written(cursor, query, kept, name, held, one)
+        if held.options["verify"] and done.pop("checked", None) != now.number:
+            _prove(cursor, query, kept, name, held, done)
+    with session.begin():
+        batches.conclude(
+            session, held, records=done["rows"], bytes=done["raw_bytes"], result=done | {"checked": now.number},
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+    return True
+
+
+def find(found: Sequence[Relation], text: str) -> Relation:
+    """Return the relation that a batch's subject names.
+
+    Raises:
+        errors.SchemaMismatch: the table is gone.
+    """
+    for one in found:
+        if subject(one.store, one.qualified) == text:
+            return one
+    raise errors.SchemaMismatch(f"The table of {text} is not there any more.")
+
+
+def chunk_of(result: Mapping[str, Any], after: model.Key | None, upto: model.Key | None) -> Chunk:
+    """Return the chunk that the result of a range's batch describes."""
+    return Chunk(
+        file=result["file"], after=after, upto=upto, rows=result["rows"], digest=result["digest"],
+        sha256=result["sha256"], raw_bytes=result["raw_bytes"], bytes=result["bytes"],
+        frames=tuple((frame[0], frame[1], frame[2], frame[3]) for frame in result["frames"]),
+    )  # fmt: skip
+
+
+def digest_category(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+    """Count and digest a category in one store, as it was at the instant.
+
+    Raises: as ``save``.
+    """
+    started = time.monotonic()
+    with session.begin():
+        now = instants.read(session, held.run_id)
+    store_name, _, slug = held.subject.partition(" ")
+    store = model.StoreName(store_name)
+    with instant.under(desk.store(store, "instant"), now, store) as cursor:
+        found = measured(cursor, system.category(slug), store)
+    with session.begin():
+        batches.conclude(session, held, result=found, seconds=time.monotonic() - started)
+    return True
+
+
+def measured(cursor: Any, category: Category, store: model.StoreName) -> dict[str, int]:
+    """Return records and digest of a category in one store, in the cursor's transaction."""
+    cursor.execute(digest.RANGE)
+    if store is model.StoreName.FLAT:
+        rows = projection.flat_rows(category, projection.Bounds(), _EVERYTHING)
+    else:
+        rows = projection.rebuilt_rows(category, projection.Bounds())
+    found = digest.read(cursor, category, rows, digest.TRUE)
+    return {"records": found.count, "digest": found.total % (1 << 64)}
+
+
+def _copy(cursor: Any, one: Relation, held: batches.Lease) -> str:
+    sql, params = one.select(held.after, held.upto)
+    return f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)"
+
+
+def _unchanged(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease) -> dict[str, Any] | None:
+    """Return the result of an older snapshot where the store's rows are still those of its file."""
+    if held.result is None or "file" not in held.result:
+        return None
+    hasher = chunk.Hasher()
+    cursor.copy_expert(query, hasher)
+    if (hasher.rows, hasher.digest) != (held.result["rows"], held.result["digest"]):
+        return None
+    return dict(held.result) if kept.holds(name, str(held.result["file"])) else None
+
+
+def _written(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, one: Relation) -> dict[str, Any]:
+    file = f"{one.store}/{one.schema}.{one.table}/{held.seq:06d}-{held.attempt}.copy.zst"
+    with kept.writing(name, file) as stream:
+        writer = chunk.Writer(stream)
+        cursor.copy_expert(query, writer)
+        done = writer.close()
+    return {
+        "file": file, "rows": done.rows, "digest": done.digest, "raw_bytes": done.raw_bytes, "bytes": done.bytes,
+        "sha256": done.sha256, "frames": [list(frame) for frame in done.frames],
+    }  # fmt: skip
+
+
+def _prove(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, done: Mapping[str, Any]) -> None:
+    """Read the file back, and the store once more, and compare."""
+    with kept.reading(name, str(done["file"])) as stream:
+        chunk.check(stream, chunk_of(done, held.after, held.upto))
+    hasher = chunk.Hasher()
+    cursor.copy_expert(query, hasher)
+    if (hasher.rows, hasher.digest) != (done["rows"], done["digest"]):
+        raise errors.CheckpointDamaged(
+            f"{done['file']} holds {done['rows']} rows, and the store under the same snapshot gives "
+            f"{hasher.rows} or other ones."
+        )

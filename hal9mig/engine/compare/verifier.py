@@ -1,0 +1,316 @@
+"""Compares a range of keys in both stores: digests of both sides at once, down to records and fields.
+
+The databases do the work: each sums the hashes of its canonical records, in one pass for each of many
+parts of a range, and only a part whose sums differ is looked at record by record. Both directions count,
+as the ranges of a run follow one upon the other without a gap and are open at both ends.
+
+The application goes on writing, and the two servers share no snapshot: what differs is looked at a
+second time, see ``suspects``.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from hal9mig import model
+from hal9mig.categories import filters
+from hal9mig.engine.compare import digest, hash_probe, keystream
+from hal9mig.engine.compare.keystream import Pair, Query, Stream
+from hal9mig.engine.compare.suspects import Listing, Suspects
+from hal9mig.engine.compare.tally import MODULUS, Tally
+from hal9mig.engine.system import System
+from hal9mig.ledger import batches, database, runs, verify_results
+from hal9mig.ledger.database import Session
+from hal9mig.ledger.verify_results import Difference, Kind
+from hal9mig.stores import capture, projection
+from hal9mig.stores.connection import Connection
+
+#: Seconds between the first digest and the second look at what differs while the journal holds something: what is
+#: on its way arrives meanwhile, and need not be counted as moving. What is said of a record does not rest on it,
+#: see ``suspects``.
+SETTLE = 0.3
+#: Records of a range above which it is cut: what differs in one is held in memory until its second look.
+_STEP = 50_000
+#: Records of a part of a range, which has sums of its own. More of them cost the digest more, and less the
+#: looks at those that differ; a sum for each costs a tenth of one for all.
+_PART = 128
+_EVERYTHING = filters.Filter(text="")
+
+
+def verify_batch(
+    system: System,
+    held: batches.Lease,
+    *,
+    flat: Connection,
+    session: Session,
+    settle: float = SETTLE,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Compare a leased batch's range and note the outcome; False when stop was asked for in between.
+
+    Args:
+        flat: a connection outside a transaction.
+        session: the connection to the target and the ledger, outside a transaction.
+        settle: seconds between the two looks at what differs.
+
+    Raises:
+        errors.LeaseLost: another worker has it now; nothing of the step was noted.
+        errors.ServersIncomparable: the two servers hash differently.
+        psycopg2.Error: a server failed.
+    """
+    return Verifier(system, held, flat=flat, session=session, settle=settle, sleep=sleep).run()
+
+
+class Verifier:
+    """Compares one leased batch; make one for each lease."""
+
+    def __init__(
+        self,
+        system: System,
+        held: batches.Lease,
+        *,
+        flat: Connection,
+        session: Session,
+        settle: float,
+        sleep: Callable[[float], None],
+    ):
+        self._held = held
+        self._lease = system.settings.lease_duration
+        self._category = system.category(held.category)
+        self._filter = filters.parse(self._category, held.filter)
+        self._deep = bool(held.options.get("deep", True))
+        self._flat = flat
+        self._session = session
+        self._settle = settle
+        self._sleep = sleep
+        self._covered: Query = digest.FALSE
+        self._forward = True
+        self._tally = Tally()
+        self._listed: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self._started = time.monotonic()
+
+    def run(self) -> bool:
+        """Compare step by step; see ``verify_batch``."""
+        self._begin()
+        after = self._held.cursor or self._held.after
+        while True:
+            started = time.monotonic()
+            bound, edges = self._bound(after)
+            scope = projection.Bounds(after=after, upto=bound or self._held.upto, bytewise=True)
+            step, listing = self._step(scope, edges)
+            step.seconds = time.monotonic() - started
+            step.check()
+            self._tally.add(step)
+            self._listed = listing.listed
+            if not self._note(scope, listing.found, last=bound is None):
+                return bound is None
+            after = scope.upto
+
+    def _begin(self) -> None:
+        """Read what earlier attempts have found, and clear what is begun anew."""
+        held = self._held
+        with self._session.begin():
+            if held.cursor is None:
+                verify_results.clear(self._session, run_id=held.run_id, seq=held.seq)
+            else:
+                earlier = verify_results.partial(self._session, run_id=held.run_id, seq=held.seq)
+                document = dict(earlier or {})
+                listed = document.pop("listed", {})
+                self._tally = Tally.from_document(document) if document else Tally()
+                self._listed |= {Kind(kind): count for kind, count in listed.items()}
+        hash_probe.require_alike(self._flat, self._connection)
+
+    def _step(self, scope: projection.Bounds, edges: Sequence[model.Key]) -> tuple[Tally, Listing]:
+        """Compare a range, and anew when the write mode is switched meanwhile: then another side may rule."""
+        while True:
+            state = capture.state(self._connection)
+            self._connection.rollback()
+            self._forward = state.mode.ruling is model.StoreName.FLAT
+            self._covered = digest.TRUE
+            if self._forward:
+                # Before the first look at the source: what is migrated in between is found on both sides,
+                # and what is not yet cannot be taken for missing.
+                with self._session.begin():
+                    self._covered = digest.covered(self._category, runs.covers(self._session, self._category.slug))
+            listing = Listing(listed=dict(self._listed))
+            tally = self._compare(scope, edges, listing)
+            self._suspects.orphans(scope, tally, listing)
+            same = capture.state(self._connection) == state
+            self._connection.rollback()
+            if same:
+                return tally, listing
+
+    @property
+    def _suspects(self) -> Suspects:
+        return Suspects(
+            category=self._category,
+            chosen=self._filter,
+            covered=self._covered,
+            forward=self._forward,
+            deep=self._deep,
+            flat=self._flat,
+            hier=self._connection,
+        )
+
+    @property
+    def _connection(self) -> Connection:
+        connection = self._session.connection.driver_connection
+        assert isinstance(connection, Connection)
+        return connection
+
+    def _note(self, scope: projection.Bounds, found: Sequence[Difference], *, last: bool) -> bool:
+        """Write a step's outcome to the ledger; whether to take another step."""
+        held, tally = self._held, self._tally
+        listed = {str(kind): count for kind, count in self._listed.items()}
+        progress = batches.Progress(
+            cursor=scope.upto or scope.after,
+            records=tally.flat - tally.quarantined,
+            quarantined=tally.quarantined,
+            bytes=0,
+            digest=tally.flat_digest - (MODULUS if tally.flat_digest >= MODULUS // 2 else 0),
+        )
+        result = database.json_text(tally.document() | {"listed": listed})
+        # One transaction, and `advance` fences it: what a worker found after losing its lease is not noted.
+        with self._session.begin():
+            standing = batches.advance(self._session, held, progress, lease=self._lease, result=result)
+            verify_results.add(self._session, found, run_id=held.run_id, seq=held.seq)
+            if last:
+                batches.finish(self._session, held, seconds=time.monotonic() - self._started)
+        return not last and standing.go_on
+
+    # Where to cut
+
+    def _bound(self, after: model.Key | None) -> tuple[model.Key | None, Sequence[model.Key]]:
+        """Return the key up to which to compare at once, None for the rest of the range, and where its parts begin.
+
+        The planner has cut the range by flat records as they were; it may hold any number of others.
+        """
+        scope = projection.Bounds(after=after, upto=self._held.upto, bytewise=True)
+        with self._flat.cursor() as cursor:
+            rows = projection.flat_rows(self._category, scope, _EVERYTHING)
+            marked = keystream.collect(cursor, self._category, self._every(rows, _PART))
+        self._flat.rollback()
+        found = [row for row in marked if row.hash == _STEP]
+        with self._session.begin(), self._connection.cursor() as cursor:
+            for root in self._category.roots:
+                names = [f"r.{name}" for name in root.owner]
+                where, params = scope.sql(self._category, names)
+                aliased = ", ".join(f"{name} AS {key}" for name, key in zip(names, self._category.key, strict=True))
+                rows = f"FROM (SELECT {aliased} FROM {root.qualified} r WHERE {where}) s", params
+                found += keystream.collect(cursor, self._category, self._every(rows, _STEP))
+        bound = min(found, key=lambda row: row.key) if found else None
+        return bound and bound.text, [row.text for row in marked if bound is None or row.key < bound.key]
+
+    def _every(self, rows: Query, count: int) -> Query:
+        """Return the query of each record that follows ``count`` others, up to a step's end, with their number."""
+        names = ", ".join(f"s.{name}" for name in self._category.key)
+        order = projection.key_order(self._category, "s", bytewise=True)
+        return (
+            f"SELECT {names}, {projection.key_texts(self._category)}, s.above, false, false "
+            f"FROM (SELECT s.*, row_number() OVER (ORDER BY {order}) - 1 AS above "
+            f"FROM (SELECT {names} {rows[0]} ORDER BY {order} LIMIT %s) s) s "
+            f"WHERE s.above > 0 AND s.above %% %s = 0",
+            [*rows[1], _STEP + 1, count],
+        )
+
+    # The comparison of one range
+
+    def _compare(self, scope: projection.Bounds, edges: Sequence[model.Key], listing: Listing) -> Tally:
+        began = time.monotonic()
+        tally = Tally()
+        differing: list[projection.Bounds] = []
+        parts = zip(itertools.pairwise([None, *edges, None]), *self._both_digests(scope, edges), strict=True)
+        for (start, before), flat, hier in parts:
+            alike = _alike(flat, hier)
+            if alike is not None:
+                tally.add(alike)
+            elif differing and differing[-1].before == start:
+                differing[-1] = dataclasses.replace(differing[-1], before=before)
+            else:
+                differing.append(dataclasses.replace(scope, start=start, before=before))
+        if differing:
+            self._record_by_record(differing, tally, listing, began)
+        return tally
+
+    def _both_digests(
+        self, scope: projection.Bounds, edges: Sequence[model.Key]
+    ) -> tuple[Sequence[digest.Digest], Sequence[digest.Digest]]:
+        with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="flat digest") as pool:
+            flat = pool.submit(self._flat_digest, scope, edges)
+            try:
+                with self._session.begin(), self._connection.cursor() as cursor:
+                    cursor.execute(digest.RANGE)
+                    hier = digest.parted(cursor, self._category, self._hier_rows(scope), digest.FALSE, edges)
+            except BaseException:
+                self._flat.cancel()
+                raise
+            return flat.result(), hier
+
+    def _flat_digest(self, scope: projection.Bounds, edges: Sequence[model.Key]) -> Sequence[digest.Digest]:
+        with self._flat.cursor() as cursor:
+            cursor.execute(digest.RANGE)
+            rows = projection.flat_rows(self._category, scope, self._filter)
+            found = digest.parted(cursor, self._category, rows, self._covered, edges)
+        self._flat.rollback()
+        return found
+
+    def _hier_rows(self, scope: projection.Scope) -> Query:
+        rows, params = projection.rebuilt_rows(self._category, scope)
+        condition, more = self._filter.sql("s")
+        return f"{rows} WHERE {condition}", [*params, *more]
+
+    def _record_by_record(
+        self, scopes: Sequence[projection.Bounds], tally: Tally, listing: Listing, began: float
+    ) -> None:
+        suspects: list[Pair] = []
+        for pair in self._first_look(scopes, tally):
+            if pair.flat is not None and not pair.hier and not pair.flat.covered:
+                tally.flat += 1
+                tally.pending += 1
+            else:
+                suspects.append(pair)
+        suspects = list(self._suspects.unhidden(suspects))
+        if suspects:
+            # Where no write waits to be applied nothing will have arrived by then.
+            behind = capture.lag(self._flat if self._forward else self._connection)
+            self._sleep(max(0.0, self._settle - (time.monotonic() - began)) if behind else 0.0)
+        self._suspects.decide(suspects, tally, listing)
+
+    def _first_look(self, scopes: Sequence[projection.Bounds], tally: Tally) -> Iterator[Pair]:
+        category = self._category
+        with self._session.begin():
+            for connection in (self._flat, self._connection):
+                with connection.cursor() as cursor:
+                    cursor.execute(digest.RANGE)
+            for scope in scopes:
+                flat_query = keystream.select(
+                    category, projection.flat_rows(category, scope, self._filter), covered=self._covered,
+                    chosen=digest.TRUE, ordered=True,
+                )  # fmt: skip
+                hier_query = keystream.select(
+                    category, self._hier_rows(scope), covered=digest.FALSE, chosen=digest.TRUE, ordered=True
+                )
+                with (
+                    Stream(self._flat, category, flat_query, name="flat") as flat,
+                    Stream(self._connection, category, hier_query, name="hierarchical") as hier,
+                ):
+                    yield from keystream.merge(iter(flat), iter(hier), lambda row: tally.alike(row.hash))
+        self._flat.rollback()
+
+
+def _alike(flat: digest.Digest, hier: digest.Digest) -> Tally | None:
+    """Return what two digests prove, None where they differ."""
+    if (flat.count, flat.total) == (hier.count, hier.total):
+        verified, pending, total = flat.count, 0, flat.total
+    elif (flat.covered, flat.covered_total) == (hier.count, hier.total):
+        verified, pending, total = flat.covered, flat.count - flat.covered, flat.covered_total
+    else:
+        return None
+    return Tally(
+        flat=flat.count, hier=hier.count, verified=verified, pending=pending,
+        flat_digest=total % MODULUS, hier_digest=hier.total % MODULUS,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Keeps the two stores in step: rounds, the full pass, repairs, and what somebody has to be told."""

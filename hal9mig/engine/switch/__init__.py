@@ -1,0 +1,1 @@
+"""Switches of the write mode: the gate, the barrier's drain, the steps."""

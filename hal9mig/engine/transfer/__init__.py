@@ -1,0 +1,1 @@
+"""Records from store to store: planned, read, transformed, written, applied, brought back."""

@@ -1,0 +1,289 @@
+"""Brings single records of the target to what the source says now.
+
+Mark, lock, read, write: a key is marked, so that a copy which has read it before leaves it alone; it
+is locked; only then the source is read; then the target is written. Whoever applies a key last has
+read it last, so the order in which captures, retries and repairs of a key arrive does not matter.
+
+That holds while the source rules. Whoever applies keeps its fence until it commits, and a switch
+closes the fence before it opens the store that was written: one that was slow, or frozen since before
+the switch, then finds that this store rules itself, and writes nothing over what it took since.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import psycopg2
+import psycopg2.errors
+
+from hal9mig import errors, model
+from hal9mig.categories import wire
+from hal9mig.categories.filters import Filter
+from hal9mig.categories.transform import Transform
+from hal9mig.engine.transfer import fence, reader
+from hal9mig.engine.transfer.writer import Cursor, Writer
+from hal9mig.ledger import marks, quarantine
+from hal9mig.ledger.database import Ledger, Session
+from hal9mig.stores import projection
+from hal9mig.stores.connection import Connection
+
+#: SQLSTATE classes that blame the record: data exception, integrity, program limit.
+_RECORD_FAULTS = ("22", "23", "54")
+_EVERYTHING = Filter(text="")
+#: How often the set of keys may grow by records that hold a unique value one of them needs.
+_MOST_BLOCKERS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What became of the keys; a record that was rejected is in quarantine, and not in the target."""
+
+    written: Sequence[model.Key]
+    deleted: Sequence[model.Key]
+    rejected: Mapping[model.Key, str]
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Outcome:
+    written: dict[model.Key, bytes] = dataclasses.field(default_factory=dict)
+    rejected: dict[model.Key, str] = dataclasses.field(default_factory=dict)
+
+
+class _NeedsMoreError(Exception):
+    """Records hold unique values that those to be written need, and have to be brought along."""
+
+    def __init__(self, keys: set[model.Key]):
+        super().__init__()
+        self.keys = keys
+
+
+def blames_record(error: psycopg2.Error) -> bool:
+    """Whether an error is the record's own, and not the server's or the connection's."""
+    return (error.pgcode or "")[:2] in _RECORD_FAULTS
+
+
+def sentence(error: BaseException) -> str:
+    """Return an error as one line, without the statement it came from."""
+    if isinstance(error, psycopg2.Error):
+        diagnosis = error.diag
+        parts = [diagnosis.message_primary, diagnosis.message_detail]
+        text = "; ".join(part for part in parts if part) or str(error)
+        return f"{type(error).__name__}: {' '.join(text.split())}"
+    if isinstance(error, errors.HAL9Error):
+        return error.message
+    return f"{type(error).__name__}: {error}"
+
+
+class Applier:
+    """Applies keys of one category from the flat store to the hierarchical one.
+
+    Args:
+        session: a connection to the target and the ledger, outside a transaction.
+        flat: a connection to the source, outside a transaction.
+    """
+
+    def __init__(self, transform: Transform, *, session: Session, flat: Connection):
+        self._transform = transform
+        self._writer = Writer(transform)
+        self._category = transform.category
+        self._session = session
+        self._flat = flat
+        self._locked: set[model.Key] = set()
+        self._grown = 0
+
+    def apply(self, keys: Sequence[model.Key], *, run_id: int | None = None) -> Applied:
+        """Make the target's records of these keys equal to the source's present ones, and commit.
+
+        A key that the source has no more is deleted from the target. A record that the target cannot
+        hold exactly goes to quarantine; one that was there and can be written now is released.
+
+        Raises:
+            errors.StaleEpoch: the target rules by now; nothing was applied.
+            psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
+        """
+        wanted = set(keys)
+        while wanted:
+            try:
+                return self._apply(sorted(wanted), run_id)
+            except _NeedsMoreError as needs:
+                # From the beginning: all are locked in one order, so that two who need each other's keys
+                # wait for one another and not in a circle.
+                wanted |= needs.keys
+                self._grown += 1
+        return Applied(written=(), deleted=(), rejected={})
+
+    def _apply(self, wanted: Sequence[model.Key], run_id: int | None) -> Applied:
+        slug = self._category.slug
+        # In a transaction of its own: a copy that commits from here on sees the mark, and one that
+        # has looked for marks already is waited for below.
+        with self._session.begin():
+            marks.mark(self._session, slug, wanted)
+        with self._session.begin():
+            gone, outcome = self._bring(wanted, delete=False)
+            self._note(outcome, run_id)
+        if gone:
+            # A write onto a copy's uncommitted row waits for it; a delete would not see the row at
+            # all. So deletes wait for the copies in flight, and read the source again after that. They do
+            # not keep them out: one that writes from here on finds the mark.
+            marks.wait_for_copies(self._session, slug)
+            with self._session.begin():
+                deleted, late = self._bring(gone, delete=True)
+                self._note(late, run_id)
+                quarantine.release(self._session, slug, deleted)
+            outcome.written.update(late.written)
+            outcome.rejected.update(late.rejected)
+            gone = deleted
+        return Applied(written=list(outcome.written), deleted=gone, rejected=outcome.rejected)
+
+    def _bring(self, keys: Sequence[model.Key], *, delete: bool) -> tuple[list[model.Key], _Outcome]:
+        cursor: Cursor = self._session.connection.cursor()  # type: ignore[assignment]
+        fence.hold(cursor, model.StoreName.HIERARCHICAL)
+        marks.lock_keys(self._session, self._category.slug, keys)
+        self._locked = set(keys)
+        cursor.execute("SET LOCAL hal9.apply = 'on'")
+        present = self._read(keys)
+        gone = [key for key in keys if key not in present]
+        if delete:
+            self._writer.delete(cursor, gone)
+        outcome = _Outcome()
+        self._write(cursor, present, outcome)
+        self._compare(cursor, outcome)
+        return gone, outcome
+
+    def _read(self, keys: Sequence[model.Key]) -> dict[model.Key, list[bytes]]:
+        found = reader.read(self._flat, self._category, list(keys), _EVERYTHING)
+        return {self._transform.key(fields): fields for fields in found}
+
+    def _write(self, cursor: Cursor, records: Mapping[model.Key, list[bytes]], outcome: _Outcome) -> None:
+        """Write records, halving those that fail until each is written or rejected."""
+        if not records:
+            return
+        keys = list(records)
+        output = self._transform.apply(list(records.values()))
+        for rejection in output.rejections:
+            outcome.rejected[keys[rejection.index]] = rejection.error.message
+        good = {key: fields for key, fields in records.items() if key not in outcome.rejected}
+        cursor.execute("SAVEPOINT apply")
+        try:
+            try:
+                self._writer.merge(cursor, output, newer_only=False)
+            except psycopg2.errors.UniqueViolation:
+                cursor.execute("ROLLBACK TO SAVEPOINT apply")
+                good = self._rewrite(cursor, good)
+        except psycopg2.Error as error:
+            if not blames_record(error):
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT apply")
+            if len(good) <= 1:
+                outcome.rejected.update(dict.fromkeys(good, sentence(error)))
+                return
+            middle = len(good) // 2
+            for part in (list(good)[:middle], list(good)[middle:]):
+                self._write(cursor, {key: good[key] for key in part}, outcome)
+            return
+        cursor.execute("RELEASE SAVEPOINT apply")
+        outcome.written.update({key: fields[-1] for key, fields in good.items()})
+
+    def _rewrite(self, cursor: Cursor, records: Mapping[model.Key, list[bytes]]) -> dict[model.Key, list[bytes]]:
+        """Write records whose unique values pass from one to another: all are taken out first.
+
+        A value may be held by a record that is not among them, which has given it up at the source.
+        That record is brought along.
+        """
+        together = dict(records)
+        for _ in range(_MOST_BLOCKERS):
+            output = self._transform.apply(list(together.values()))
+            cursor.execute("SAVEPOINT rewrite")
+            self._writer.delete(cursor, list(together))
+            self._writer.stage(cursor, output)
+            blockers = self._writer.blockers(cursor)
+            cursor.execute("ROLLBACK TO SAVEPOINT rewrite")
+            strangers = [key for key in blockers if key not in together]
+            if not strangers:
+                break
+            if not self._locked.issuperset(strangers):
+                if self._grown < _MOST_BLOCKERS:
+                    raise _NeedsMoreError(set(strangers) - self._locked)
+                marks.lock_keys(self._session, self._category.slug, strangers)
+            found = self._read(strangers)
+            self._writer.delete(cursor, [key for key in strangers if key not in found])
+            together.update(found)
+        self._writer.delete(cursor, list(together))
+        self._writer.straight(cursor, output)
+        return together
+
+    def _compare(self, cursor: Cursor, outcome: _Outcome) -> None:
+        """Read back what was written; what does not read back as the source's record is rejected."""
+        if outcome.written:
+            found = hashes(cursor, self._transform, projection.Keys(keys=list(outcome.written)))
+            read_back = {self._transform.key_of(parts): value for parts, value in found.items()}
+            for key, value in list(outcome.written.items()):
+                if read_back.get(key) != value:
+                    del outcome.written[key]
+                    outcome.rejected[key] = "What the target holds does not read back as the source's record."
+        # An older state of a rejected record would be one that nobody can tell from a current one.
+        self._writer.delete(cursor, list(outcome.rejected))
+
+    def _note(self, outcome: _Outcome, run_id: int | None) -> None:
+        for key, reason in outcome.rejected.items():
+            hold(self._session, self._flat, self._transform, key, reason, run_id=run_id)
+        quarantine.release(self._session, self._category.slug, list(outcome.written))
+
+
+def apply(
+    ledger: Ledger, flat: Connection, transform: Transform, keys: Sequence[model.Key], *, run_id: int | None = None
+) -> Applied:
+    """Apply keys on a connection of the ledger's pool; see ``Applier.apply``."""
+    with ledger.connection() as session:
+        return Applier(transform, session=session, flat=flat).apply(keys, run_id=run_id)
+
+
+def hold(
+    session: Session, flat: Connection, transform: Transform, key: model.Key, reason: str, *, run_id: int | None
+) -> None:
+    """Put a record into quarantine with what the source has of it now."""
+    category = transform.category
+    rows, params = projection.flat_rows(category, projection.Keys(keys=[key]), _EVERYTHING)
+    with flat.cursor() as cursor:
+        cursor.execute(f"SELECT row_to_json(s)::text {rows}", params)
+        row = cursor.fetchone()
+    flat.rollback()
+    quarantine.hold(
+        session,
+        category=category.slug,
+        key=key,
+        error=reason,
+        payload=None if row is None else str(row[0]),
+        transform_version=category.transform_version,
+        run_id=run_id,
+    )
+
+
+def digest(cursor: Cursor, transform: Transform, scope: projection.Scope) -> tuple[int, int]:
+    """Return the number of records that the target holds in a scope, and the sum of their hashes."""
+    rows, params = projection.rebuilt_rows(transform.category, scope)
+    fingerprint = projection.record_hash(transform.category, "s")
+    cursor.execute(f"SELECT count(*), coalesce(sum({fingerprint}), 0) {rows}", params)
+    row = cursor.fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+def hashes(cursor: Cursor, transform: Transform, scope: projection.Scope) -> dict[tuple[bytes, ...], bytes]:
+    """Return the hash field of each record that the target holds in a scope, by its key fields."""
+    category = transform.category
+    rows, params = projection.rebuilt_rows(category, scope)
+    keys = ", ".join(f"s.{name}" for name in category.key)
+    sql = f"SELECT {keys}, {projection.record_hash(category, 's')} {rows}"
+    count = len(category.key) + 1
+    found: dict[tuple[bytes, ...], bytes] = {}
+
+    class _Collector:
+        def write(self, message: bytes) -> None:
+            row = wire.rows_of(message)
+            if row is not None:
+                *key, value = wire.split(row, count)
+                found[tuple(key)] = value
+
+    cursor.copy_expert(f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)", _Collector())
+    return found

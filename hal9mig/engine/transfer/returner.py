@@ -1,0 +1,142 @@
+"""Brings single records of the flat store to what the hierarchical one says: the way back.
+
+The inverse transform is the category's rebuild query. The rule is the applier's: lock the key, read
+the ruling side after that, write. No copy runs in this direction, so no marks are needed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import psycopg2
+import psycopg2.errors
+
+from hal9mig import model
+from hal9mig.categories import wire
+from hal9mig.categories.declaration import Category
+from hal9mig.categories.transform import Transform
+from hal9mig.engine.transfer import fence
+from hal9mig.engine.transfer.applier import Applied, blames_record, sentence
+from hal9mig.engine.transfer.writer import OVERRIDING, Cursor, emptied
+from hal9mig.ledger.database import json_text
+from hal9mig.stores import projection
+from hal9mig.stores.connection import Connection
+
+_STAGE = "hal9_return"
+
+
+class Returner:
+    """Applies keys of one category from the hierarchical store to the flat one.
+
+    Args:
+        flat, hier: connections outside a transaction.
+    """
+
+    def __init__(self, transform: Transform, *, flat: Connection, hier: Connection):
+        self._transform = transform
+        self._category: Category = transform.category
+        self._flat = flat
+        self._hier = hier
+
+    def apply(self, keys: Sequence[model.Key]) -> Applied:
+        """Make the flat records of these keys equal to the hierarchical ones, and commit.
+
+        Raises:
+            errors.StaleEpoch: the flat store rules by now; nothing was applied.
+            psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
+        """
+        wanted = sorted(set(keys))
+        if not wanted:
+            return Applied(written=(), deleted=(), rejected={})
+        rejected: dict[model.Key, str] = {}
+        with self._flat, self._flat.cursor() as cursor:
+            fence.hold(cursor, model.StoreName.FLAT)
+            cursor.execute("SET LOCAL hal9.apply = 'on'; SET LOCAL client_min_messages = warning")
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s::text[]) WITH ORDINALITY u (k, n) "
+                "ORDER BY n",
+                ([f"{self._category.slug}/{json_text(list(key))}" for key in wanted],),
+            )
+            present = read(self._hier, self._transform, wanted)
+            gone = [key for key in wanted if key not in present]
+            self._delete(cursor, gone)
+            written = self._write(cursor, list(present.items()), rejected)
+        return Applied(written=written, deleted=gone, rejected=rejected)
+
+    def _delete(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
+        if keys:
+            where, params = projection.Keys(keys=keys).sql(self._category, self._category.key)
+            cursor.execute(f"DELETE FROM {self._table} WHERE {where}", params)
+
+    def _write(
+        self, cursor: Cursor, rows: Sequence[tuple[model.Key, bytes]], rejected: dict[model.Key, str]
+    ) -> list[model.Key]:
+        if not rows:
+            return []
+        cursor.execute("SAVEPOINT back")
+        try:
+            self._stage(cursor, [row for _, row in rows])
+            try:
+                self._upsert(cursor)
+            except psycopg2.errors.UniqueViolation:
+                # Unique values that pass from one record to another: take all out first.
+                cursor.execute("ROLLBACK TO SAVEPOINT back")
+                self._stage(cursor, [row for _, row in rows])
+                self._delete(cursor, [key for key, _ in rows])
+                self._upsert(cursor)
+        except psycopg2.Error as error:
+            if not blames_record(error):
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT back")
+            if len(rows) == 1:
+                rejected[rows[0][0]] = sentence(error)
+                return []
+            middle = len(rows) // 2
+            return self._write(cursor, rows[:middle], rejected) + self._write(cursor, rows[middle:], rejected)
+        cursor.execute("RELEASE SAVEPOINT back")
+        return [key for key, _ in rows]
+
+    @property
+    def _table(self) -> str:
+        return f"{self._category.source.schema}.{self._category.source.table}"
+
+    def _stage(self, cursor: Cursor, rows: Sequence[bytes]) -> None:
+        names = ", ".join(self._category.source.names)
+        stage = f"{_STAGE}_{self._category.source.table}"
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
+            f"SELECT {names} FROM {self._table} WITH NO DATA; {emptied(stage)}"
+        )
+        cursor.copy_expert(f"COPY {stage} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(wire.document(rows)))
+
+    def _upsert(self, cursor: Cursor) -> None:
+        names = ", ".join(self._category.source.names)
+        key = ", ".join(self._category.key)
+        changed = [name for name in self._category.source.names if name not in self._category.key]
+        update = ", ".join(f"{name} = excluded.{name}" for name in changed)
+        cursor.execute(
+            f"INSERT INTO {self._table} ({names}) {OVERRIDING} "
+            f"SELECT {names} FROM {_STAGE}_{self._category.source.table} "
+            f"ORDER BY {key} ON CONFLICT ({key}) DO " + (f"UPDATE SET {update}" if changed else "NOTHING")
+        )
+
+
+def read(hier: Connection, transform: Transform, keys: Sequence[model.Key]) -> dict[model.Key, bytes]:
+    """Return the flat rows that the hierarchical store's records rebuild to, as tuples of a binary COPY."""
+    category = transform.category
+    found: dict[model.Key, bytes] = {}
+
+    class _Collector:
+        def write(self, message: bytes) -> None:
+            row = wire.rows_of(message)
+            if row is not None:
+                found[transform.key(wire.split(row, len(category.source.columns)))] = row
+
+    rows, params = projection.rebuilt_rows(category, projection.Keys(keys=keys))
+    names = ", ".join(f"s.{name}" for name in category.source.names)
+    with hier.cursor() as cursor:
+        query = cursor.mogrify(f"SELECT {names} {rows}", params).decode()
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", _Collector())
+    hier.rollback()
+    return found
