@@ -48,10 +48,14 @@ def find(session: database.Session) -> Mapping[str, Sweep]:
     }
 
 
-def begin(session: database.Session, category: str) -> None:
-    """Begin a pass over a category; one that is under way is given up."""
+def begin(session: database.Session, category: str, *, distrust: bool = False) -> None:
+    """Begin a pass over a category; one that is under way is given up.
+
+    Args:
+        distrust: forget that an earlier pass was clean.
+    """
     database.run(session, "reconcile", "add_sweep", category=category)
-    database.run(session, "reconcile", "begin_pass", category=category)
+    database.run(session, "reconcile", "begin_pass", category=category, distrust=distrust)
 
 
 def advance(

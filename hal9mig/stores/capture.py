@@ -1,7 +1,6 @@
-"""Capture in a store: its triggers, its journal of written keys, its write state and its barrier.
+"""Capture in a store: its journal of written keys, its write state and its barrier.
 
-The triggers run after each statement over its transition tables, so that a statement on many rows
-costs one journal statement. They journal keys only; whoever applies a key reads the record itself.
+The journal holds keys only; whoever applies a key reads the record itself.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import psycopg2
 import psycopg2.errors
 
 from hal9mig import errors, model
-from hal9mig.categories import wire
-from hal9mig.categories.declaration import Category
 from hal9mig.stores import lock_holders
 from hal9mig.stores.connection import Connection, speaking
 
@@ -30,11 +27,10 @@ SILENCE = 16.0
 #: Rows of a journal that are read at once, at most, for each key that is asked for.
 _MOST_ROWS_A_KEY = 64
 _WRITERS = "hashtextextended('hal9cap writers', 0)"
-_EVENTS = {
-    "insert": ("INSERT", "REFERENCING NEW TABLE AS new_rows"),
-    "update": ("UPDATE", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-    "delete": ("DELETE", "REFERENCING OLD TABLE AS old_rows"),
-}
+#: Marks the open transaction as this system's own, so that its writes are neither captured nor refused.
+APPLY = "SELECT set_config('hal9.apply', token, true) FROM hal9cap.pass"
+#: Has the open transaction's writes captured whatever the write mode is; it is to be rolled back.
+REHEARSE = "SELECT set_config('hal9.rehearse', token, true) FROM hal9cap.pass"
 
 
 class Mode(enum.StrEnum):
@@ -80,111 +76,6 @@ class Lag:
 
     records: int
     seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class _Captured:
-    """A table whose writes are captured: the columns that hold the record's key."""
-
-    table: str
-    key: tuple[str, ...]
-
-    @property
-    def function(self) -> str:
-        return f"hal9cap.capture_{self.table.replace('.', '_')}"
-
-
-def _captured(category: Category, side: model.StoreName) -> list[_Captured]:
-    if side is model.StoreName.FLAT:
-        return [_Captured(f"{category.source.schema}.{category.source.table}", category.source.key)]
-    return [_Captured(target.qualified, target.owner) for target in category.owned]
-
-
-def tables(category: Category, side: model.StoreName) -> list[str]:
-    """Return the tables of a category that are captured on one side."""
-    return [captured.table for captured in _captured(category, side)]
-
-
-def install(connection: Connection, category: Category, side: model.StoreName) -> None:
-    """Create the capturing triggers of a category's tables on one side; those that are there are replaced.
-
-    Raises:
-        psycopg2.errors.LockNotAvailable: a table is in use for longer than the session's lock_timeout.
-    """
-    # Each table in a transaction of its own: holding one table's lock while waiting for the next would
-    # stop the application for both.
-    for captured in _captured(category, side):
-        with connection, connection.cursor() as cursor:
-            cursor.execute(_function(category, side, captured))
-            for name, (event, tables) in _EVENTS.items():
-                cursor.execute(
-                    f"CREATE OR REPLACE TRIGGER hal9cap_{name} AFTER {event} ON {captured.table} {tables} "
-                    f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
-                )
-            cursor.execute(
-                f"CREATE OR REPLACE TRIGGER hal9cap_truncate BEFORE TRUNCATE ON {captured.table} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
-            )
-
-
-def uninstall(connection: Connection, category: Category, side: model.StoreName) -> None:
-    """Drop the capturing triggers of a category's tables on one side."""
-    for captured in _captured(category, side):
-        with connection, connection.cursor() as cursor:
-            for name in (*_EVENTS, "truncate"):
-                cursor.execute(f"DROP TRIGGER IF EXISTS hal9cap_{name} ON {captured.table}")
-
-
-def installed(connection: Connection, category: Category, side: model.StoreName) -> bool:
-    """Whether every table of a category on one side is captured by enabled triggers."""
-    captured = tables(category, side)
-    with connection, connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_trigger WHERE tgrelid = ANY(%s::regclass[]) AND tgname LIKE 'hal9cap\\_%%' "
-            "AND tgenabled IN ('O', 'A')",
-            (captured,),
-        )
-        row = cursor.fetchone()
-    return row is not None and row[0] == len(captured) * (len(_EVENTS) + 1)
-
-
-def _function(category: Category, side: model.StoreName, captured: _Captured) -> str:
-    key = f"ARRAY[{', '.join(f'{name}::text' for name in captured.key)}]"
-    name = "flat" if side is model.StoreName.FLAT else "hierarchical"
-    journal = f"INSERT INTO hal9cap.journal (category, key) SELECT DISTINCT '{category.slug}', {key} FROM"
-    # The text of a key that is a time would depend on who writes; setting the zone costs, so only then.
-    times = any(
-        wire.canonical_type(column.type).startswith(("timestamp", "date")) for column in category.source.key_columns
-    )
-    zone = " SET timezone = 'UTC' SET datestyle = 'ISO'" if times else ""
-    # SECURITY DEFINER: the application's account needs no right of its own on the journal.
-    return f"""
-CREATE OR REPLACE FUNCTION {captured.function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp{zone} AS $capture$
-BEGIN
-    IF NOT hal9cap.admit('{name}') THEN
-        RETURN NULL;
-    END IF;
-    IF TG_OP = 'INSERT' THEN
-        {journal} new_rows;
-    ELSIF TG_OP = 'DELETE' THEN
-        {journal} old_rows;
-    ELSIF TG_OP = 'UPDATE' THEN
-        -- Both: an update may change the key.
-        {journal} (TABLE old_rows UNION ALL TABLE new_rows) AS both_rows;
-    ELSE
-        RAISE EXCEPTION 'TRUNCATE of % cannot be captured', TG_TABLE_NAME
-              USING HINT = 'Use DELETE, or leave dual-write first.';
-    END IF;
-    RETURN NULL;
-END
-$capture$"""
-
-
-def applying(connection: Connection) -> None:
-    """Mark the open transaction as this system's own, so that its writes are not captured."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL hal9.apply = 'on'")
 
 
 def state(connection: Connection) -> State:

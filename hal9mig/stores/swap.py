@@ -19,7 +19,16 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from hal9mig import errors
-from hal9mig.stores import foreign_keys, lock_holders, refill, sequences, shadow, table_attributes, table_dependents
+from hal9mig.stores import (
+    capture,
+    foreign_keys,
+    lock_holders,
+    refill,
+    sequences,
+    shadow,
+    table_attributes,
+    table_dependents,
+)
 from hal9mig.stores.foreign_keys import ForeignKey
 from hal9mig.stores.relation import Relation
 
@@ -39,7 +48,7 @@ def swap(cursor: Cursor, relations: Sequence[Relation], *, lock_timeout: float) 
         errors.Refused: the account may not, or rows of other tables would lose what they refer to.
         psycopg2.Error: it failed; the caller's transaction has to roll back.
     """
-    cursor.execute("SET LOCAL client_min_messages = warning; SET LOCAL hal9.apply = 'on'; SET LOCAL row_security = off")
+    cursor.execute(f"{capture.APPLY}; SET LOCAL client_min_messages = warning; SET LOCAL row_security = off")
     with _explaining():
         _lock(cursor, _locked(cursor, relations), patience=lock_timeout)
         # Asked under the locks: nothing can come to hang on a table any more.
@@ -141,11 +150,21 @@ def _swap(cursor: Cursor, relations: Sequence[Relation], kept: set[str]) -> None
         for one in moved
         for statement in table_attributes.carried(cursor, one, shadow=shadow.table(one), schema=shadow.schema(one))
     ]
+    replaced = {one.qualified: _oid(cursor, one.qualified) for one in moved}
     _move(cursor, moved)
+    for name, oid in replaced.items():
+        # What took its place has its triggers too; any other table under a captured one's name would be told.
+        cursor.execute("UPDATE hal9cap.captured SET relation = %s WHERE relation = %s", (_oid(cursor, name), oid))
     for statement in [*after, *again]:
         cursor.execute(statement)
     for one in relations:
         sequences.past(cursor, one.qualified)
+
+
+def _oid(cursor: Cursor, table: str) -> int:
+    cursor.execute("SELECT %s::regclass::oid", (table,))
+    (oid,) = cursor.fetchone() or (0,)
+    return int(oid)
 
 
 def _unlinked(cursor: Cursor, keys: Sequence[ForeignKey], inside: dict[str, str], kept: set[str]) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from hal9mig.engine.transfer import copier
 from hal9mig.ledger import quarantine
+from hal9mig.stores import capture
 from tests.support import live_state, migration_driver, servers
 from tests.support.live_state import SESSIONS, World
 
@@ -147,7 +148,7 @@ class TestDeletesAndUniqueValues:
         world.migrate()
         world.switch.return_to_flat()
         world.flat_sql(
-            f"SET hal9.apply = 'on'; DELETE FROM flat.user_sessions WHERE session_id IN ('{KEY(0)}', '{KEY(1)}'); "
+            f"{capture.APPLY}; DELETE FROM flat.user_sessions WHERE session_id IN ('{KEY(0)}', '{KEY(1)}'); "
             f"UPDATE flat.user_sessions SET token_hash = 'token 0', version = 51 WHERE session_id = '{KEY(8)}'; "
             f"UPDATE flat.user_sessions SET user_agent = 'newer', version = 51 WHERE session_id = '{KEY(9)}'"
         )

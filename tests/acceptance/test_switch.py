@@ -297,7 +297,7 @@ class TestHeldUp:
     def test_what_the_gate_finds_behind_the_barrier_lifts_it(self, world: World) -> None:
         world.prepare()
         found = world.look()
-        world.hier_sql("SET hal9.apply = 'on'; DELETE FROM hier.config_values")
+        world.hier_sql(f"{capture.APPLY}; DELETE FROM hier.config_values")
         before = world.line
         with pytest.raises(errors.GateClosed, match="configuration: 1 flat records, 0 hierarchical"):
             world.switch.leave_flat(lambda: gate.evidence(world.system, found, actor="test"))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from hal9mig import model
 from hal9mig.embedded.postgres import Cluster
-from hal9mig.stores import capture, connection, schema
+from hal9mig.stores import capture, capture_triggers, connection, schema
 from tests.categories.accounts import ACCOUNTS
 
 _TPS = re.compile(r"tps = ([0-9.]+)")
@@ -44,9 +44,9 @@ def measure(
         for _ in range(rounds):
             for captured in (False, True):
                 if captured:
-                    capture.install(opened, ACCOUNTS, side)
+                    capture_triggers.install(opened, ACCOUNTS, side)
                 else:
-                    capture.uninstall(opened, ACCOUNTS, side)
+                    capture_triggers.uninstall(opened, ACCOUNTS, side)
                 capture.discard(opened)
                 said = _pgbench(flat, flat_url, ["--time", str(seconds), "--client", str(CLIENTS)])
                 tps = float(_TPS.findall(said)[-1])

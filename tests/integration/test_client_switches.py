@@ -120,7 +120,7 @@ def test_a_target_that_does_not_answer_never_fails_the_write(world: World) -> No
     world.client.put(SESSIONS, session())
     holder = psycopg2.connect(world.stores.hier_url)
     with holder.cursor() as cursor:
-        cursor.execute("SET hal9.apply = 'on'; LOCK TABLE hier.sessions IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(f"{capture.APPLY}; LOCK TABLE hier.sessions IN ACCESS EXCLUSIVE MODE")
         world.client.put(SESSIONS, session(data={"n": 2}))
     assert world.client.counters.left == 1
     holder.close()

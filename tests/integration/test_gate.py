@@ -15,7 +15,7 @@ from hal9mig.engine.switch import gate
 from hal9mig.engine.switch.gate import Predicate
 from hal9mig.ledger import quarantine, runs, workers
 from hal9mig.ledger.verify_results import Kind
-from hal9mig.stores import capture
+from hal9mig.stores import capture, capture_triggers
 from hal9mig.stores.capture import Mode
 from tests.support import live_state, servers
 from tests.support.live_state import CONFIGURATION, SESSIONS, World
@@ -53,6 +53,7 @@ class TestPredicates:
         assert list(found) == [
             "write mode", "coverage of user-sessions", "coverage of configuration", "no migration under way",
             "quarantine within policy", "no drift left unrepaired", "workers alive", "lag",
+            "capture of user-sessions", "capture of configuration",
             "clean pass over user-sessions", "clean pass over configuration",
         ]  # fmt: skip
         assert found["write mode"] == "dual-write, epoch 2"
@@ -69,10 +70,12 @@ class TestPredicates:
             "coverage of user-sessions": "hal9-migrate state migrate --category user-sessions",
             "coverage of configuration": "hal9-migrate state migrate --category configuration",
             "workers alive": "hal9-migrate stack status",
+            "capture of user-sessions": "hal9-migrate mode migration --enable",
+            "capture of configuration": "hal9-migrate mode migration --enable",
             "clean pass over user-sessions": "hal9-migrate reconcile --full",
             "clean pass over configuration": "hal9-migrate reconcile --full",
         }
-        with pytest.raises(errors.GateClosed, match=r"closed by 6 of 10 predicates\. write mode: flat-only") as refused:
+        with pytest.raises(errors.GateClosed, match=r"closed by 8 of 12 predicates\. write mode: flat-only") as refused:
             gate.require(world.look())
         assert (refused.value.hint or "").split(" ; ") == list(dict.fromkeys(closed.values()))
 
@@ -147,7 +150,7 @@ class TestPredicates:
 
     def test_a_pass_that_found_something_is_not_clean(self, ready: World) -> None:
         """It is repaired at once, and the next pass is the one that counts."""
-        ready.hier_sql("SET hal9.apply = 'on'; DELETE FROM hier.config_values")
+        ready.hier_sql(f"{capture.APPLY}; DELETE FROM hier.config_values")
         ready.pass_over()
         assert ready.closed() == []
         ready.assert_equal()
@@ -165,7 +168,7 @@ class TestBehindTheBarrier:
     def test_reverse_capture_is_tried_and_leaves_nothing(self, ready: World) -> None:
         with contextlib.closing(ready.system.hier()) as hier:
             for category in ready.system.registry.ordered():
-                capture.install(hier, category, model.StoreName.HIERARCHICAL)
+                capture_triggers.install(hier, category, model.StoreName.HIERARCHICAL)
         document = evidence(ready)
         assert document["records"] == {
             "user-sessions": {"flat": 20, "hierarchical": 20, "quarantined": 0},
@@ -183,7 +186,7 @@ class TestBehindTheBarrier:
         assert ready.states()[0].mode is Mode.DUAL_WRITE
 
     def test_counts_that_differ(self, ready: World) -> None:
-        ready.hier_sql("SET hal9.apply = 'on'; DELETE FROM hier.config_values")
+        ready.hier_sql(f"{capture.APPLY}; DELETE FROM hier.config_values")
         with pytest.raises(errors.GateClosed, match="1 flat records, 0 hierarchical ones and 0 in quarantine") as found:
             ready.leave()
         assert found.value.hint == "hal9-migrate reconcile --full"
@@ -192,7 +195,7 @@ class TestBehindTheBarrier:
 
     def test_a_record_in_quarantine_is_counted(self, ready: World) -> None:
         """Within the policy it does not stand in the way, and the certificate says so."""
-        ready.hier_sql("SET hal9.apply = 'on'; DELETE FROM hier.config_values")
+        ready.hier_sql(f"{capture.APPLY}; DELETE FROM hier.config_values")
         (key,) = ready.flat_sql("SELECT key FROM flat.configuration")[0]
         with ready.system.ledger.begin() as session:
             quarantine.hold(

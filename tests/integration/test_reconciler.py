@@ -235,7 +235,7 @@ class TestDrift:
             foreign,
             foreign.cursor() as cursor,
         ):
-            cursor.execute("SET hal9.apply = 'on'")
+            cursor.execute(capture.APPLY)
             cursor.execute("UPDATE flat.neuron_states SET activation = activation + 1 WHERE neuron_id = %s", (other,))
             cursor.execute("DELETE FROM flat.neuron_states WHERE neuron_id = %s", (gone,))
         done = world.round()
@@ -524,6 +524,24 @@ class TestRounds:
         world.round()
         assert alarm_rules.DRIFT not in world.alarms()
         assert len(world.lines("alarm")) == len(world.lines("alarm-over")) == 1
+
+    def test_a_trigger_that_somebody_took_away_is_put_back_and_told(self, world: World) -> None:
+        """And what was compared before counts for nothing: it may have been over what was then written unseen."""
+        world.prepare(SLUG)
+        world.round()
+        with world.system.ledger.begin() as session:
+            assert sweeps.find(session)[SLUG].clean_from is not None
+        world.flat_sql(
+            "ALTER TABLE flat.neuron_states DISABLE TRIGGER hal9cap_update; UPDATE flat.neuron_states "
+            "SET activation = 0.125 WHERE neuron_id IN (SELECT neuron_id FROM flat.neuron_states LIMIT 1)"
+        )
+        done = world.round()
+        assert "hal9cap_update on flat.neuron_states is disabled" in world.alarms()[alarm_rules.UNSEEN].message
+        assert done.repaired == 1
+        with world.system.ledger.begin() as session:
+            assert sweeps.find(session)[SLUG].clean_from is None
+        assert world.round().outcomes == []
+        assert alarm_rules.UNSEEN not in world.alarms()
 
     def test_dead_workers_and_none(self, world: World) -> None:
         world.prepare(SLUG)

@@ -12,7 +12,7 @@ import pytest
 from hal9mig import errors, model
 from hal9mig.categories import registry
 from hal9mig.embedded.postgres import Cluster
-from hal9mig.stores import capture, connection, relation, shadow
+from hal9mig.stores import capture, capture_triggers, connection, relation, shadow
 from tests.support import checkpoint_runs, servers
 from tests.support.shadow_tables import World, begun, opened
 
@@ -207,7 +207,7 @@ class TestLikeness:
         schema, cluster = ("flat", stores.flat_cluster) if flat else ("hier", stores.hier_cluster)
         with contextlib.closing(connection.connect(url, application_name="test")) as made:
             for category in categories:
-                capture.install(made, category, side)
+                capture_triggers.install(made, category, side)
             found = relation.relations(made, categories, side)
             mode = capture.Mode.DUAL_WRITE if flat else capture.Mode.HIERARCHICAL_ONLY
             capture.set_state(made, capture.State(mode=mode, epoch=1))
@@ -223,7 +223,9 @@ class TestLikeness:
         assert checkpoint_runs.contents(url, schema) == rows
         assert world.ask("SELECT count(*) FROM hal9cap.journal") == [(0,)]
         with contextlib.closing(connection.connect(url, application_name="test")) as made:
-            assert all(capture.installed(made, category, side) for category in categories)
+            assert [capture_triggers.findings(made, category, side) for category in categories] == [[]] * len(
+                categories
+            )
         world.execute("DELETE FROM flat.operational_metadata" if flat else "INSERT INTO hier.config_values VALUES "
                       "('a', '1', 'me', now(), 1)")  # fmt: skip
         assert world.ask("SELECT category, key FROM hal9cap.journal") == [

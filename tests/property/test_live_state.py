@@ -100,13 +100,12 @@ class Stores(stateful.RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world.hier_sql(
-            f"SET hal9.apply = 'on'; TRUNCATE {_TABLES}; TRUNCATE {_LEDGER} CASCADE; TRUNCATE hal9cap.journal; "
+            f"{capture.APPLY}; TRUNCATE {_TABLES}; TRUNCATE {_LEDGER} CASCADE; TRUNCATE hal9cap.journal; "
             "UPDATE hal9mig.mode SET mode = 'flat-only', epoch = 1, target = NULL, step = NULL; "
             "SELECT setval('hal9cap.state', 4)"
         )
         self.world.flat_sql(
-            "SET hal9.apply = 'on'; TRUNCATE flat.user_sessions; TRUNCATE hal9cap.journal; "
-            "SELECT setval('hal9cap.state', 4)"
+            f"{capture.APPLY}; TRUNCATE flat.user_sessions; TRUNCATE hal9cap.journal; SELECT setval('hal9cap.state', 4)"
         )
         self.flat = psycopg2.connect(self.world.stores.flat_url)
         self.hier = psycopg2.connect(self.world.stores.hier_url)
@@ -248,7 +247,7 @@ class Stores(stateful.RuleBasedStateMachine):
             (self.hier, hier_write) if self.side is model.StoreName.FLAT else (self.flat, flat_write)
         )  # fmt: skip
         with contextlib.suppress(psycopg2.errors.UniqueViolation), connection, connection.cursor() as cursor:
-            cursor.execute("SET LOCAL hal9.apply = 'on'")
+            cursor.execute(capture.APPLY)
             make(cursor, write)
         self.damaged |= {write[1], write[2]}
 

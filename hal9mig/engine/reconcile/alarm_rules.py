@@ -17,7 +17,7 @@ from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
 DRIFT, LAG, STUCK, JOURNAL = "drift above the threshold", "growing lag", "stuck journal", "large journal"
-DEAD, NO_WORKERS = "dead workers", "no workers"
+DEAD, NO_WORKERS, UNSEEN = "dead workers", "no workers", "writes not captured"
 #: Rounds over which the lag has to grow, and intervals that a write may wait, before it alerts.
 _GROWING, _STUCK = 4, 4
 #: Part of the alarm's length from which on a journal is compacted.
@@ -64,6 +64,13 @@ def after_round(system: System, tuned: Reconciliation, found: Waiting) -> None:
         }
         for name, message in messages.items():
             alarms.put(system, session, name, message)
+
+
+def unseen(system: System, found: Sequence[str]) -> None:
+    """Raise or end the alarm that writes of the ruling store may not be seen."""
+    message = f"Writes may not be seen: {'; '.join(found)}." if found else None
+    with system.ledger.begin() as session:
+        alarms.put(system, session, UNSEEN, message)
 
 
 def oversee(system: System) -> None:

@@ -27,11 +27,14 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import drifts, instants, marks, rounds, sweeps, tuning
 from hal9mig.ledger.drifts import Cause
-from hal9mig.stores import capture
+from hal9mig.stores import capture, capture_triggers
 from hal9mig.stores.capture import Mode
+from hal9mig.stores.connection import Connection
 
 #: Keys that a round looks at because they were applied lately, or drifted before, of each category.
 _MOST_KEYS = 1000
+#: Milliseconds for which a round waits for a table's lock; the application waits behind it for as long.
+_PATIENCE = 500
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -75,6 +78,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
         mender = Mender(system, policy=policy, round=number, lately=2 * tuned.interval)
         work = Round(system, desk, state, mender, clock=clock)
         try:
+            work.capture()
             work.tail(tuned.interval)
             work.open_drifts()
             work.sweep(tuned.seconds)
@@ -134,6 +138,38 @@ class Round:
         self._clock = clock
         self.done = Done() if done is None else done
         self._beside: dict[str, int] = {}  # what was repaired beside the pass, which so did not see it
+
+    def capture(self) -> None:
+        """Look whether every write of the ruling store is still seen; mend what can be, and trust no earlier pass then.
+
+        A pass that began before cannot count as clean: it may have been over a range when something was written
+        there unseen.
+        """
+        side = self._state.mode.ruling
+        source = self._desk.store(side, "reconcile")
+        unseen: list[str] = []
+        for category in self._system.registry.ordered():
+            found = capture_triggers.findings(source, category, side)
+            if not found:
+                continue
+            unseen += found
+            alarms.note(self._system.settings, "unseen", category=category.slug, reason="; ".join(found))
+            with self._system.ledger.begin() as session:
+                sweeps.begin(session, category.slug, distrust=True)
+            self._reinstall(source, category, side)
+        alarm_rules.unseen(self._system, unseen)
+
+    def _reinstall(self, source: Connection, category: Category, side: model.StoreName) -> None:
+        with source, source.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_PATIENCE}ms",))
+        try:
+            capture_triggers.install(source, category, side)
+        except psycopg2.Error as error:
+            # Who holds the table, or a right that is missing: the alarm stands, and the next round tries again.
+            source.rollback()
+            alarms.note(self._system.settings, "unseen", category=category.slug, error=" ".join(str(error).split()))
+        with source, source.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', '0', false)")
 
     def tail(self, interval: float) -> None:
         """Apply what waits in the journal, as far as a worker's turn goes, and look at what was applied lately."""

@@ -16,7 +16,7 @@ from hal9mig.engine.compare import digest
 from hal9mig.engine.switch import lock_patience
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, mode, quarantine, runs, tuning, workers
-from hal9mig.stores import capture
+from hal9mig.stores import capture, capture_triggers
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
@@ -46,6 +46,7 @@ def look(system: System) -> Sequence[Predicate]:
             found = [_mode(session, flat)]
             found += [_coverage(session, flat, category) for category in system.registry.ordered()]
             found += [_runs(session), _quarantine(session), _drifts(session), _workers(session), _lag(flat)]
+            found += [_captured(flat, category) for category in system.registry.ordered()]
             found += [_clean_pass(session, category) for category in system.registry.ordered()]
             return found
     finally:
@@ -208,6 +209,16 @@ def _lag(flat: Connection) -> Predicate:
     )
 
 
+def _captured(flat: Connection, category: Category) -> Predicate:
+    unseen = capture_triggers.findings(flat, category, model.StoreName.FLAT)
+    return Predicate(
+        name=f"capture of {category.slug}",
+        holds=not unseen,
+        evidence="; ".join(unseen) or "every table with its triggers",
+        next_command="hal9-migrate mode migration --enable",
+    )
+
+
 def _clean_pass(session: database.Session, category: Category) -> Predicate:
     row = database.run(session, "live", "clean_pass", category=category.slug).one()
     good = row.clean_from is not None and row.clean_from > row.last_change
@@ -241,7 +252,7 @@ def _prove_capture(hier: Connection, category: Category) -> None:
             continue
         try:
             with hier.cursor() as cursor:
-                cursor.execute("SET LOCAL hal9.rehearse = 'on'")
+                cursor.execute(capture.REHEARSE)
                 cursor.execute("SELECT count(*) FROM hal9cap.journal")
                 before = (cursor.fetchone() or (0,))[0]
                 # Of a key that the database makes some are not to be updated, to whatever value.

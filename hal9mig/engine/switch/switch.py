@@ -25,7 +25,7 @@ from hal9mig.engine.switch import drain, gate, lock_patience
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import fence
 from hal9mig.ledger import audit, database, mode
-from hal9mig.stores import capture, lock_holders, sequences
+from hal9mig.stores import capture, capture_triggers, lock_holders, sequences
 from hal9mig.stores.capture import Mode, State
 from hal9mig.stores.connection import Connection
 
@@ -264,7 +264,8 @@ class Switch:
 
     def _all_captured(self, flat: Connection) -> bool:
         return all(
-            capture.installed(flat, category, model.StoreName.FLAT) for category in self._system.registry.ordered()
+            not capture_triggers.findings(flat, category, model.StoreName.FLAT)
+            for category in self._system.registry.ordered()
         )
 
     def _install(self, connection: Connection, category: Category, side: model.StoreName) -> None:
@@ -273,11 +274,13 @@ class Switch:
             cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(PATIENCE * 1000)}ms",))
         for attempt in range(_TRIES):
             try:
-                capture.install(connection, category, side)
+                capture_triggers.install(connection, category, side)
                 break
             except psycopg2.errors.LockNotAvailable:
                 if attempt == _TRIES - 1:
-                    held = "; ".join(map(str, lock_holders.of_writing(connection, capture.tables(category, side))))
+                    held = "; ".join(
+                        map(str, lock_holders.of_writing(connection, capture_triggers.tables(category, side)))
+                    )
                     raise errors.WritersInFlight(
                         "A table to be captured stays locked by an open transaction: "
                         f"{held or 'it has ended just now; try again'}."

@@ -25,7 +25,7 @@ from hal9mig.engine.transfer import fence, reader
 from hal9mig.engine.transfer.writer import Cursor, Writer
 from hal9mig.ledger import marks, quarantine
 from hal9mig.ledger.database import Ledger, Session
-from hal9mig.stores import projection
+from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
 #: SQLSTATE classes that blame the record: data exception, integrity, program limit.
@@ -141,7 +141,7 @@ class Applier:
         fence.hold(cursor, model.StoreName.HIERARCHICAL)
         marks.lock_keys(self._session, self._category.slug, keys)
         self._locked = set(keys)
-        cursor.execute("SET LOCAL hal9.apply = 'on'")
+        cursor.execute(capture.APPLY)
         present = self._read(keys)
         gone = [key for key in keys if key not in present]
         if delete:

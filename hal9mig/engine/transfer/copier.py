@@ -22,7 +22,7 @@ from hal9mig.engine.transfer.reader import Reader, Step
 from hal9mig.engine.transfer.writer import Cursor, Writer
 from hal9mig.ledger import batches, marks, quarantine, tuning
 from hal9mig.ledger.database import Session
-from hal9mig.stores import projection
+from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
 _MODULUS = 1 << 64
@@ -151,7 +151,7 @@ class Copier:
         # No commit waits for the disk: what a crash of the server loses is the tail of its log, whole
         # transactions with their lines in the ledger, and the next one that waits, such as the one that
         # ends the run, makes all before it durable.
-        cursor.execute("SET LOCAL hal9.apply = 'on'; SET LOCAL synchronous_commit = off; SAVEPOINT before")
+        cursor.execute(f"{capture.APPLY}; SET LOCAL synchronous_commit = off; SAVEPOINT before")
         records: Sequence[Fields] = step.records
         last = self._transform.key(step.records[-1])
         while True:
@@ -329,7 +329,7 @@ class Copier:
         fingerprint, *parts = row
         key = tuple(map(str, parts))
         with self._session.begin():
-            self._raw.execute("SET LOCAL hal9.apply = 'on'")
+            self._raw.execute(capture.APPLY)
             self._hold_key(key, f"The worker process died {self._held.crashes} times with this record in hand.")
             self._quarantined += 1
             self._digest += int(fingerprint)

@@ -20,7 +20,7 @@ from hal9mig.engine.transfer import fence
 from hal9mig.engine.transfer.applier import Applied, blames_record, sentence
 from hal9mig.engine.transfer.writer import OVERRIDING, Cursor, emptied
 from hal9mig.ledger.database import json_text
-from hal9mig.stores import projection
+from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
 _STAGE = "hal9_return"
@@ -52,7 +52,7 @@ class Returner:
         rejected: dict[model.Key, str] = {}
         with self._flat, self._flat.cursor() as cursor:
             fence.hold(cursor, model.StoreName.FLAT)
-            cursor.execute("SET LOCAL hal9.apply = 'on'; SET LOCAL client_min_messages = warning")
+            cursor.execute(f"{capture.APPLY}; SET LOCAL client_min_messages = warning")
             cursor.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s::text[]) WITH ORDINALITY u (k, n) "
                 "ORDER BY n",

@@ -32,7 +32,9 @@ ON CONFLICT (category) DO NOTHING
 
 -- name: begin_pass
 UPDATE hal9mig.sweeps
-   SET position = NULL, pass_began = clock_timestamp(), records = 0, differing = 0
+   SET position = NULL, pass_began = clock_timestamp(), records = 0, differing = 0,
+       clean_from = CASE WHEN %(distrust)s THEN NULL ELSE clean_from END,
+       clean_until = CASE WHEN %(distrust)s THEN NULL ELSE clean_until END
  WHERE category = %(category)s
 
 -- name: advance

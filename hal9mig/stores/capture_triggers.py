@@ -1,0 +1,245 @@
+"""The triggers that capture writes: which tables get them, what they do, and whether they all still stand.
+
+They run after each statement over its transition tables, so that a statement on many rows costs one
+journal statement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from hal9mig import model
+from hal9mig.categories import wire
+from hal9mig.categories.declaration import Category
+from hal9mig.stores.connection import Connection
+from hal9mig.stores.foreign_keys import Cursor
+
+_EVENTS = {
+    "insert": ("INSERT", "REFERENCING NEW TABLE AS new_rows"),
+    "update": ("UPDATE", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
+    "delete": ("DELETE", "REFERENCING OLD TABLE AS old_rows"),
+}
+
+
+TRIGGERS = (*(f"hal9cap_{name}" for name in _EVENTS), "hal9cap_truncate")
+#: What ``pg_trigger.tgenabled`` says of a trigger that not every session fires.
+_FIRES = {"D": "disabled", "O": "not fired for replicas", "R": "fired for replicas only"}
+_ADMIT = (
+    (pathlib.Path(__file__).parent / "migrations" / "capture" / "versions" / "0005_pass.sql")
+    .read_text(encoding="utf-8").split("$$")[1]
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """A captured table, or a partition or child of one; a foreign one takes no capturing triggers."""
+
+    oid: int
+    name: str
+    foreign: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Captured:
+    """A table whose writes are captured: the columns that hold the record's key."""
+
+    table: str
+    key: tuple[str, ...]
+
+    @property
+    def function(self) -> str:
+        return f"hal9cap.capture_{self.table.replace('.', '_')}"
+
+
+def _captured(category: Category, side: model.StoreName) -> list[_Captured]:
+    if side is model.StoreName.FLAT:
+        return [_Captured(f"{category.source.schema}.{category.source.table}", category.source.key)]
+    return [_Captured(target.qualified, target.owner) for target in category.owned]
+
+
+def tables(category: Category, side: model.StoreName) -> list[str]:
+    """Return the tables of a category that are captured on one side."""
+    return [captured.table for captured in _captured(category, side)]
+
+
+def install(connection: Connection, category: Category, side: model.StoreName) -> None:
+    """Create the capturing triggers of a category's tables on one side; those that are there are replaced.
+
+    A statement on a partition or a child fires that table's own triggers only, so each gets them.
+
+    Raises:
+        psycopg2.errors.LockNotAvailable: a table is in use for longer than the session's lock_timeout.
+    """
+    for captured in _captured(category, side):
+        with connection, connection.cursor() as cursor:
+            cursor.execute(_function(category, side, captured))
+            family = members(cursor, captured.table)
+        # Each table in a transaction of its own: holding one table's lock while waiting for the next would
+        # stop the application for both.
+        for member in family:
+            if not member.foreign:
+                with connection, connection.cursor() as cursor:
+                    _attach(cursor, member, captured)
+        with connection, connection.cursor() as cursor:
+            # What was found above and no more: one that came in between has no triggers yet, and has to be told.
+            cursor.execute(
+                "DELETE FROM hal9cap.captured WHERE category = %s AND declared = %s", (category.slug, captured.table)
+            )
+            cursor.execute(
+                "INSERT INTO hal9cap.captured (category, declared, relation) SELECT %s, %s, unnest(%s::oid[])",
+                (category.slug, captured.table, [member.oid for member in family]),
+            )
+
+
+def _attach(cursor: Cursor, member: Member, captured: _Captured) -> None:
+    for name, (event, tables) in _EVENTS.items():
+        cursor.execute(
+            f"CREATE OR REPLACE TRIGGER hal9cap_{name} AFTER {event} ON {member.name} {tables} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
+        )
+    cursor.execute(
+        f"CREATE OR REPLACE TRIGGER hal9cap_truncate BEFORE TRUNCATE ON {member.name} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
+    )
+    for name in TRIGGERS:
+        # For writers with session_replication_role = replica too, whose writes are as real as others'.
+        cursor.execute(f"ALTER TABLE ONLY {member.name} ENABLE ALWAYS TRIGGER {name}")
+
+
+def members(cursor: Cursor, table: str) -> list[Member]:
+    """Return a table with its partitions and children of every depth; empty when there is no such table."""
+    cursor.execute(
+        "WITH RECURSIVE family(oid) AS ("
+        " SELECT to_regclass(%s)::oid UNION SELECT inhrelid FROM pg_inherits JOIN family ON inhparent = family.oid) "
+        "SELECT c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind = 'f' FROM family "
+        "JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY 1",
+        (table,),
+    )
+    return [Member(oid=oid, name=name, foreign=foreign) for oid, name, foreign in cursor.fetchall()]
+
+
+def uninstall(connection: Connection, category: Category, side: model.StoreName) -> None:
+    """Drop the capturing triggers of a category's tables on one side."""
+    for captured in _captured(category, side):
+        with connection, connection.cursor() as cursor:
+            for member in members(cursor, captured.table):
+                for name in TRIGGERS:
+                    cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {member.name}")
+            cursor.execute(
+                "DELETE FROM hal9cap.captured WHERE category = %s AND declared = %s", (category.slug, captured.table)
+            )
+
+
+def _definitions(category: Category, side: model.StoreName) -> dict[str, tuple[str, str]]:
+    """Return for each captured table its function's name and the text it has to have."""
+    return {
+        captured.table: (captured.function, _function(category, side, captured).split("$capture$")[1])
+        for captured in _captured(category, side)
+    }
+
+
+def _function(category: Category, side: model.StoreName, captured: _Captured) -> str:
+    key = f"ARRAY[{', '.join(f'{name}::text' for name in captured.key)}]"
+    name = "flat" if side is model.StoreName.FLAT else "hierarchical"
+    journal = f"INSERT INTO hal9cap.journal (category, key) SELECT DISTINCT '{category.slug}', {key} FROM"
+    # The text of a key that is a time would depend on who writes; setting the zone costs, so only then.
+    times = any(
+        wire.canonical_type(column.type).startswith(("timestamp", "date")) for column in category.source.key_columns
+    )
+    zone = " SET timezone = 'UTC' SET datestyle = 'ISO'" if times else ""
+    # SECURITY DEFINER: the application's account needs no right of its own on the journal.
+    return f"""
+CREATE OR REPLACE FUNCTION {captured.function}() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp{zone} AS $capture$
+BEGIN
+    IF NOT hal9cap.admit('{name}') THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        {journal} new_rows;
+    ELSIF TG_OP = 'DELETE' THEN
+        {journal} old_rows;
+    ELSIF TG_OP = 'UPDATE' THEN
+        -- Both: an update may change the key.
+        {journal} (TABLE old_rows UNION ALL TABLE new_rows) AS both_rows;
+    ELSE
+        RAISE EXCEPTION 'TRUNCATE of % cannot be captured', TG_TABLE_NAME
+              USING HINT = 'Use DELETE, or leave dual-write first.';
+    END IF;
+    RETURN NULL;
+END
+$capture$"""
+
+
+def findings(connection: Connection, category: Category, side: model.StoreName) -> list[str]:
+    """Return each way in which writes to a category's tables on one side may go unseen, as a sentence; none is good."""
+    found: list[str] = []
+    with connection, connection.cursor() as cursor:
+        for table, (function, body) in _definitions(category, side).items():
+            now = members(cursor, table)
+            if not now:
+                found.append(f"{table} is not there")
+                continue
+            found += _of_family(cursor, category, table, now)
+            for member in now:
+                found += _of_triggers(cursor, member, function)
+            found += _of_function(cursor, function, body)
+            found += _of_subscriptions(cursor, now)
+        found += _of_function(cursor, "hal9cap.admit", _ADMIT)
+    return found
+
+
+def _of_family(cursor: Cursor, category: Category, table: str, now: Sequence[Member]) -> Iterator[str]:
+    cursor.execute(
+        "SELECT relation, relation::regclass::text FROM hal9cap.captured WHERE category = %s AND declared = %s",
+        (category.slug, table),
+    )
+    known = {int(oid): str(name) for oid, name in cursor.fetchall()}
+    here = {member.oid for member in now}
+    for member in now:
+        if member.oid not in known:
+            yield f"{member.name} has come to {table}, or in the place of a table of it, since capture was installed"
+    for oid, name in known.items():
+        if oid not in here:
+            yield f"a table of {table} ({name}) has been dropped, detached or replaced since capture was installed"
+
+
+def _of_triggers(cursor: Cursor, member: Member, function: str) -> Iterator[str]:
+    if member.foreign:
+        yield f"{member.name} lies on another server, where writes are not captured"
+        return
+    cursor.execute(
+        "SELECT tgname, tgenabled, tgfoid = to_regproc(%s)::oid FROM pg_trigger "
+        "WHERE tgrelid = %s AND tgname = ANY(%s)",
+        (function, member.oid, list(TRIGGERS)),
+    )
+    there = {name: (enabled, ours) for name, enabled, ours in cursor.fetchall()}
+    for name in TRIGGERS:
+        enabled, ours = there.get(name, ("", False))
+        if not enabled:
+            yield f"the trigger {name} is missing on {member.name}"
+        elif not ours:
+            yield f"the trigger {name} on {member.name} calls another function"
+        elif enabled != "A":
+            yield f"the trigger {name} on {member.name} is {_FIRES.get(enabled, 'not always fired')}"
+
+
+def _of_function(cursor: Cursor, function: str, body: str) -> Iterator[str]:
+    cursor.execute("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(%s)", (function,))
+    row = cursor.fetchone()
+    if row is None or row[0] != body:
+        yield f"the function {function} is {'missing' if row is None else 'not the one that was installed'}"
+
+
+def _of_subscriptions(cursor: Cursor, now: Sequence[Member]) -> Iterator[str]:
+    # Apply workers fire triggers of rows only, and capture's are of statements.
+    cursor.execute(
+        "SELECT s.subname, r.srrelid FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid "
+        "WHERE s.subenabled AND r.srrelid = ANY(%s::oid[])",
+        ([member.oid for member in now],),
+    )
+    names = {member.oid: member.name for member in now}
+    for subscription, oid in cursor.fetchall():
+        yield f"the subscription {subscription} writes to {names[oid]}, which capture does not see"
