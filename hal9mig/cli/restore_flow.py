@@ -134,7 +134,7 @@ class Restore:
 
         order = CheckpointOrder(
             name=taking.stamped("before-restore"), description=f"what was replaced by {self._plan.manifest.name}",
-            full=True, categories=self._plan.categories, label="safety", tuning={"rate-limit": "off"},
+            full=True, categories=self._plan.categories, label="safety",
         )  # fmt: skip
         way_out = "mend it, or add --no-safety-checkpoint"
         try:
@@ -193,6 +193,7 @@ def show_plan(call: Invocation, plan: RestorePlan, *, force: bool) -> None:
     scope = "every category" if plan.whole else ", ".join(plan.categories)
     call.console.say(f"checkpoint {made.name}: {taking.summary(made)}")
     call.console.say(f"restores {scope} in both stores; the write mode stays {plan.mode_now}")
+    call.console.say(f"this takes {plan.expected}, and is not held to the budget of migrations")
     for warning in plan.warnings:
         call.console.say(f"warning: {warning}")
     with call.system.ledger.begin() as session:
@@ -280,6 +281,7 @@ def plan_document(plan: RestorePlan) -> dict[str, object]:
     """Return what a plan says beside its checkpoint, as it stands in a JSON document."""
     return {
         "mode": plan.mode_now,
+        "expected_seconds": round(plan.expected.seconds, 1),
         "refilled": list(plan.refills),
         "warnings": list(plan.warnings),
         "active": [{"run": run.id, "kind": str(run.kind), "category": run.category} for run in plan.active],

@@ -8,6 +8,7 @@ seconds, and a lost queue is filled again from the ledger.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from hal9mig import errors, model, units
 from hal9mig.engine.system import System
@@ -23,7 +24,9 @@ SOON = 0.2
 #: Seconds after which the message of a published batch that nobody claims is looked for.
 LOOK_AFTER = 3.0
 #: Batches that read or write the application's records at their own pace.
-_BUDGETED = frozenset({"copy", "save", "load"})
+_BUDGETED = frozenset({"copy", "save"})
+#: The account that migrations and repairs share.
+SHARED = "migrate"
 #: What a record is taken to measure before any was copied.
 _GUESSED_BYTES = 1000
 
@@ -90,7 +93,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
             continue
         if not dispatch.lock_active(session, run.id):
             continue  # it is being paused or cancelled at this moment
-        taken, wait, reason = _take(system, session, run, tuned.rate_limit, lanes)
+        taken, wait, reason = _take(system, session, run, budget(run.kind, run.tuning, tuned.rate_limit), lanes)
         runs.wait_reason(session, run.id, reason)
         if taken:
             attempts = dispatch.queue(session, run.id, [batch.seq for batch in taken])
@@ -106,10 +109,12 @@ def _take(
 ) -> tuple[list[dispatch.Planned], float, str]:
     """Take a run's next batches as far as the budget goes: those, seconds to wait, and why."""
     taken: list[dispatch.Planned] = []
+    # What a run may take of its own is owed by it alone: a snapshot's debt must not keep the next migration waiting.
+    account = f"run {run.id}" if "rate-limit" in run.tuning else SHARED
     for batch in dispatch.planned(session, run.id, lanes):
         if rate is not None and batch.kind in _BUDGETED and batch.records:
             try:
-                wait = system.throttle.take(rate, cost(rate, batch.records, run.record_bytes))
+                wait = system.throttle.take(account, rate, cost(rate, batch.records, run.record_bytes))
             except errors.QueueUnreachable:
                 # What cannot be observed is not granted.
                 return taken, 1.0, "the budget cannot be read (Redis)"
@@ -118,6 +123,21 @@ def _take(
         taken.append(batch)
     # There are planned batches, and none of them may go yet.
     return taken, 0.0, "" if taken else "it waits before it tries again"
+
+
+def budget(kind: model.RunKind, own: Mapping[str, str], cluster: units.Rate | None) -> units.Rate | None:
+    """Return the rate that a run is held to.
+
+    The cluster's is for what changes the application's load for days. A restore is what somebody waits for in an
+    emergency, and is never paced; a checkpoint has no budget but one of its own.
+
+    Args:
+        own: the run's own values of tuning knobs.
+        cluster: what is configured, with ``own`` over it.
+    """
+    if kind is model.RunKind.RESTORE or (kind is model.RunKind.CHECKPOINT and "rate-limit" not in own):
+        return None
+    return cluster
 
 
 def cost(rate: units.Rate, records: int, record_bytes: int) -> int:

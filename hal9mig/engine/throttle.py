@@ -39,10 +39,11 @@ class Throttle:
         self._key = f"{prefix}budget"
         self._blind_until = 0.0
 
-    def take(self, rate: units.Rate, cost: int) -> float:
-        """Take ``cost`` units; return 0.0 when granted, else the seconds after which to ask again.
+    def take(self, account: str, rate: units.Rate, cost: int) -> float:
+        """Take ``cost`` units from an account; return 0.0 when granted, else the seconds after which to ask again.
 
-        A cost above one period's budget is granted too: it then keeps later ones waiting longer.
+        Debt stays within its account. A cost above one period's budget is granted too: it then keeps later ones
+        waiting longer.
 
         Raises:
             errors.QueueUnreachable: Redis does not answer, so nothing may be granted.
@@ -54,8 +55,8 @@ class Throttle:
         quota = throttled.per_duration(datetime.timedelta(seconds=rate.per), rate.amount, burst=capacity)
         limiter = throttled.Throttled(using="gcra", quota=quota, store=self._store)
         try:
-            # An account for each rate: what was taken at another rate must not be paid off at this one.
-            result = limiter.limit(f"{self._key}:{rate}", cost=max(1, cost))
+            # An account for each rate too: what was taken at another rate must not be paid off at this one.
+            result = limiter.limit(f"{self._key}:{account}:{rate}", cost=max(1, cost))
         except (redis.RedisError, throttled_exceptions.BaseThrottledError, OSError) as error:
             self._blind_until = time.monotonic() + BLIND
             raise errors.QueueUnreachable(f"The budget cannot be read, so nothing is granted: {error}") from error

@@ -228,6 +228,12 @@ def take_back(
         )
 
 
+def pace(session: database.Session, kind: model.RunKind) -> float | None:
+    """Return the rows a second of the newest checkpoint or restore; None without one."""
+    row = database.run(session, "runs", "pace", kind=str(kind)).first()
+    return None if row is None else float(row.pace)
+
+
 def current(session: database.Session) -> dict[str, datetime.datetime]:
     """Return when each category's newest migration began whose work still stands."""
     return {row.category: row.created_at for row in database.run(session, "runs", "current")}

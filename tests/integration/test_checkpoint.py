@@ -209,19 +209,20 @@ class TestTaking:
         with pytest.raises(errors.NameTaken):
             keeping.checkpoints.take(CheckpointOrder(name="a"))
 
-    def test_within_the_budget(self, keeping: Keeping) -> None:
-        """Records are taken from the cluster's budget, each once; parts go with their record."""
+    def test_within_a_budget_of_its_own(self, keeping: Keeping) -> None:
+        """Each record is counted once, parts go with theirs; the migrations' budget holds no checkpoint."""
         driver = keeping.driver
         driver.configure(rate_limit="1/h")
         try:
-            slow, plan = keeping.checkpoints.take(CheckpointOrder(name="slow", categories=(SESSIONS, NEURONS)))
-            assert plan.seconds > 3600 * 300
+            slow, plan = keeping.checkpoints.take(
+                CheckpointOrder(name="slow", categories=(SESSIONS, NEURONS), tuning={"rate-limit": "1/h"})
+            )
+            assert plan.expected.seconds > 3600 * 300
+            assert plan.expected.basis == "at its budget of 1/h"
             limited = lambda: "rate-limit 1/h" in driver.run(slow.id).waiting  # noqa: E731
             driver.work(slow.id, until=limited)
             assert limited()
-            own, _ = keeping.checkpoints.take(
-                CheckpointOrder(name="own", categories=(CONFIGURATION,), tuning={"rate-limit": "off"})
-            )
+            own, _ = keeping.checkpoints.take(CheckpointOrder(name="own", categories=(SESSIONS, CONFIGURATION)))
             assert keeping.finished(own).status is model.RunStatus.SUCCEEDED
             costs = {one["subject"]: one["cost"] for one in driver.batches(slow.id) if one["kind"] == "save"}
             assert costs["hierarchical hier.unit_connections"] == 0

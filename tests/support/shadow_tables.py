@@ -21,6 +21,15 @@ Cursor = psycopg2.extensions.cursor
 PATIENCE = 5.0
 
 
+#: What a swap needs of capture's schema, for every account that a test lets restore.
+CAPTURE = """
+CREATE SCHEMA hal9cap;
+CREATE TABLE hal9cap.pass (token text); INSERT INTO hal9cap.pass VALUES ('test');
+CREATE TABLE hal9cap.captured (category text, declared text, relation oid);
+GRANT USAGE ON SCHEMA hal9cap TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA hal9cap TO PUBLIC;
+"""
+
+
 class World:
     """A database of one test, with roles of its own."""
 
@@ -30,6 +39,7 @@ class World:
         self.url = cluster.create_database(self.name)
         self.admin_url = cluster.admin_url(self.name)
         self._roles: list[str] = []
+        self.execute(CAPTURE)
 
     def close(self) -> None:
         """Drop the database and the roles."""

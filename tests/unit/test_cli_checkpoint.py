@@ -18,6 +18,7 @@ from hal9mig.engine.checkpoint.manifest import Chunk, Digest, Manifest, Table
 from hal9mig.engine.checkpoint.types import (
     CheckpointOrder,
     Damage,
+    Expected,
     Listing,
     Loss,
     Restored,
@@ -48,6 +49,7 @@ MADE = Manifest(
 MARKER = dataclasses.replace(MADE, name="after", kind="marker", tables=())
 PLAN = RestorePlan(
     manifest=MADE, categories=("neuron-states",), whole=False, mode_now="flat-only", warnings=(), refills=(), active=(),
+    expected=Expected(seconds=120.0, basis="as the last one went"),
 )  # fmt: skip
 LOSS = Loss(store="flat", category="neuron-states", table="flat.neuron_states", changed=3, added=1, removed=0)
 DONE = Restored(
@@ -238,14 +240,15 @@ class TestCheckpoint:
     def test_a_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
         plan = SavePlan(
             name="before", scope=("neuron-states",), rows=5000, bytes=4_000_000, free_bytes=None, chunks=3,
-            seconds=120.0, rate=units.parse_rate("50/s"), url="s3://bucket/place", warnings=["no worker is alive"],
+            expected=Expected(seconds=120.0, basis="at its budget of 50/s"), rate=units.parse_rate("50/s"),
+            url="s3://bucket/place", warnings=["no worker is alive"],
         )  # fmt: skip
         state_checkpoint.announce(call(), run(model.RunKind.CHECKPOINT), plan, CheckpointOrder(name="before"))
         told = capsys.readouterr()
         assert told.out == ""
         assert told.err.splitlines() == [
             "run 7: full checkpoint before of neuron-states, about 5,000 rows and 4 MB, to s3://bucket/place",
-            "at the budget of 50/s this takes 2m00s; --rate-limit gives this run a budget of its own",
+            "this takes about 2m00s (at its budget of 50/s)",
             "warning: no worker is alive",
         ]
 

@@ -27,7 +27,7 @@ positions and the write mode. It waits for the end; Ctrl-C leaves the run going.
 \b
 Examples:
   hal9-migrate state checkpoint --name before-monday --full-backup --verify
-  hal9-migrate state checkpoint --category neuron-states --full-backup --verify --rate-limit off
+  hal9-migrate state checkpoint --category neuron-states --full-backup --verify --rate-limit 20MB/s
   hal9-migrate state checkpoint --delete before-monday
 """
 
@@ -38,7 +38,7 @@ Examples:
 @click.option("--full-backup", is_flag=True, help="Keep the data itself, so that it can be restored.")
 @click.option("--verify", is_flag=True, help="Read everything back, and compare it with the stores as of the instant.")
 @options.categories
-@click.option("--rate-limit", type=options.RATE, help="Budget of this run alone, or off.  [default: as configured]")
+@click.option("--rate-limit", type=options.RATE, help="Budget of this checkpoint: 20MB/s, 5000/s.  [default: off]")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and change nothing.")
 @click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
@@ -155,11 +155,8 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
 def announce(call: Invocation, run: model.Run, plan: SavePlan, order: CheckpointOrder) -> None:
     """Say what a checkpoint is going to keep."""
     call.console.say(f"{run.name}: {_sentence(plan, order)}")
-    if plan.seconds is not None and plan.seconds > 60:
-        call.console.say(
-            f"at the budget of {plan.rate} this takes {units.format_duration(plan.seconds)}; "
-            "--rate-limit gives this run a budget of its own"
-        )
+    if order.full:
+        call.console.say(f"this takes {plan.expected}")
     for warning in plan.warnings:
         call.console.say(f"warning: {warning}")
 
@@ -215,15 +212,15 @@ def _show_plan(call: Invocation, plan: SavePlan, order: CheckpointOrder) -> None
         if order.full:
             room = "unknown there" if plan.free_bytes is None else units.format_bytes(plan.free_bytes)
             call.console.line(f"{counted(plan.chunks, 'chunk')}; room: {room}")
-        if plan.seconds is not None:
-            call.console.line(f"{units.format_duration(plan.seconds)} at {plan.rate}")
+            call.console.line(f"takes {plan.expected}")
         for warning in plan.warnings:
             call.console.say(f"warning: {warning}")
         call.console.say("dry run: nothing was changed")
     call.conclude(
         {
             "dry_run": True, "name": plan.name, "full": order.full, "scope": list(plan.scope), "rows": plan.rows,
-            "bytes": plan.bytes, "free_bytes": plan.free_bytes, "chunks": plan.chunks, "seconds": plan.seconds,
+            "bytes": plan.bytes, "free_bytes": plan.free_bytes, "chunks": plan.chunks,
+            "expected_seconds": round(plan.expected.seconds, 1),
             "rate_limit": str(plan.rate or "off"), "url": plan.url, "warnings": list(plan.warnings), "next_steps": [],
         }
     )  # fmt: skip

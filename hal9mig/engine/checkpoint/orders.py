@@ -25,6 +25,7 @@ from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.types import (
     CheckpointOrder,
     Damage,
+    Expected,
     Listing,
     Loss,
     Restored,
@@ -40,6 +41,8 @@ from hal9mig.stores import relation, schema
 __all__ = [
     "CheckpointOrder", "Checkpoints", "Damage", "Listing", "Loss", "RestorePlan", "Restored", "SavePlan", "Untouched",
 ]  # fmt: skip
+#: Rows a second that are expected of a first checkpoint or restore, whole, with both stores on one small machine.
+_PACE = 20_000
 _STORES = (model.StoreName.FLAT, model.StoreName.HIERARCHICAL)
 
 
@@ -94,13 +97,16 @@ class Checkpoints:
                 hint="make room, delete an older one with hal9-migrate state checkpoint --delete NAME, "
                 "or name another place with HAL9_CHECKPOINT_URL",
             )
-        rate, seconds = tuned.rate_limit, None
+        rate = dispatcher.budget(model.RunKind.CHECKPOINT, order.tuning, tuned.rate_limit)
+        expected = self._expected(model.RunKind.CHECKPOINT, rows)
         if rate is not None and order.full:
             cost = dispatcher.cost(rate, max(1, counted), size // max(1, counted))
             seconds = (chunks if rate.unit is units.RateUnit.BATCHES else cost) / rate.per_second
+            if seconds > expected.seconds:
+                expected = Expected(seconds=seconds, basis=f"at its budget of {rate}")
         return SavePlan(
             name=order.name, scope=tuple(one.slug for one in chosen), rows=rows, bytes=size, free_bytes=free,
-            chunks=chunks, seconds=seconds, rate=tuned.rate_limit,
+            chunks=chunks, expected=expected, rate=rate,
             url=errors.masked(self._system.settings.checkpoint_url),
             warnings=[] if slots else ["no worker is alive; the run waits until one is"],
         )  # fmt: skip
@@ -210,10 +216,12 @@ class Checkpoints:
                 manifests, choose.LATEST if text is None else text, slugs, {slug: current.get(slug) for slug in slugs}
             )
         restore_check.require_same(self._system, made, slugs)
+        rows = sum(one.rows for one in made.tables if one.category in slugs)
         refills = restore_check.require_replaceable(self._system, made, chosen)
         return RestorePlan(
             manifest=made, categories=slugs, whole=len(chosen) == len(self._system.registry.ordered()),
             mode_now=line.mode, warnings=restore_check.warnings(made, line), refills=refills, active=active,
+            expected=self._expected(model.RunKind.RESTORE, rows),
         )  # fmt: skip
 
     def weigh(self, plan: RestorePlan) -> model.Run:
@@ -310,6 +318,13 @@ class Checkpoints:
                 begun(session, run_id)
         dispatcher.tick(self._system)
         return run_id
+
+    def _expected(self, kind: model.RunKind, rows: int) -> Expected:
+        with self._system.ledger.begin() as session:
+            pace = runs.pace(session, kind)
+        if pace is None:
+            return Expected(seconds=rows / _PACE, basis=f"at {_PACE:,} rows a second, a guess: there was none yet")
+        return Expected(seconds=rows / pace, basis=f"at {round(pace):,} rows a second, as the last one went")
 
     def _run(self, run_id: int) -> model.Run:
         with self._system.ledger.begin() as session:

@@ -32,13 +32,25 @@ class CheckpointOrder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Expected:
+    """How long something is going to take, in seconds, and what makes one think so."""
+
+    seconds: float
+    basis: str
+
+    def __str__(self) -> str:
+        return f"about {units.format_duration(self.seconds)} ({self.basis})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SavePlan:
     """What a checkpoint would hold.
 
     Attributes:
         rows: estimated, as the server's statistics have them.
         bytes: estimated, uncompressed; what has to be free where the storage can tell.
-        seconds: how long the budget alone makes it take, None without one.
+        expected: how long it is going to take.
+        rate: the budget of its own, where it was given one.
         url: where it goes, without its password.
     """
 
@@ -48,7 +60,7 @@ class SavePlan:
     bytes: int
     free_bytes: int | None
     chunks: int
-    seconds: float | None
+    expected: Expected
     rate: units.Rate | None
     url: str
     warnings: Sequence[str]
@@ -75,6 +87,7 @@ class RestorePlan:
         mode_now: the write mode, which a restore never changes.
         refills: tables whose readers wait while they are refilled, as something hangs on their identity.
         active: migrations under way that stand in its way.
+        expected: how long it is going to take, without the safety checkpoint before it.
     """
 
     manifest: Manifest
@@ -84,6 +97,7 @@ class RestorePlan:
     warnings: Sequence[str]
     refills: Sequence[str]
     active: Sequence[model.Run]
+    expected: Expected
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -219,7 +219,7 @@ class Mender:
             return None
         waited = 0.0
         try:
-            while wait := self._system.throttle.take(rate, dispatcher.cost(rate, records, 0)):
+            while wait := self._system.throttle.take(dispatcher.SHARED, rate, dispatcher.cost(rate, records, 0)):
                 if waited >= self._patience:
                     self._patience = 0.0  # what comes after this would wait as long, each of it
                     return f"waits for the budget, rate-limit {rate}"
