@@ -145,6 +145,21 @@ class SchemaMismatch(Refused):
     default_hint = "hal9-migrate db check"
 
 
+class RightsMissing(Refused):
+    """The account lacks rights that the command needs."""
+
+    code = "RIGHTS_MISSING"
+    default_hint = "hal9-migrate db grants"
+
+
+class RightsLacking(HAL9Error):
+    """The account lacks rights that some command needs."""
+
+    code = "RIGHTS_LACKING"
+    exit_code = EXIT_PROBLEMS
+    default_hint = "hal9-migrate db grants"
+
+
 class TargetNotEmpty(Refused):
     """The target holds rows that no run has written."""
 

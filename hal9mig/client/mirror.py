@@ -55,6 +55,7 @@ class Mirror:
         event.listen(self._engine, "connect", _bound)
         self._rests_until = 0.0
         self._pid = os.getpid()
+        self._own: bool | None = None  # whether this account may write past capture; None before it was asked
 
     def bring(self, written: Sequence[tuple[str, model.Key]]) -> bool:
         """Bring records over by category and key, and return whether all of them are there now."""
@@ -68,6 +69,8 @@ class Mirror:
             for category in sorted({slug for slug, _ in written}):
                 keys = [key for slug, key in written if slug == category]
                 with self._flat.taken() as flat, self._engine.connect() as session:
+                    if not self._may(session):
+                        return False
                     if Applier(self._transform(category), session=session, flat=flat).apply(keys).rejected:
                         return False
         except (errors.HAL9Error, psycopg2.Error, exc.SQLAlchemyError) as error:
@@ -77,6 +80,17 @@ class Mirror:
         finally:
             self._slots.release()
         return True
+
+    def _may(self, session: sqlalchemy.Connection) -> bool:
+        """Whether the account is one of this system's own; an application's own leaves dual writes to the workers."""
+        if self._own is None:
+            with session.begin():
+                self._own = bool(
+                    session.exec_driver_sql(
+                        "SELECT has_table_privilege(to_regclass('hal9cap.pass')::oid, 'SELECT')"
+                    ).scalar()
+                )
+        return self._own
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 
@@ -14,7 +15,7 @@ from hal9mig.engine.throttle import Throttle
 from hal9mig.ledger.database import Ledger
 from hal9mig.queue import app as queue_app
 from hal9mig.queue.broker import Broker
-from hal9mig.stores import connection
+from hal9mig.stores import connection, rights
 
 
 class System:
@@ -105,3 +106,12 @@ class System:
     def store(self, store: model.StoreName) -> connection.Connection:
         """Open a connection to a store; the caller closes it."""
         return self.flat() if store is model.StoreName.FLAT else self.hier()
+
+    def require_rights(self, role: str) -> None:
+        """Raise where this process's accounts lack a right of a role, all that are missing at once.
+
+        Raises:
+            errors.RightsMissing: each is named, with the GRANT that mends it.
+        """
+        with contextlib.closing(self.flat()) as flat, contextlib.closing(self.hier()) as hier:
+            rights.require(flat, hier, self.registry.ordered(), role)

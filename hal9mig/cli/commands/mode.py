@@ -168,6 +168,8 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
     from hal9mig.engine.switch.switch import Switch
     from hal9mig.ledger import tuning, workers
 
+    # First of all: what comes next reads tables that an account without rights may not even name.
+    call.system.require_rights("operator")
     call.coordinator.require_ready()
     with call.ledger.begin() as session:
         accepting = workers.accepting(session)

@@ -55,6 +55,7 @@ def rollback(
             "--preserve-others without --category: every category is restored, so there are no others.",
             hint="add --category NAME, or leave --preserve-others out",
         )
+    call.system.require_rights("operator")
     checkpoints = Checkpoints(call.system)
     with taking.named(checkpoints, text):
         plan = checkpoints.plan_restore(text, [category.slug for category in chosen])
