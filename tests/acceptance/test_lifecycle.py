@@ -10,6 +10,7 @@ import pytest
 
 from hal9mig import errors, model
 from hal9mig.ledger import batches
+from hal9mig.ledger.workers import alive as live_workers
 from tests.support import comparison, migration_driver
 from tests.support.migration_driver import NEURONS, Driver
 from tests.support.servers import Running, Stores
@@ -140,7 +141,7 @@ class TestWorkers:
         driver.assert_equal(records=RECORDS)
         driver.assert_once(run)
         with driver.system.ledger.begin() as session:
-            assert [worker.name.partition("@")[0] for worker in workers.alive(session)] == [other.name]
+            assert [worker.name.partition("@")[0] for worker in live_workers(session)] == [other.name]
 
     def test_a_record_that_kills_its_process_is_held_after_a_bounded_number_of_attempts(
         self, stores: Stores, stack_env: dict[str, str], workers: Workers

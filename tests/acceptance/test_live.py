@@ -288,9 +288,9 @@ class TestLanes:
             world.flat_sql("UPDATE flat.user_sessions SET version = version + 1")
         return lambda: follower.Caller(world.system).call(world.desk.flat("test"), world.desk.hier("test"))
 
-    def report(self, world: World, workers: int) -> None:
+    def report(self, world: World, count: int) -> None:
         with world.system.ledger.begin() as opened:
-            for number in range(workers):
+            for number in range(count):
                 workers.report(
                     opened, name=f"worker {number}", host="here", pid=1, slots=1, draining=False, rss_bytes=0,
                     cpu_percent=0.0,
