@@ -152,12 +152,17 @@ class RightsMissing(Refused):
     default_hint = "hal9-migrate db grants"
 
 
-class RightsLacking(HAL9Error):
+class RightsLacking(RightsMissing):
     """The account lacks rights that some command needs."""
 
     code = "RIGHTS_LACKING"
     exit_code = EXIT_PROBLEMS
-    default_hint = "hal9-migrate db grants"
+
+
+class OneDatabase(Refused):
+    """Both stores are one database."""
+
+    code = "ONE_DATABASE"
 
 
 class TargetNotEmpty(Refused):

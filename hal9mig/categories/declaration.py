@@ -37,7 +37,9 @@ class Source:
     """The flat table: the columns read, the key columns, and the column that grows with each change.
 
     ``version`` is the name of a bigint column that every update makes larger, or None where the
-    application keeps none; then a copy onto an existing row replaces it.
+    application keeps none; then a copy onto an existing row replaces it. ``ignored`` names the columns that
+    are left behind on purpose: one that is neither declared, nor generated, nor named there is refused, since
+    it would be left behind without a word.
     """
 
     schema: str
@@ -45,6 +47,7 @@ class Source:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     version: str | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from hal9mig.stores.connection import Connection
 
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''
+       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', a.attgenerated <> ''
   FROM pg_attribute AS a
  WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
 """
@@ -35,6 +35,7 @@ class _Found:
     type: str
     not_null: bool
     filled: bool
+    generated: bool
 
 
 def check_category(category: Category, flat: Connection, hier: Connection) -> None:
@@ -43,10 +44,13 @@ def check_category(category: Category, flat: Connection, hier: Connection) -> No
     Raises:
         errors.SchemaMismatch: the message lists every missing table, column or key, and every other type.
     """
-    problems = [*_source_problems(category, flat), *_target_problems(category, hier)]
-    if not problems:
-        problems = list(_rebuild_problems(category, hier))
-    _refuse(category, problems)
+    _refuse(category, problems(category, flat, hier))
+
+
+def problems(category: Category, flat: Connection, hier: Connection) -> list[str]:
+    """Return what a store lacks, or has and nobody declared, as sentences; none is good."""
+    found = [*_source_problems(category, flat), *_undeclared(category, flat), *_target_problems(category, hier)]
+    return found or list(_rebuild_problems(category, hier))
 
 
 def check_source(category: Category, flat: Connection) -> None:
@@ -58,10 +62,10 @@ def check_source(category: Category, flat: Connection) -> None:
     _refuse(category, list(_source_problems(category, flat)))
 
 
-def _refuse(category: Category, problems: Sequence[str]) -> None:
-    if problems:
+def _refuse(category: Category, found: Sequence[str]) -> None:
+    if found:
         raise errors.SchemaMismatch(
-            f"The stores are not as category {category.slug} declares them: {'; '.join(problems)}.",
+            f"The stores are not as category {category.slug} declares them: {'; '.join(found)}.",
             category=category.slug,
         )
 
@@ -80,6 +84,22 @@ def _source_problems(category: Category, flat: Connection) -> Iterable[str]:
     keys = _keys(flat, table)
     if not any(sorted(columns) == sorted(source.key) and not_null for _, columns, not_null in keys):
         yield f"flat store: {table} has no primary key or unique NOT NULL key ({', '.join(source.key)})"
+
+
+def _undeclared(category: Category, flat: Connection) -> Iterable[str]:
+    source = category.source
+    table = f"{source.schema}.{source.table}"
+    found = _columns(flat, table)
+    known = {*source.names, *source.ignored, source.version}
+    for name, column in found.items():
+        if name not in known and not column.generated:
+            yield (
+                f"flat store: {table}.{name} is not declared, and would be left behind: "
+                f'declare it, or name it in ignored=("{name}",)'
+            )
+    for name in source.ignored:
+        if found and name not in found:
+            yield f"flat store: {table}.{name} is to be ignored, and is not there"
 
 
 def _target_problems(category: Category, hier: Connection) -> Iterable[str]:
@@ -156,8 +176,8 @@ def _columns(opened: Connection, table: str) -> dict[str, _Found]:
     with opened.cursor() as cursor:
         cursor.execute(_COLUMNS, (table,))
         return {
-            name: _Found(type=type_name, not_null=not_null, filled=filled)
-            for name, type_name, not_null, filled in cursor.fetchall()
+            name: _Found(type=type_name, not_null=not_null, filled=filled, generated=generated)
+            for name, type_name, not_null, filled, generated in cursor.fetchall()
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -154,3 +155,30 @@ def _refusal(parsed: sqlalchemy.URL, error: psycopg2.OperationalError) -> errors
     if any(word in detail for word in _LOGIN_WORDS) and "No such file" not in detail:
         return errors.LoginRefused(f"The database at {where} refused the login: {detail}", server=where)
     return errors.StoreUnreachable(f"The database at {where} cannot be reached: {detail}", server=where)
+
+
+def require_two(flat_url: str, hier_url: str, *, application_name: str) -> None:
+    """Raise where both stores are one database, by whatever addresses.
+
+    An advisory lock is a database's: one that is held by a session of the one and free in the other is proof of two,
+    and needs no right, where comparing addresses or what a server says of itself needs one or the other.
+
+    Raises:
+        errors.OneDatabase: they are one.
+        errors.StoreUnreachable: a database cannot be reached.
+    """
+    key = secrets.randbits(62)
+    with (
+        connected(flat_url, application_name=application_name) as flat,
+        connected(hier_url, application_name=application_name) as hier,
+        flat.cursor() as held,
+        hier.cursor() as tried,
+    ):
+        held.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+        tried.execute("SELECT pg_try_advisory_xact_lock(%s), current_database()", (key,))
+        free, name = tried.fetchone() or (False, "")
+        if not free:
+            raise errors.OneDatabase(
+                f"Both stores are one database, {name}: the two URLs lead to the same place.",
+                hint="make a database of its own for the hierarchical store, and name it in HAL9_HIER_URL",
+            )

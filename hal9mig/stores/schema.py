@@ -82,9 +82,12 @@ def upgrade(flat_url: str, hier_url: str) -> None:
 
     Raises:
         errors.SchemaMismatch: a table is there but not as declared, or a revision is not this program's.
+        errors.OneDatabase: both stores are one.
         errors.Refused: the account may not create what is missing.
         errors.StoreUnreachable: a database cannot be reached.
     """
+    # Before anything is made: the hierarchical schema must not come into the application's own database.
+    connection.require_two(flat_url, hier_url, application_name=_APPLICATION)
     urls = {model.StoreName.FLAT: flat_url, model.StoreName.HIERARCHICAL: hier_url}
     for history in HISTORIES:
         engine = connection.engine(urls[history.store], application_name=_APPLICATION)
@@ -124,10 +127,12 @@ def require_current(flat_url: str, hier_url: str) -> None:
     """Raise where a schema is not at this program's newest revision.
 
     Raises:
+        errors.OneDatabase: both stores are one.
         errors.SchemaBehind: one or more are older; the message names them.
         errors.SchemaMismatch: one is newer than this program.
         errors.StoreUnreachable: a database cannot be reached.
     """
+    connection.require_two(flat_url, hier_url, application_name=_APPLICATION)
     states = status(flat_url, hier_url)
     behind = [f"{state.name} is at {state.current or 'nothing'}, not {state.head}" for state in states if state.behind]
     if behind:

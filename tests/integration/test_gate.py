@@ -53,6 +53,7 @@ class TestPredicates:
         assert list(found) == [
             "write mode", "coverage of user-sessions", "coverage of configuration", "no migration under way",
             "quarantine within policy", "no drift left unrepaired", "workers alive", "lag",
+            "declaration of user-sessions", "declaration of configuration",
             "capture of user-sessions", "capture of configuration",
             "clean pass over user-sessions", "clean pass over configuration",
         ]  # fmt: skip
@@ -75,7 +76,7 @@ class TestPredicates:
             "clean pass over user-sessions": "hal9-migrate reconcile --full",
             "clean pass over configuration": "hal9-migrate reconcile --full",
         }
-        with pytest.raises(errors.GateClosed, match=r"closed by 8 of 12 predicates\. write mode: flat-only") as refused:
+        with pytest.raises(errors.GateClosed, match=r"closed by 8 of 14 predicates\. write mode: flat-only") as refused:
             gate.require(world.look())
         assert (refused.value.hint or "").split(" ; ") == list(dict.fromkeys(closed.values()))
 

@@ -189,7 +189,7 @@ def test_every_edge_value_comes_back_from_the_hierarchical_tables(
     if version == 16:
         cluster: Cluster = request.getfixturevalue("flat_cluster_16")
         hier_url = cluster.create_database(f"edge_{slug.replace('-', '_')}")
-        schema.upgrade(hier_url, hier_url)
+        schema.upgrade(cluster.create_database(f"edge_flat_{slug.replace('-', '_')}"), hier_url)
     sample.load(stores.flat_url, scale=0.0005, seed=5, categories=[slug], edge_cases=True)
     category = registry.builtin().get(slug)
     migrate(category, stores.flat_url, hier_url)

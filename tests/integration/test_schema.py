@@ -72,13 +72,23 @@ class TestUpgrade:
         schema.upgrade(*empty)
         assert [sorted(ask(url, query), key=str) for url in empty] == before
 
-    def test_works_on_the_oldest_version_at_hand_and_in_one_database(self, flat_cluster_16: Cluster) -> None:
-        url = flat_cluster_16.create_database(f"one_{secrets.token_hex(4)}")
-        schema.upgrade(url, url)
-        schema.require_current(url, url)
+    def test_works_on_the_oldest_version_at_hand_and_on_one_server(self, flat_cluster_16: Cluster) -> None:
+        urls = [flat_cluster_16.create_database(f"{one}_{secrets.token_hex(4)}") for one in ("flat", "hier")]
+        schema.upgrade(*urls)
+        schema.require_current(*urls)
         for category in registry.builtin().ordered():
-            with opened(url) as flat, opened(url) as hier:
+            with opened(urls[0]) as flat, opened(urls[1]) as hier:
                 category_check.check_category(category, flat, hier)
+
+    def test_one_database_is_refused_by_whatever_addresses_and_nothing_is_made(self, empty: Urls) -> None:
+        other = empty[0].replace("127.0.0.1", "localhost")
+        assert other != empty[0]
+        before = ask(empty[0], "SELECT count(*) FROM pg_namespace")
+        for urls in ((empty[0], empty[0]), (empty[0], other)):
+            for check in (schema.upgrade, schema.require_current):
+                with pytest.raises(errors.OneDatabase, match=r"Both stores are one database, empty_"):
+                    check(*urls)
+        assert ask(empty[0], "SELECT count(*) FROM pg_namespace") == before
 
     def test_several_at_once_wait_for_each_other(self, empty: Urls) -> None:
         command = "import sys; from hal9mig.stores import schema; schema.upgrade(sys.argv[1], sys.argv[2])"

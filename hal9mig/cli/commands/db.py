@@ -91,6 +91,7 @@ def check(context: click.Context, names: tuple[str, ...], everything: bool, role
     categories = call.categories(options.chosen(names, everything))
     flat_url, hier_url = call.settings.require_flat(), call.settings.require_hier()
     patience = call.settings.connect_timeout
+    connection.require_two(flat_url, hier_url, application_name="hal9-migrate cli")
     states: list[SchemaState] = []
     # An account that may not read how far a schema is hears below which right that takes.
     with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):

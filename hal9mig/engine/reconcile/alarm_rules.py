@@ -18,6 +18,7 @@ from hal9mig.stores.connection import Connection
 
 DRIFT, LAG, STUCK, JOURNAL = "drift above the threshold", "growing lag", "stuck journal", "large journal"
 DEAD, NO_WORKERS, UNSEEN = "dead workers", "no workers", "writes not captured"
+UNDECLARED = "stores not as declared"
 #: Rounds over which the lag has to grow, and intervals that a write may wait, before it alerts.
 _GROWING, _STUCK = 4, 4
 #: Part of the alarm's length from which on a journal is compacted.
@@ -68,9 +69,17 @@ def after_round(system: System, tuned: Reconciliation, found: Waiting) -> None:
 
 def unseen(system: System, found: Sequence[str]) -> None:
     """Raise or end the alarm that writes of the ruling store may not be seen."""
-    message = f"Writes may not be seen: {'; '.join(found)}." if found else None
+    _put(system, UNSEEN, f"Writes may not be seen: {'; '.join(found)}." if found else None)
+
+
+def undeclared(system: System, found: Sequence[str]) -> None:
+    """Raise or end the alarm that the stores are not as the categories declare them."""
+    _put(system, UNDECLARED, f"The stores are not as declared: {'; '.join(found)}." if found else None)
+
+
+def _put(system: System, name: str, message: str | None) -> None:
     with system.ledger.begin() as session:
-        alarms.put(system, session, UNSEEN, message)
+        alarms.put(system, session, name, message)
 
 
 def oversee(system: System) -> None:

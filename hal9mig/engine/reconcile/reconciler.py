@@ -27,7 +27,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import drifts, instants, marks, rounds, sweeps, tuning
 from hal9mig.ledger.drifts import Cause
-from hal9mig.stores import capture, capture_triggers
+from hal9mig.stores import capture, capture_triggers, category_check
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
@@ -79,6 +79,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
         work = Round(system, desk, state, mender, clock=clock)
         try:
             work.capture()
+            work.declarations()
             work.tail(tuned.interval)
             work.open_drifts()
             work.sweep(tuned.seconds)
@@ -158,6 +159,15 @@ class Round:
                 sweeps.begin(session, category.slug, distrust=True)
             self._reinstall(source, category, side)
         alarm_rules.unseen(self._system, unseen)
+
+    def declarations(self) -> None:
+        """Look whether both stores still are as declared: a column that came since is left behind by every copy."""
+        flat, hier = self._desk.flat("reconcile"), self._desk.hier("reconcile")
+        found: list[str] = []
+        for category in self._system.registry.ordered():
+            with flat, hier:
+                found += category_check.problems(category, flat, hier)
+        alarm_rules.undeclared(self._system, found)
 
     def _reinstall(self, source: Connection, category: Category, side: model.StoreName) -> None:
         with source, source.cursor() as cursor:

@@ -16,7 +16,7 @@ from hal9mig.engine.compare import digest
 from hal9mig.engine.switch import lock_patience
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, mode, quarantine, runs, tuning, workers
-from hal9mig.stores import capture, capture_triggers
+from hal9mig.stores import capture, capture_triggers, category_check
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
@@ -46,6 +46,7 @@ def look(system: System) -> Sequence[Predicate]:
             found = [_mode(session, flat)]
             found += [_coverage(session, flat, category) for category in system.registry.ordered()]
             found += [_runs(session), _quarantine(session), _drifts(session), _workers(session), _lag(flat)]
+            found += [_declared(flat, hier, category) for category in system.registry.ordered()]
             found += [_captured(flat, category) for category in system.registry.ordered()]
             found += [_clean_pass(session, category) for category in system.registry.ordered()]
             return found
@@ -206,6 +207,17 @@ def _lag(flat: Connection) -> Predicate:
         evidence=f"{units.format_count(records)} writes, {units.format_duration(seconds)}; "
         "what is left is brought over behind the barrier",
         next_command="hal9-migrate state status",
+    )
+
+
+def _declared(flat: Connection, hier: Connection, category: Category) -> Predicate:
+    with flat, hier:
+        problems = category_check.problems(category, flat, hier)
+    return Predicate(
+        name=f"declaration of {category.slug}",
+        holds=not problems,
+        evidence="; ".join(problems) or "every column is declared or ignored by name",
+        next_command="hal9-migrate db check",
     )
 
 
