@@ -198,7 +198,8 @@ def load(
     servers = ("stores.flat_url", "stores.hier_url", "queue.redis_url")
     if all(values[key] is None for key in servers):
         for key, value in _running_stack(pathlib.Path(str(values["stack.data_dir"]))).items():
-            if values.get(key) is None:
+            # Its folders too, where nobody chose others: what a command writes belongs where the workers write.
+            if values.get(key) is None or (key in _FOLDERS and origins[key] == "default"):
                 put(key, value, "stack")
 
     return Settings(
@@ -220,7 +221,8 @@ def load(
         category_files=tuple(pathlib.Path(name).absolute() for name in _names(values["categories.files"])),
         noncritical=tuple(_names(values["client.noncritical"])),
         lease_duration=units.parse_duration(str(values["lease.duration"])),
-        config_file=layers[-1] if layers else None,
+        # Absolute now: a daemon that is about to read it again has left this folder.
+        config_file=layers[-1].absolute() if layers else None,
         values=values,
         origins=origins,
     )
@@ -271,6 +273,10 @@ def _read(path: pathlib.Path) -> dict[str, object]:
                 )
             flat[key] = value
     return flat
+
+
+#: What a running stack's record says of folders.
+_FOLDERS = ("log.dir", "checkpoints.url")
 
 
 def _running_stack(data_dir: pathlib.Path) -> dict[str, object]:

@@ -59,14 +59,19 @@ class Console:
 
     def say(self, text: str) -> None:
         """Talk: a line on stderr."""
-        print(errors.masked(text), file=sys.stderr, flush=True)  # noqa: T201
+        print(units.printable(errors.masked(text)), file=sys.stderr, flush=True)  # noqa: T201
 
     def line(self, text: str = "", *, style: str = "", end: str = "\n") -> None:
         """Print a line of data."""
+        text = units.printable(text)
         if style and (self._color == "always" or (self._color == "auto" and self.out_is_terminal)):
             self.rich(sys.stdout).print(text, style=style, soft_wrap=True)
         else:
             print(text, end=end, flush=True)  # noqa: T201
+
+    def clear(self) -> None:
+        """Empty the screen, as `clear` does."""
+        print("\x1b[H\x1b[2J", end="", flush=True)  # noqa: T201
 
     def verdict(self, good: bool, text: str) -> None:
         """Print a line that begins with whether it is good."""
@@ -114,11 +119,11 @@ class Console:
 
     def document(self, document: Mapping[str, object]) -> None:
         """Print one JSON document."""
-        self.line(self._json({"schema": SCHEMA} | dict(document), indent=2))
+        print(self._json({"schema": SCHEMA} | dict(document), indent=2), flush=True)  # noqa: T201
 
     def json_line(self, document: Mapping[str, object]) -> None:
         """Print one JSON document of a stream, on a line of its own."""
-        self.line(self._json(document, indent=None))
+        print(self._json(document, indent=None), flush=True)  # noqa: T201
 
     def _json(self, document: Mapping[str, object], *, indent: int | None) -> str:
         return json.dumps(document, indent=indent, ensure_ascii=not is_utf8(sys.stdout), default=_plain)
@@ -141,7 +146,7 @@ def counted(count: int, noun: str) -> str:
 def _cell(value: object) -> str:
     text = "-" if value is None or value == "" else str(value)
     # A cell is one line of one column, whatever an error message or a key holds.
-    return " ".join(text.split()) if any(sign in text for sign in "\t\r\n") else text
+    return units.printable(" ".join(text.split()) if any(sign in text for sign in "\t\r\n") else text)
 
 
 def _plain(value: object) -> Any:

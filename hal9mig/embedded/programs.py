@@ -111,6 +111,7 @@ def _environment(resolved: settings.Settings, addresses: Addresses, environ: Map
         "HAL9_QUEUE_PREFIX": resolved.queue_prefix,
         "HAL9_DATA_DIR": str(resolved.data_dir),
         "HAL9_LOG_DIR": str(resolved.log_dir),
+        "HAL9_CHECKPOINT_URL": resolved.checkpoint_url,
         "HAL9_CATEGORIES": ",".join(map(str, resolved.category_files)),
         "HAL9_LEASE": f"{resolved.lease_duration:g}s",
         # By this mark the next stack finds what a killed supervisor left running.

@@ -130,14 +130,17 @@ class Stack:
         self._prepare(addresses.flat_url, addresses.hier_url)
         self._say(f"{'schemas':<11} ready  up to date")
         self._supervisor.check_stop()
+        resolved = _with_log_dir(self._settings, self._say)
         self._shown |= {"stack.flower_port": addresses.flower_port, "stack.flower_auth": addresses.flower_auth}
         if not self._settings.external:
             self._shown |= {
                 "stores.flat_url": addresses.flat_url,
                 "stores.hier_url": addresses.hier_url,
                 "queue.redis_url": addresses.redis_url,
+                "log.dir": str(resolved.log_dir),
+                "checkpoints.url": resolved.checkpoint_url,
             }
-        maker = self._make_programs(_with_log_dir(self._settings, self._say), addresses, self._environ)
+        maker = self._make_programs(resolved, addresses, self._environ)
         supervisor = self._supervisor
         self._workers = [supervisor.add(maker.worker(number)) for number in range(1, self._settings.workers + 1)]
         supervisor.wait_ready([*self._workers, supervisor.add(maker.beat())])

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
 
-from hal9mig import errors, settings
+from hal9mig import errors, settings, units
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, database, raised_alarms
 from hal9mig.ledger.database import Session
@@ -81,7 +81,7 @@ def line(event: str, fields: Mapping[str, object]) -> str:
 def _value(value: object) -> str:
     if isinstance(value, float):
         value = f"{value:.3f}".rstrip("0").rstrip(".")
-    text = errors.masked(str(value))
+    text = units.printable(errors.masked(str(value)))
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 

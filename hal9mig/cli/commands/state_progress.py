@@ -21,7 +21,6 @@ Examples:
   hal9-migrate state progress --category user-sessions
   hal9-migrate state progress --watch=2s
 """
-_CLEAR = "\x1b[H\x1b[2J"  # what `clear` prints
 
 
 @click.command(help=_HELP)
@@ -51,7 +50,7 @@ def repeated(call: Invocation, show: Callable[[], None], watch: str | None) -> N
     try:
         while True:
             if call.console.out_is_terminal and not call.json:
-                call.console.line(_CLEAR, end="")
+                call.console.clear()
             try:
                 show()
             except errors.Unreachable as error:

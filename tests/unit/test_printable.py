@@ -1,0 +1,41 @@
+"""A record's content does not steer the terminal that it is shown on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hal9mig import units
+from hal9mig.cli.console import Console
+
+WICKED = "\x1b]0;title\x07\x1b[31mred\x7f\x9b1m \u202eesrever\u2066"
+SHOWN = r"\x1b]0;title\x07\x1b[31mred\x7f\x9b1m \u202eesrever\u2066"
+
+
+def test_controls_are_escapes_and_all_else_stays() -> None:
+    assert units.printable(WICKED) == SHOWN
+    assert units.printable("Zoë 雪 ✅\tand\na line") == "Zoë 雪 ✅\tand\na line"
+    assert units.printable("\ud800") == r"\ud800"
+
+
+@pytest.mark.parametrize("style", ["", "red"])
+@pytest.mark.parametrize("color", ["never", "always"])
+def test_wherever_a_command_prints(capsys: pytest.CaptureFixture[str], style: str, color: str) -> None:
+    console = Console(color=color)
+    console.line(WICKED, style=style)
+    console.verdict(True, WICKED)
+    console.table(["KEY", "VALUE"], [[WICKED, "a\x1b[2J\nb"]])
+    console.say(WICKED)
+    told = capsys.readouterr()
+    assert "\x1b]" not in told.out + told.err
+    assert "\x07" not in told.out + told.err
+    assert SHOWN in told.out
+    assert SHOWN in told.err
+
+
+def test_json_carries_them_as_json_does(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().document({"key": WICKED})
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert json.loads(told)["key"] == WICKED
