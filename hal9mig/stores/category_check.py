@@ -18,6 +18,12 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
   FROM pg_attribute AS a
  WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
 """
+_LOOSE = """
+SELECT a.attname::text, a.atttypid = 'numeric'::regtype AND a.atttypmod = -1,
+       CASE WHEN c.collisdeterministic THEN NULL ELSE c.collname::text END
+  FROM pg_attribute AS a LEFT JOIN pg_collation AS c ON c.oid = a.attcollation
+ WHERE a.attrelid = to_regclass(%s) AND a.attname = ANY(%s::name[])
+"""
 # An index with a predicate or an expression does not make a row unique; nor does a column that may be NULL.
 _KEYS = """
 SELECT i.indisprimary, array_agg(a.attname::text ORDER BY k.position), bool_and(a.attnotnull)
@@ -49,7 +55,12 @@ def check_category(category: Category, flat: Connection, hier: Connection) -> No
 
 def problems(category: Category, flat: Connection, hier: Connection) -> list[str]:
     """Return what a store lacks, or has and nobody declared, as sentences; none is good."""
-    found = [*_source_problems(category, flat), *_undeclared(category, flat), *_target_problems(category, hier)]
+    found = [
+        *_source_problems(category, flat),
+        *_undeclared(category, flat),
+        *_identities(category, flat),
+        *_target_problems(category, hier),
+    ]
     return found or list(_rebuild_problems(category, hier))
 
 
@@ -100,6 +111,29 @@ def _undeclared(category: Category, flat: Connection) -> Iterable[str]:
     for name in source.ignored:
         if found and name not in found:
             yield f"flat store: {table}.{name} is to be ignored, and is not there"
+
+
+def _identities(category: Category, flat: Connection) -> Iterable[str]:
+    """Say which key columns hold values that are equal and not spelled alike.
+
+    A key's text is what is locked, marked and held: with two texts of one key two appliers would not exclude each
+    other, and the older one could write last.
+    """
+    source = category.source
+    table = f"{source.schema}.{source.table}"
+    with flat.cursor() as cursor:
+        cursor.execute(_LOOSE, (table, list(source.key)))
+        for name, loose, collation in cursor.fetchall():
+            if loose:
+                yield (
+                    f"flat store: key column {table}.{name} is numeric without a scale, so that 1.0 and 1.00 are one "
+                    "key and two texts: give it a scale, as numeric(20,0)"
+                )
+            if collation:
+                yield (
+                    f"flat store: key column {table}.{name} has the nondeterministic collation {collation}, under "
+                    "which two texts are one key: use a deterministic one"
+                )
 
 
 def _target_problems(category: Category, hier: Connection) -> Iterable[str]:

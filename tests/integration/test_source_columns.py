@@ -15,7 +15,7 @@ from hal9mig.engine.switch import gate
 from hal9mig.engine.switch.switch import Switch
 from hal9mig.ledger import raised_alarms
 from hal9mig.stores import category_check
-from tests.support import servers, verify_bench
+from tests.support import migration_driver, servers, verify_bench
 from tests.support.verify_bench import Bench, keyed
 
 
@@ -79,3 +79,28 @@ def test_generated_ones_and_those_left_out_by_name_are_none_of_it(bench: Bench) 
         found = category_check.problems(dataclasses.replace(category, source=gone), flat, hier)
     assert "flat store: public.keyed.other is to be ignored, and is not there" in found
     assert "flat store: public.keyed.more is missing" in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("numeric", "is numeric without a scale"), ("numeric(10,2)", ""), ("text", "")]
+)
+def test_a_key_of_which_two_texts_are_one_is_refused(open_bench: Callable[..., Bench], kind: str, told: str) -> None:
+    made = open_bench(keyed(("id", kind)))
+    for run in (made.flat, made.hier):
+        run(f"CREATE TABLE public.keyed (id {kind} PRIMARY KEY, value text)")
+    found = "; ".join(problems(made))
+    assert told in found if told else found == ""
+
+
+def test_a_key_under_a_nondeterministic_collation_is_refused(
+    open_bench: Callable[..., Bench], stores: servers.Stores
+) -> None:
+    made = open_bench(keyed(("id", "text")))
+    made.flat('CREATE COLLATION loose FROM "C"')
+    made.flat("CREATE TABLE public.keyed (id text COLLATE loose PRIMARY KEY, value text)")
+    made.hier("CREATE TABLE public.keyed (id text PRIMARY KEY, value text)")
+    assert problems(made) == []
+    # Not every build has ICU, which alone makes such collations.
+    with migration_driver.connected(stores.flat_cluster.admin_url(stores.flat_url.rpartition("/")[2])) as admin:
+        admin.execute("UPDATE pg_collation SET collisdeterministic = false WHERE collname = 'loose'")
+    assert "has the nondeterministic collation loose" in "; ".join(problems(made))
