@@ -19,7 +19,7 @@ from hal9mig import errors, settings
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.switch import switch
 from hal9mig.engine.system import System
-from hal9mig.engine.transfer import applier, follower
+from hal9mig.engine.transfer import applier, fence, follower
 from hal9mig.ledger.database import Ledger
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
@@ -178,7 +178,7 @@ class TestFrozenApplier:
 
     def test_its_session_is_ended_by_the_server(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """So that its keys come free though nobody looks after it."""
-        monkeypatch.setattr(applier, "FROZEN", 1.0)
+        monkeypatch.setattr(fence, "FROZEN", 1.0)
         world.prepare()
         change(world, "waiting", 1)
         stands, goes_on, ended = threading.Event(), threading.Event(), []

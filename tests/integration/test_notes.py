@@ -68,6 +68,6 @@ class TestPresence:
 def test_a_statement_on_a_single_connection_needs_no_commit(ledger: Ledger) -> None:
     """So that a process frozen after it leaves no lock; and the pool gives the connection back as it was."""
     with ledger.single() as session:
-        database.run(session, "workers", "log_event", actor="single", action="x", run_id=None, detail={})
+        database.run(session, "audit", "log_event", actor="single", action="x", run_id=None, detail={})
         with ledger.begin() as other:
             assert {event.actor for event in audit.events(other)} >= {"single"}

@@ -108,9 +108,10 @@ class TestStrict:
 
     def test_a_rollback_is_refused(self, keeping: Keeping, made: Manifest, hurt: Hurt, place: str) -> None:
         table = made.table(FLAT, "flat.neuron_states")
+        # Before the damage: one that shows in the file's size is refused with the plan.
+        plan = keeping.checkpoints.plan_restore(NAME)
         hurt(keeping, table, number(table, place))
         before = checkpoint_runs.both(keeping.driver)
-        plan = keeping.checkpoints.plan_restore(NAME)
         run = keeping.finished(keeping.checkpoints.rollback(plan))
         assert run.status is model.RunStatus.FAILED
         assert table.chunks[number(table, place)].file in run.reason

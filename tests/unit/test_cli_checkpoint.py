@@ -59,6 +59,9 @@ DONE = Restored(
 )  # fmt: skip
 
 
+NONE = Listing(manifests=(), unusable=(), under_way=())
+
+
 def run(kind: model.RunKind = model.RunKind.RESTORE, **changes: object) -> model.Run:
     """Return a run that works on the checkpoint ``before``."""
     options: dict[str, object] = {"checkpoint": "before"}
@@ -274,11 +277,11 @@ class TestCheckpoint:
 
     def test_rows_of_the_list(self) -> None:
         full = dataclasses.replace(MADE, label="safety", description="what was replaced by x", whole=True)
-        assert state_list_checkpoints._row(full, "now") == [
+        assert state_list_checkpoints._row(full, "now", NONE) == [
             "before", "now", "full, verified", "yes", "all", "flat-only", "2,000", "500 kB",
             "safety: what was replaced by x",
         ]  # fmt: skip
-        assert state_list_checkpoints._row(MARKER, "now") == [
+        assert state_list_checkpoints._row(MARKER, "now", NONE) == [
             "after", "now", "marker", "no", "neuron-states", "flat-only", None, None, "",
         ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from hal9mig.cli.commands import state_checkpoint as taking
 
 if TYPE_CHECKING:
     from hal9mig.engine.checkpoint.manifest import Manifest
+    from hal9mig.engine.checkpoint.types import Listing
 
 _LIST = """List checkpoints, newest first, with what each can be used for.
 
@@ -43,19 +44,21 @@ def list_checkpoints(context: click.Context) -> None:
         steps.append("hal9-migrate state checkpoint --full-backup --verify")
     if not call.json:
         columns = ["NAME", "TAKEN", "KIND", "RESTORABLE", "SCOPE", "MODE", "ROWS", "SIZE", "DESCRIPTION"]
-        rows = [_row(one, call.console.when(one.taken_at)) for one in found.manifests]
+        rows = [_row(one, call.console.when(one.taken_at), found) for one in found.manifests]
         call.console.table(columns, rows, numbers=("ROWS", "SIZE"), whole=("TAKEN", "KIND", "RESTORABLE", "MODE"))
         for run in found.under_way:
             call.console.say(f"{run.options['checkpoint']} is being taken by {run.name} ({run.status})")
         if found.unknown:
             call.console.say(f"which are being taken is not known: {found.unknown}")
+        for sentence in found.lacking.values():
+            call.console.say(sentence)
         for left in found.unusable:
             call.console.say(f"not usable: {left.name}: {left.reason}")
         for step in steps:
             call.console.say(f"next: {step}")
     call.conclude(
         {
-            "checkpoints": [taking.document(one) for one in found.manifests],
+            "checkpoints": [_document(one, found) for one in found.manifests],
             "under_way": [{"name": run.options["checkpoint"], "run": run.id, "status": run.status}
                           for run in found.under_way],
             "under_way_unknown": found.unknown or None,
@@ -65,12 +68,17 @@ def list_checkpoints(context: click.Context) -> None:
     )  # fmt: skip
 
 
-def _row(one: Manifest, when: str) -> list[object]:
+def _document(one: Manifest, found: Listing) -> dict[str, object]:
+    lacking = found.lacking.get(one.name)
+    return taking.document(one) | {"restorable": one.restorable and lacking is None, "lacking": lacking}
+
+
+def _row(one: Manifest, when: str, found: Listing) -> list[object]:
     return [
         one.name,
         when,
         f"{one.kind}, {'verified' if one.verified else 'not verified'}" if one.restorable else one.kind,
-        "yes" if one.restorable else "no",
+        "yes" if one.restorable and one.name not in found.lacking else "no",
         "all" if one.whole else ",".join(one.scope),
         one.mode,
         units.format_count(one.rows) if one.restorable else None,

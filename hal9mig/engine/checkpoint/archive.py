@@ -169,6 +169,13 @@ class Archive:
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._path(name, file)))
 
+    def sizes(self, name: str) -> dict[str, int]:
+        """Return the size of every file in a checkpoint's folder."""
+        with self._reported():
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._path(name), detail=True)
+        return {path.removeprefix(self._path(name) + "/"): int(one["size"]) for path, one in found.items()}
+
     @contextlib.contextmanager
     def writing(self, name: str, file: str) -> Iterator[BinaryIO]:
         """Write a file, which is there under its name once it is whole and on the disk, or not at all.

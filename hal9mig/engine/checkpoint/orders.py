@@ -19,7 +19,7 @@ from typing import Any
 from hal9mig import errors, model, units
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import dispatcher
-from hal9mig.engine.checkpoint import archive, choose, restore_check, restore_result, save
+from hal9mig.engine.checkpoint import archive, choose, files, restore_check, restore_result, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.types import (
@@ -156,6 +156,9 @@ class Checkpoints:
             errors.NotConfigured: no servers are known.
         """
         manifests, unusable = self.archive.listing()
+        lacking = {
+            one.name: files.sentence(one, gone) for one in manifests if (gone := files.lacking(self.archive, one))
+        }
         try:
             with self._system.ledger.begin() as session:
                 active = runs.find(session, kind=model.RunKind.CHECKPOINT, active=True)
@@ -163,10 +166,10 @@ class Checkpoints:
             raise
         except errors.Unreachable as error:
             # A lost database is when somebody has to know what there is to go back to.
-            return Listing(manifests=manifests, unusable=unusable, under_way=(), unknown=error.message)
+            return Listing(manifests=manifests, unusable=unusable, under_way=(), lacking=lacking, unknown=error.message)
         taking = {str(run.options["checkpoint"]) for run in active}
         left = [one for one in unusable if one.name not in taking]
-        return Listing(manifests=manifests, unusable=left, under_way=active)
+        return Listing(manifests=manifests, unusable=left, under_way=active, lacking=lacking)
 
     def find(self, text: str) -> Manifest:
         """Return a checkpoint by its name, the beginning of it, or ``latest``.
@@ -180,7 +183,10 @@ class Checkpoints:
         """Return the newest verified full checkpoint of every category, where it is not older than that."""
         oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
         for one in self.archive.listing()[0]:
-            if one.restorable and one.verified and one.whole and one.taken_at > oldest:
+            if (
+                one.restorable and one.verified and one.whole and one.taken_at > oldest
+                and not files.lacking(self.archive, one)
+            ):  # fmt: skip
                 return one
         return None
 
@@ -209,18 +215,30 @@ class Checkpoints:
             line = mode.read(session)
             active = self._active(session, slugs)
         manifests = self.archive.listing()[0]
+        text = choose.LATEST if text is None else text
+        if text == choose.LATEST:
+            # Nobody is sent to one of which parts are gone, unless that is all that there is to recover from.
+            intact = [one for one in manifests if not files.lacking(self.archive, one)]
+            manifests = intact if intact or not recover else manifests
         if recover:
             made = choose.for_recovery(manifests, text, slugs)
         else:
-            made = choose.for_rollback(
-                manifests, choose.LATEST if text is None else text, slugs, {slug: current.get(slug) for slug in slugs}
+            made = choose.for_rollback(manifests, text, slugs, {slug: current.get(slug) for slug in slugs})
+        gone = files.lacking(self.archive, made)
+        if gone and not recover:
+            raise errors.NotRestorable(
+                f"{files.sentence(made, gone)}.",
+                hint=f"choose another, or take what is sound: hal9-migrate state recover --from-backup {made.name} "
+                "--quarantine-corrupted",
             )
         restore_check.require_same(self._system, made, slugs)
         rows = sum(one.rows for one in made.tables if one.category in slugs)
         refills = restore_check.require_replaceable(self._system, made, chosen)
+        warnings = [*restore_check.warnings(made, line), *([files.sentence(made, gone)] if gone else [])]
         return RestorePlan(
             manifest=made, categories=slugs, whole=len(chosen) == len(self._system.registry.ordered()),
-            mode_now=line.mode, warnings=restore_check.warnings(made, line), refills=refills, active=active,
+            mode_now=line.mode, warnings=warnings,
+            refills=refills, active=active,
             expected=self._expected(model.RunKind.RESTORE, rows),
         )  # fmt: skip
 

@@ -73,6 +73,8 @@ class Listing:
     manifests: Sequence[Manifest]
     unusable: Sequence[Unusable]
     under_way: Sequence[model.Run]
+    #: What those lack that name files which are not there, by name, as a sentence.
+    lacking: Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: Why it is not known which are being taken; empty where it is.
     unknown: str = ""
 
