@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import psycopg2
 
 from hal9mig import errors
 from hal9mig.categories import wire
-from hal9mig.categories.declaration import Category, Column, Computed, Element, Pass, Target
+from hal9mig.categories.declaration import Category, Column, Pass, Target
 from hal9mig.stores.connection import Connection
 
-_COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+# What a domain, or one over another, is made of; a type that is none is itself.
+_BASE = """
+(WITH RECURSIVE made(oid) AS (
+   SELECT {type}::oid UNION ALL SELECT t.typbasetype FROM pg_type AS t JOIN made USING (oid) WHERE t.typtype = 'd')
+ SELECT format_type(made.oid, NULL) FROM made JOIN pg_type AS t USING (oid) WHERE t.typtype <> 'd')
+"""
+_BASES = f"SELECT n, {_BASE.format(type='to_regtype(n)')} FROM unnest(%s::text[]) AS n"
+_COLUMNS = f"""
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), {_BASE.format(type="a.atttypid")}, a.attnotnull,
        a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', a.attgenerated <> ''
   FROM pg_attribute AS a
  WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
@@ -39,6 +46,7 @@ SELECT i.indisprimary, array_agg(a.attname::text ORDER BY k.position), bool_and(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Found:
     type: str
+    base: str
     not_null: bool
     filled: bool
     generated: bool
@@ -88,8 +96,9 @@ def _source_problems(category: Category, flat: Connection) -> Iterable[str]:
     if not found:
         yield f"flat store: table {table} is missing"
         return
+    bases = _bases(flat, [column.type for column in source.columns])
     for column in source.columns:
-        yield from _column_problems(f"flat store: {table}", column, found)
+        yield from _column_problems(f"flat store: {table}", column, found, bases)
     if source.version is not None and source.version in found and found[source.version].type != "bigint":
         yield f"flat store: version column {table}.{source.version} is {found[source.version].type}, not bigint"
     keys = _keys(flat, table)
@@ -144,9 +153,13 @@ def _target_problems(category: Category, hier: Connection) -> Iterable[str]:
         if not found:
             yield f"hierarchical store: table {target.qualified} is missing"
             continue
-        for column in target.columns:
-            declared = types[column.source] if isinstance(column, Pass) else _declared(column)
-            yield from _column_problems(here, Column(column.name, declared), found)
+        declared = [
+            Column(column.name, types[column.source] if isinstance(column, Pass) else column.type)
+            for column in target.columns
+        ]
+        bases = _bases(hier, [column.type for column in declared])
+        for column in declared:
+            yield from _column_problems(here, column, found, bases)
         for name, column_found in found.items():
             if name not in target.names and column_found.not_null and not column_found.filled:
                 yield f"{here}.{name} is NOT NULL without a default, and the category does not write it"
@@ -182,17 +195,19 @@ def _rebuild_problems(category: Category, hier: Connection) -> Iterable[str]:
     if [name for name, _ in described] != list(category.source.names):
         yield f"the rebuild query returns ({', '.join(found)}), not ({', '.join(category.source.names)})"
         return
+    bases = _bases(hier, [column.type for column in category.source.columns])
     for column in category.source.columns:
-        if wire.canonical_type(found[column.name]) != wire.canonical_type(column.type):
+        if wire.canonical_type(found[column.name]) != wire.canonical_type(bases[column.type]):
             yield f"the rebuild query returns {column.name} as {found[column.name]}, not {column.type}"
 
 
-def _column_problems(here: str, column: Column, found: dict[str, _Found]) -> Iterable[str]:
+def _column_problems(here: str, column: Column, found: Mapping[str, _Found], bases: Mapping[str, str]) -> Iterable[str]:
     if column.name not in found:
         yield f"{here}.{column.name} is missing"
         return
     actual = found[column.name].type
-    same = wire.canonical_type(actual) == wire.canonical_type(column.type)
+    # A domain is declared by its own name or by what it is made of: its bytes are the same.
+    same = wire.canonical_type(found[column.name].base) == wire.canonical_type(bases[column.type])
     # A declared length has to be the actual one; without one any length will do.
     if not same or ("(" in column.type and _length(actual) != _length(column.type)):
         yield f"{here}.{column.name} is {actual}, not {column.type}"
@@ -202,16 +217,19 @@ def _length(type_name: str) -> str:
     return type_name.partition("(")[2].partition(")")[0].replace(" ", "")
 
 
-def _declared(column: Computed | Element) -> str:
-    return column.type
+def _bases(opened: Connection, names: Sequence[str]) -> dict[str, str]:
+    """Return for each type's name what it is made of, as the server resolves it; an unknown name stands for itself."""
+    with opened.cursor() as cursor:
+        cursor.execute(_BASES, (list(names),))
+        return {name: base or name for name, base in cursor.fetchall()}
 
 
 def _columns(opened: Connection, table: str) -> dict[str, _Found]:
     with opened.cursor() as cursor:
         cursor.execute(_COLUMNS, (table,))
         return {
-            name: _Found(type=type_name, not_null=not_null, filled=filled, generated=generated)
-            for name, type_name, not_null, filled, generated in cursor.fetchall()
+            name: _Found(type=type_name, base=base, not_null=not_null, filled=filled, generated=generated)
+            for name, type_name, base, not_null, filled, generated in cursor.fetchall()
         }
 
 
