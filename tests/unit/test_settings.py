@@ -114,6 +114,20 @@ def test_a_running_stack_fills_what_nobody_set() -> None:
     assert found.external is False
 
 
+def test_a_running_stacks_folders_are_a_commands_too_unless_somebody_chose_others() -> None:
+    running_stack(**{"log.dir": "/stack/log", "checkpoints.url": "/stack/checkpoints"})
+    found = settings.load(environ={"HAL9_DATA_DIR": "data"})
+    assert (str(found.log_dir), found.checkpoint_url) == ("/stack/log", "/stack/checkpoints")
+    chosen = settings.load(environ={"HAL9_DATA_DIR": "data", "HAL9_LOG_DIR": "/mine"})
+    assert str(chosen.log_dir) == "/mine"
+
+
+def test_the_settings_file_is_found_from_every_folder() -> None:
+    write(pathlib.Path("hal9-migrate.toml"), "[stack]\nworkers = 1\n")
+    found = settings.load(environ={"HAL9_DATA_DIR": "data"}).config_file
+    assert found == pathlib.Path("hal9-migrate.toml").absolute()
+
+
 def test_who_names_one_server_gets_none_of_a_running_stack() -> None:
     running_stack(**{"stores.flat_url": "postgresql://f", "stores.hier_url": "postgresql://h"})
     found = load({"HAL9_FLAT_URL": "postgresql://mine"})
