@@ -135,6 +135,9 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     """
     name = str(run.options["checkpoint"])
     problem = run_result.problem(run)
+    out = checkpoints.left_out(run)
+    for worker in out:
+        call.console.say(f"warning: worker {worker} was left out: its HAL9_CHECKPOINT_URL is another place")
     if problem is not None:
         call.conclude({"run": run_result.document(run), "checkpoint": name, "next_steps": []}, problem)
         return
@@ -149,7 +152,7 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     if not call.json:
         call.console.verdict(True, f"checkpoint {made.name}: {summary(made)} ({run.name})")
     steps = [f"hal9-migrate state export-manifest --checkpoint {made.name} --output manifest.json"]
-    call.conclude({"run": run_result.document(run), "checkpoint": document(made), "next_steps": steps})
+    call.conclude({"run": run_result.document(run), "checkpoint": document(made), "left_out": out, "next_steps": steps})
 
 
 def announce(call: Invocation, run: model.Run, plan: SavePlan, order: CheckpointOrder) -> None:

@@ -24,9 +24,12 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from hal9mig import errors, settings
+from hal9mig.engine.checkpoint.archive_file import Reporting, closed, private, sync_folder
 from hal9mig.engine.checkpoint.manifest import Manifest
 
 MANIFEST = "manifest.json"
+#: No checkpoint's name begins with a dot.
+_IDENTITY = ".hal9-place"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -100,7 +103,7 @@ class Archive:
             errors.ArchiveUnreachable: it cannot be made.
         """
         try:
-            with self._reported():
+            with self.reported():
                 if self._local:
                     os.makedirs(self._root, mode=0o700, exist_ok=True)
                 else:
@@ -108,9 +111,37 @@ class Archive:
         except FileNotFoundError as error:
             raise errors.ArchiveUnreachable(f"The folder {self._url} cannot be made: {error.strerror}.") from None
 
+    def identity(self, *, create: bool = False) -> str | None:
+        """Return the token that tells this place from any other; None where there is none yet.
+
+        Args:
+            create: make one then.
+        """
+        path = f"{self._root}/{_IDENTITY}"
+        with self.reported():
+            self._fs.invalidate_cache()
+            if create and not self._fs.exists(path):
+                self._identify(path, secrets.token_hex(16).encode())
+            try:
+                return str(self._fs.cat_file(path).decode())
+            except FileNotFoundError:
+                return None
+
+    def _identify(self, path: str, token: bytes) -> None:
+        if not self._local:
+            self._fs.pipe_file(path, token)
+            return
+        # Once, whole: of two that make it at the same time both have to read the one that stays.
+        beside = f"{path}.{secrets.token_hex(4)}.part"
+        with open(beside, "xb", opener=private) as local:
+            local.write(token)
+        with contextlib.suppress(FileExistsError):
+            os.link(beside, path)
+        os.unlink(beside)
+
     def names(self) -> list[str]:
         """Return the name of every folder."""
-        with self._reported():
+        with self.reported():
             self._fs.invalidate_cache()
             if not self._fs.exists(self._root):
                 return []
@@ -130,7 +161,7 @@ class Archive:
         check_name(name)
         path = self._path(name, MANIFEST)
         try:
-            with self._reported():
+            with self.reported():
                 text = self._fs.cat_file(path)
         except FileNotFoundError:
             raise errors.NotFound(
@@ -159,19 +190,19 @@ class Archive:
 
     def exists(self, name: str) -> bool:
         """Whether there is a folder of this name, finished or not."""
-        with self._reported():
+        with self.reported():
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._path(name)))
 
     def holds(self, name: str, file: str) -> bool:
         """Whether a checkpoint has a file."""
-        with self._reported():
+        with self.reported():
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._path(name, file)))
 
     def sizes(self, name: str) -> dict[str, int]:
         """Return the size of every file in a checkpoint's folder."""
-        with self._reported():
+        with self.reported():
             self._fs.invalidate_cache()
             found = self._fs.find(self._path(name), detail=True)
         return {path.removeprefix(self._path(name) + "/"): int(one["size"]) for path, one in found.items()}
@@ -194,19 +225,19 @@ class Archive:
         # Unlike that of any other process, on this host or on one that shares the folder.
         beside = f"{path}.{secrets.token_hex(4)}.part"
         try:
-            with self._reported(required=True):
+            with self.reported(required=True):
                 for one in (self._root or "/", *self._folders(folder)):
                     os.makedirs(one, mode=0o700, exist_ok=True)
-                local = open(beside, "xb", opener=_private)  # noqa: SIM115
-            with _closed(local):
-                yield _Reporting(local, self)  # type: ignore[misc]
-                with self._reported(required=True):
+                local = open(beside, "xb", opener=private)  # noqa: SIM115
+            with closed(local):
+                yield Reporting(local, self)  # type: ignore[misc]
+                with self.reported(required=True):
                     local.flush()
                     os.fsync(local.fileno())
-            with self._reported(required=True):
+            with self.reported(required=True):
                 os.replace(beside, path)
                 for one in (self._root or "/", *self._folders(folder)):
-                    _sync_folder(one)
+                    sync_folder(one)
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
@@ -215,13 +246,13 @@ class Archive:
     def _sent(self, path: str) -> Iterator[BinaryIO]:
         # Many drivers keep what was written when a file is closed by an error. So a file is sent once it is whole.
         place = tempfile.gettempdir()
-        with self._reported(place, required=True):
+        with self.reported(place, required=True):
             whole = tempfile.NamedTemporaryFile(prefix="hal9-", suffix=".part")  # noqa: SIM115
-        with _closed(whole):
-            yield _Reporting(whole, self, place)  # type: ignore[misc]
-            with self._reported(place, required=True):
+        with closed(whole):
+            yield Reporting(whole, self, place)  # type: ignore[misc]
+            with self.reported(place, required=True):
                 whole.flush()
-            with self._reported(required=True):
+            with self.reported(required=True):
                 before = self._fs.exists(path)
                 try:
                     self._fs.put_file(whole.name, path)
@@ -251,13 +282,13 @@ class Archive:
         """
         path = self._path(name, file)
         try:
-            with self._reported():
+            with self.reported():
                 stream = self._fs.open(path, "rb")
         except FileNotFoundError:
             raise errors.ChunkMissing(f"{file} of checkpoint {name} is missing.") from None
         with stream:
             try:
-                yield _Reporting(stream, self)
+                yield Reporting(stream, self)
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
@@ -278,7 +309,7 @@ class Archive:
         """Remove the files in a checkpoint's folder that are not in its manifest: what late workers have left."""
         wanted = {self._path(manifest.name, MANIFEST)}
         wanted |= {self._path(manifest.name, one.file) for table in manifest.tables for one in table.chunks}
-        with self._reported():
+        with self.reported():
             self._fs.invalidate_cache()
             for path in self._fs.find(self._path(manifest.name)):
                 if path not in wanted:
@@ -292,7 +323,7 @@ class Archive:
             errors.ArchiveUnreachable: the storage does not do it.
         """
         check_name(name)
-        with self._reported():
+        with self.reported():
             self._fs.invalidate_cache()
             if not self._fs.exists(self._path(name)):
                 return 0
@@ -313,7 +344,7 @@ class Archive:
         place = self._root
         while not os.path.exists(place) and place != os.path.dirname(place):
             place = os.path.dirname(place)
-        with self._reported():
+        with self.reported():
             return shutil.disk_usage(place).free
 
     def _path(self, name: str, file: str = "") -> str:
@@ -325,7 +356,7 @@ class Archive:
         return f"{self._root}/{name}/{file}"
 
     @contextlib.contextmanager
-    def _reported(self, place: str = "", *, required: bool = False) -> Iterator[None]:
+    def reported(self, place: str = "", *, required: bool = False) -> Iterator[None]:
         """Turn the storage's errors into ours; a file that is not there is none, unless it is required."""
         place = place or self._url
         try:
@@ -343,56 +374,3 @@ class Archive:
             if number in _FULL:
                 raise errors.ArchiveFull(f"There is no room left at {place}: {reason}.") from error
             raise errors.ArchiveUnreachable(f"The checkpoints at {place} cannot be reached: {reason}.") from error
-
-
-class _Reporting:
-    """A file of the storage whose errors are ours; those of its user are left as they are."""
-
-    def __init__(self, file: Any, archive: Archive, place: str = ""):
-        self._file = file
-        self._reported = functools.partial(archive._reported, place, required=True)
-
-    def read(self, size: int = -1) -> bytes:
-        with self._reported():
-            try:
-                return bytes(self._file.read(size))
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                damage = error
-        raise damage
-
-    def write(self, data: bytes) -> int:
-        with self._reported():
-            return int(self._file.write(data))
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with self._reported():
-            return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-
-@contextlib.contextmanager
-def _closed(file: Any) -> Iterator[None]:
-    # Closing tries to write again what there was no room for; that error would stand in the place of the first.
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            file.close()
-
-
-def _private(path: str, flags: int) -> int:
-    # The state of an application is nobody else's to read, wherever the folder is.
-    return os.open(path, flags, 0o600)
-
-
-def _sync_folder(path: str) -> None:
-    """Have the system keep a renamed file through a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,7 @@ from typing import Any
 from hal9mig import errors, model, units
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import dispatcher
-from hal9mig.engine.checkpoint import archive, choose, files, restore_check, restore_result, save
+from hal9mig.engine.checkpoint import archive, choose, files, place, restore_check, restore_result, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.types import (
@@ -170,6 +170,11 @@ class Checkpoints:
         taking = {str(run.options["checkpoint"]) for run in active}
         left = [one for one in unusable if one.name not in taking]
         return Listing(manifests=manifests, unusable=left, under_way=active, lacking=lacking)
+
+    def left_out(self, run: model.Run) -> list[str]:
+        """Return the workers that took no part in a run, because they keep checkpoints in another place."""
+        with self._system.ledger.begin() as session:
+            return place.left_out(session, run.id)
 
     def find(self, text: str) -> Manifest:
         """Return a checkpoint by its name, the beginning of it, or ``latest``.
@@ -326,6 +331,8 @@ class Checkpoints:
         self, kind: model.RunKind, scope: Sequence[str], options: Mapping[str, object], *, begun: Any = None
     ) -> int:
         self._system.broker.ping()
+        self.archive.ensure()
+        options = {**options, "place": self.archive.identity(create=True)}
         whole = len(scope) == len(self._system.registry.ordered())
         with self._system.ledger.begin() as session:
             run_id = runs.create(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hal9mig import errors
-from hal9mig.engine.checkpoint import loss, recover, restore, save, seal, swap
+from hal9mig.engine.checkpoint import loss, place, recover, restore, save, seal, swap
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches
@@ -40,4 +40,5 @@ def perform(system: System, desk: Desk, held: batches.Lease, session: Session) -
     step = PLANS.get(str(held.options["does"])) if held.kind == "plan" else STEPS.get(held.kind)
     if step is None:
         raise errors.HAL9Error(f"This program does not know how to {held.kind}.")
+    place.require(system, held, session)
     return step(system, desk, held, session)
