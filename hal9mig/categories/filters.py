@@ -52,6 +52,10 @@ class Filter:
         return " AND ".join(parts) or "TRUE", values
 
 
+#: Takes every record.
+EVERYTHING = Filter(text="")
+
+
 def parse(category: Category, text: str) -> Filter:
     """Read a filter for a category.
 

@@ -188,7 +188,7 @@ class Client:
 
         def read(side: sides.Side, cursor: Cursor) -> list[values.Record]:
             keys = projection.Keys(keys=[sides.spelled(cursor, found, parameters)])
-            return side.read(cursor, found, keys, sides.EVERYTHING)
+            return side.read(cursor, found, keys, filters.EVERYTHING)
 
         return next(iter(self._read(read)), None)
 
@@ -280,7 +280,7 @@ class Client:
         """
         found = self.registry.get(category)
         with self._pools[side].taken() as connection, connection.cursor() as cursor:
-            return self._sides[side].read(cursor, found, projection.Keys(keys=keys), sides.EVERYTHING)
+            return self._sides[side].read(cursor, found, projection.Keys(keys=keys), filters.EVERYTHING)
 
     def place(self) -> Place:
         """Return which store rules, asked of the stores."""

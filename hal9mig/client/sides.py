@@ -10,7 +10,7 @@ import psycopg2
 from hal9mig import errors, model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
-from hal9mig.categories.filters import Filter
+from hal9mig.categories.filters import EVERYTHING, Filter
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
 from hal9mig.engine.transfer.writer import Cursor
@@ -20,8 +20,6 @@ from hal9mig.stores.connection import Connection
 #: The version of a new record: the server's clock in microseconds. So a record that is deleted and comes
 #: back is newer than it was, and an old copy of it can never pass for the present one.
 FIRST_VERSION = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-
-EVERYTHING = Filter(text="")
 
 
 class Side(Protocol):

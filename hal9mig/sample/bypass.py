@@ -10,6 +10,7 @@ from typing import Any
 import psycopg2
 
 from hal9mig import errors
+from hal9mig.categories import filters
 from hal9mig.categories.registry import Registry
 from hal9mig.client import Transaction, sides, values
 from hal9mig.client.pool import Pool
@@ -38,7 +39,7 @@ class Bypass:
         found = self.registry.get(category)
         with self._pool.taken() as connection, connection.cursor() as cursor:
             keys = projection.Keys(keys=[sides.spelled(cursor, found, values.key_parameters(found, key))])
-            return next(iter(_SIDE.read(cursor, found, keys, sides.EVERYTHING)), None)
+            return next(iter(_SIDE.read(cursor, found, keys, filters.EVERYTHING)), None)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -35,7 +35,6 @@ from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 
 _FLAT, _HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
-_EVERYTHING = filters.Filter(text="")
 #: Records that are transformed together to make shared rows again.
 _STEP = 1000
 Damage = dict[str, Any]
@@ -306,7 +305,7 @@ class _Resolving:
             return {}
         scope = projection.Keys(keys=sorted(keys))
         if store is _FLAT:
-            rows, params = projection.flat_rows(self._category, scope, _EVERYTHING)
+            rows, params = projection.flat_rows(self._category, scope, filters.EVERYTHING)
             tables = [f"{self._category.source.schema}.{self._category.source.table}"]
         else:
             rows, params = projection.rebuilt_rows(self._category, scope)

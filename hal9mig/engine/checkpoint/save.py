@@ -30,7 +30,6 @@ CHUNK_BYTES = 32 << 20
 MOST_ROWS, FEWEST_ROWS = 50_000, 500
 #: What a chunk's ``role`` costs of a budget in records: a part belongs to the record of its root.
 _COUNTED = ("source", "root")
-_EVERYTHING = filters.Filter(text="")
 #: Phases of a checkpoint's run; planning is phase 0.
 SAVING, SEALING = 1, 2
 
@@ -189,7 +188,7 @@ def measured(cursor: Any, category: Category, store: model.StoreName) -> dict[st
     """Return records and digest of a category in one store, in the cursor's transaction."""
     cursor.execute(digest.RANGE)
     if store is model.StoreName.FLAT:
-        rows = projection.flat_rows(category, projection.Bounds(), _EVERYTHING)
+        rows = projection.flat_rows(category, projection.Bounds(), filters.EVERYTHING)
     else:
         rows = projection.rebuilt_rows(category, projection.Bounds())
     found = digest.read(cursor, category, rows, digest.TRUE)

@@ -17,7 +17,7 @@ import msgspec
 from hal9mig import model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category, Column
-from hal9mig.categories.filters import Filter
+from hal9mig.categories.filters import EVERYTHING
 from hal9mig.engine.compare.keystream import Cursor, Query
 from hal9mig.ledger.verify_results import FieldDifference
 from hal9mig.stores import projection
@@ -28,7 +28,6 @@ CLIP = 200
 _WHOLE = 1_000_000
 _COLUMNS = 16  # columns of one record whose values are fetched at once
 _KEYS = 100  # records whose columns' hashes are fetched at once
-_EVERYTHING = Filter(text="")
 _ELEMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^,{}]+')
 Values = Mapping[str, tuple[str | None, int]]
 
@@ -40,7 +39,7 @@ def differing(
     for start in range(0, len(keys), _KEYS):
         some = keys[start : start + _KEYS]
         scope = projection.Keys(keys=some)
-        left = _hashes(flat, category, projection.flat_rows(category, scope, _EVERYTHING))
+        left = _hashes(flat, category, projection.flat_rows(category, scope, EVERYTHING))
         right = _hashes(hier, category, projection.rebuilt_rows(category, scope))
         for key in some:
             if key in left and key in right:
@@ -58,7 +57,7 @@ def _record(
     found: list[FieldDifference] = []
     for start in range(0, len(columns), _COLUMNS):
         some = columns[start : start + _COLUMNS]
-        flat_values = _values(flat, some, projection.flat_rows(category, scope, _EVERYTHING))
+        flat_values = _values(flat, some, projection.flat_rows(category, scope, EVERYTHING))
         hier_values = _values(hier, some, projection.rebuilt_rows(category, scope))
         if flat_values and hier_values:
             found += [_column(column, flat_values[column.name], hier_values[column.name]) for column in some]

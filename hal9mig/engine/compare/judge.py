@@ -1,4 +1,4 @@
-"""Tells drift from lag, a key at a time, in either direction.
+"""Whether a record really differs: the one judge that comparisons, rounds, full passes and repairs all ask.
 
 Four looks, in this order: at the side that rules, at its journal, at the other side, and at the side
 that rules again. A record that is the same at the first and the last look was last written before the
@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
-from hal9mig.categories.filters import Filter
+from hal9mig.categories.filters import EVERYTHING, Filter
 from hal9mig.engine.compare import digest, keystream, orphans
-from hal9mig.engine.compare.keystream import Query
+from hal9mig.engine.compare.keystream import Query, Row
 from hal9mig.ledger import drifts, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Cause
@@ -26,7 +27,10 @@ from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
 _LOOK = 1000  # keys looked at together
-_EVERYTHING = Filter(text="")
+#: What a look finds, by the key's value: two texts may be one key, in rows of before that was refused.
+Seen = Mapping[tuple[Any, ...], Sequence[Row]]
+#: A record's version at the side that rules and at the other; None where there is none.
+Versions = tuple[int | None, int | None]
 
 
 class State(enum.Enum):
@@ -48,20 +52,15 @@ class Verdict:
 
     Attributes:
         held: the record is in quarantine.
-        source, target: each side's version of the record; None where it has none or the category keeps none.
+        flat, hier: what each store had at the last look.
     """
 
     key: model.Key
     state: State
     kind: Kind | None = None
     held: bool = False
-    source: int | None = None
-    target: int | None = None
-
-    @property
-    def newer(self) -> bool:
-        """Whether the side that follows is ahead of the one that rules."""
-        return self.source is not None and self.target is not None and self.target > self.source
+    flat: Row | None = None
+    hier: Sequence[Row] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,17 +99,49 @@ class Sides:
         if now != self.state:
             raise errors.StaleEpoch(f"The write mode was {self.state.mode} and is {now.mode} now.")
 
+    def look(self, keys: Sequence[model.Key], *, flat: bool, chosen: Filter = EVERYTHING) -> Seen:
+        """Return what one store has of these keys, in a transaction of its own.
+
+        Args:
+            chosen: what a row's ``chosen`` tells of.
+        """
+        scope = projection.Keys(keys=keys)
+        rows = (
+            projection.flat_rows(self.category, scope, EVERYTHING)
+            if flat
+            else projection.rebuilt_rows(self.category, scope)
+        )
+        query = keystream.select(
+            self.category, rows, covered=self.covered if flat else digest.FALSE, chosen=chosen.sql("s"), ordered=False
+        )
+        found: dict[tuple[Any, ...], list[Row]] = {}
+        connection = self.flat if flat else self.hier
+        with connection, connection.cursor() as cursor:
+            cursor.execute(digest.SESSION)
+            for row in keystream.collect(cursor, self.category, query):
+                found.setdefault(row.key, []).append(row)
+        return found
+
 
 def sides(session: Session, category: Category, state: capture.State, *, flat: Connection, hier: Connection) -> Sides:
-    """Return both sides of a category; to be called before the first look, since coverage only grows."""
+    """Return both sides of a category; to be called before the first look, since coverage only grows.
+
+    What is migrated in between is then found on both sides, and what is not yet cannot be taken for missing.
+    """
     covered = digest.TRUE
     if state.mode.ruling is model.StoreName.FLAT:
         covered = digest.covered(category, runs.covers(session, category.slug))
     return Sides(category=category, state=state, flat=flat, hier=hier, covered=covered)
 
 
-def judge(both: Sides, keys: Sequence[model.Key]) -> list[Verdict]:
+def judge(
+    both: Sides, keys: Sequence[model.Key], *, before: Seen | None = None, chosen: Filter = EVERYTHING
+) -> list[Verdict]:
     """Return what each key is found to be.
+
+    Args:
+        before: the first look at the side that rules, where somebody has taken it already.
+        chosen: as for ``Sides.look``.
 
     Raises:
         errors.StaleEpoch: the write mode was switched meanwhile.
@@ -119,86 +150,51 @@ def judge(both: Sides, keys: Sequence[model.Key]) -> list[Verdict]:
     found: list[Verdict] = []
     wanted = list(dict.fromkeys(keys))
     for start in range(0, len(wanted), _LOOK):
-        found += _judge(both, wanted[start : start + _LOOK])
+        found += _judge(both, wanted[start : start + _LOOK], before, chosen)
     both.require_same()
     return found
 
 
-def _judge(both: Sides, keys: Sequence[model.Key]) -> list[Verdict]:
-    look_at_source, look_at_target = (_flat, _hier) if both.forward else (_hier, _flat)
-    before = look_at_source(both, keys)
+def _judge(both: Sides, keys: Sequence[model.Key], before: Seen | None, chosen: Filter) -> list[Verdict]:
+    if before is None:
+        before = both.look(keys, flat=both.forward, chosen=chosen)
     waiting = capture.waiting(both.source, both.category.slug, keys)
-    target = look_at_target(both, keys)
+    target = both.look(keys, flat=not both.forward, chosen=chosen)
     rootless = _rootless(both, keys)
-    after = look_at_source(both, keys)
+    source = both.look(keys, flat=both.forward, chosen=chosen)
     held = _held(both, keys)
-    return [
-        _verdict(
-            both, key, before.get(key, []), after.get(key, []), target.get(key, []),
-            waits=key in waiting, rootless=key in rootless, held=key in held,
-        )
-        for key in keys
-    ]  # fmt: skip
+    values = {row.text: value for seen in (before, target, source) for value, rows in seen.items() for row in rows}
+    found = []
+    for key in keys:
+        value = values.get(key, ())
+        now = source.get(value, ())
+        flat, hier = (now, target.get(value, ())) if both.forward else (target.get(value, ()), now)
+        found.append(
+            _verdict(
+                key, flat, hier, held=value in held, rootless=key in rootless,
+                moves=key in waiting or _hashes(before.get(value, ())) != _hashes(now),
+            )
+        )  # fmt: skip
+    return found
 
 
 def _verdict(
-    both: Sides,
-    key: model.Key,
-    before: Sequence[_Seen],
-    source: Sequence[_Seen],
-    target: Sequence[_Seen],
-    *,
-    waits: bool,
-    rootless: bool,
-    held: bool,
+    key: model.Key, flat: Sequence[Row], hier: Sequence[Row], *, moves: bool, rootless: bool, held: bool
 ) -> Verdict:
-    flat, hier = (source, target) if both.forward else (target, source)
-    hashes = [one.hash for one in source]
-    if hashes == [one.hash for one in target] and not rootless:
-        return Verdict(key=key, state=State.AGREES, held=held)
-    if waits or [one.hash for one in before] != hashes:
-        return Verdict(key=key, state=State.LAGS)
-    kind = Kind.EXTRA if not flat else Kind.MISMATCH if hier else Kind.MISSING
-    if kind is Kind.MISSING and not held and not flat[0].covered:
-        return Verdict(key=key, state=State.PENDING)
-    return Verdict(
-        key=key, state=State.DRIFTS, kind=kind, held=held, source=_version(source), target=_version(target)
-    )  # fmt: skip
+    state, kind = State.DRIFTS, None
+    if _hashes(flat) == _hashes(hier) and not rootless:
+        state = State.AGREES
+    elif moves:
+        state = State.LAGS
+    else:
+        kind = Kind.EXTRA if not flat else Kind.MISMATCH if hier else Kind.MISSING
+        if kind is Kind.MISSING and not held and not flat[0].covered:
+            state, kind = State.PENDING, None
+    return Verdict(key=key, state=state, kind=kind, held=held, flat=next(iter(flat), None), hier=hier)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Seen:
-    hash: int
-    covered: bool
-    version: int | None
-
-
-def _version(seen: Sequence[_Seen]) -> int | None:
-    return seen[0].version if seen else None
-
-
-def _flat(both: Sides, keys: Sequence[model.Key]) -> dict[model.Key, list[_Seen]]:
-    rows = projection.flat_rows(both.category, projection.Keys(keys=keys), _EVERYTHING)
-    return _look(both.flat, both.category, rows, both.covered)
-
-
-def _hier(both: Sides, keys: Sequence[model.Key]) -> dict[model.Key, list[_Seen]]:
-    rows = projection.rebuilt_rows(both.category, projection.Keys(keys=keys))
-    return _look(both.hier, both.category, rows, digest.FALSE)
-
-
-def _look(connection: Connection, category: Category, rows: Query, covered: Query) -> dict[model.Key, list[_Seen]]:
-    version = f"s.{category.source.version}" if category.source.version else "NULL::bigint"
-    found: dict[model.Key, list[_Seen]] = {}
-    with connection, connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {projection.record_hash(category, 's')}, coalesce({covered[0]}, false), {version}, "
-            f"{projection.key_texts(category)} {rows[0]}",
-            [*covered[1], *rows[1]],
-        )
-        for hash_, is_covered, number, *key in cursor.fetchall():
-            found.setdefault(tuple(key), []).append(_Seen(hash_, is_covered, number))
-    return found
+def _hashes(rows: Sequence[Row]) -> list[int]:
+    return sorted(row.hash for row in rows)
 
 
 def _rootless(both: Sides, keys: Sequence[model.Key]) -> set[model.Key]:
@@ -210,22 +206,58 @@ def _rootless(both: Sides, keys: Sequence[model.Key]) -> set[model.Key]:
         return {row.text for row in keystream.collect(cursor, both.category, query)}
 
 
-def _held(both: Sides, keys: Sequence[model.Key]) -> set[model.Key]:
+def _held(both: Sides, keys: Sequence[model.Key]) -> set[tuple[Any, ...]]:
+    """Return which of these keys are in quarantine, compared as values and not as the texts they were noted in."""
+    columns = ", ".join(
+        f"(q.key->>{at})::{column.type} AS {column.name}" for at, column in enumerate(both.category.source.key_columns)
+    )
+    where, params = projection.Keys(keys=keys).sql(both.category, [f"s.{name}" for name in both.category.key])
+    names = ", ".join(f"s.{name}" for name in both.category.key)
+    # Materialised: keys of other categories must not be cast to this one's types.
+    query = (
+        "WITH q AS MATERIALIZED (SELECT key FROM hal9mig.quarantine WHERE status = 'held' AND category = %s) "
+        f"SELECT {names}, {projection.key_texts(both.category)}, 0::bigint, false, false "
+        f"FROM (SELECT {columns} FROM q) s WHERE {where}",
+        [both.category.slug, *params],
+    )
     with both.hier, both.hier.cursor() as cursor:
-        cursor.execute(
-            "SELECT key FROM hal9mig.quarantine WHERE status = 'held' AND category = %s AND key = ANY(%s::jsonb[])",
-            (both.category.slug, drifts.texts(keys)),
-        )
-        return {tuple(key) for (key,) in cursor.fetchall()}
+        return {row.key for row in keystream.collect(cursor, both.category, query)}
+
+
+def versions(both: Sides, keys: Sequence[model.Key]) -> dict[model.Key, Versions]:
+    """Return each key's version at the side that rules and at the other; None where there is none."""
+    column = both.category.source.version
+    if column is None or not keys:
+        return {}
+    scope = projection.Keys(keys=keys)
+    sides_ = (
+        (both.flat, projection.flat_rows(both.category, scope, EVERYTHING)),
+        (both.hier, projection.rebuilt_rows(both.category, scope)),
+    )
+    found: list[dict[model.Key, int]] = []
+    for connection, rows in sides_:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT s.{column}, {projection.key_texts(both.category)} {rows[0]}", rows[1])
+            found.append({tuple(key): version for version, *key in cursor.fetchall()})
+    source, target = found if both.forward else found[::-1]
+    return {key: (source.get(key), target.get(key)) for key in keys}
 
 
 # Causes
 
 
-def causes(session: Session, both: Sides, found: Iterable[Verdict], *, lately: float) -> dict[model.Key, Cause]:
+def causes(
+    session: Session,
+    both: Sides,
+    found: Iterable[Verdict],
+    known: Mapping[model.Key, Versions],
+    *,
+    lately: float,
+) -> dict[model.Key, Cause]:
     """Return why each key drifts, as far as can be told.
 
     Args:
+        known: the ``versions`` of those that drift.
         lately: seconds within which applying a key counts as the likely cause.
     """
     drifting = [verdict for verdict in found if verdict.state is State.DRIFTS]
@@ -236,15 +268,19 @@ def causes(session: Session, both: Sides, found: Iterable[Verdict], *, lately: f
     applied = set(drifts.marked_lately(session, both.category.slug, seconds=lately, limit=100_000))
     applied -= set(drifts.repairs(session, both.category.slug, keys))
     changed = _transform_changed(session, both.category)
-    return {verdict.key: _cause(verdict, late=verdict.key in applied, changed=changed) for verdict in drifting}
+    return {
+        one.key: _cause(one, known.get(one.key, (None, None)), late=one.key in applied, changed=changed)
+        for one in drifting
+    }
 
 
-def _cause(verdict: Verdict, *, late: bool, changed: bool) -> Cause:
+def _cause(verdict: Verdict, known: Versions, *, late: bool, changed: bool) -> Cause:
+    source, target = known
     if verdict.held:
         return Cause.QUARANTINE
-    if verdict.kind is Kind.MISMATCH and verdict.source is not None and verdict.source == verdict.target and changed:
+    if verdict.kind is Kind.MISMATCH and source is not None and source == target and changed:
         return Cause.TRANSFORM_CHANGED
-    if verdict.kind is Kind.MISMATCH and verdict.target is not None and verdict.target >= (verdict.source or 0):
+    if verdict.kind is Kind.MISMATCH and target is not None and target >= (source or 0):
         return Cause.FOREIGN_WRITE
     if late:
         return Cause.LATE_APPLY
@@ -263,7 +299,7 @@ def target_record(both: Sides, key: model.Key) -> str | None:
     scope = projection.Keys(keys=[key])
     rows = projection.rebuilt_rows(both.category, scope)
     if not both.forward:
-        rows = projection.flat_rows(both.category, scope, _EVERYTHING)
+        rows = projection.flat_rows(both.category, scope, EVERYTHING)
     target = both.hier if both.forward else both.flat
     with target, target.cursor() as cursor:
         cursor.execute(f"SELECT row_to_json(s)::text {rows[0]} LIMIT 1", rows[1])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hal9mig import errors
-from hal9mig.engine.compare.keystream import Pair
+from hal9mig.engine.compare.judge import State, Verdict
 from hal9mig.ledger.verify_results import Kind
 
 #: Digests are sums modulo this.
@@ -68,40 +68,36 @@ class Tally:
         self.hier += 1
         self.extra += 1
 
-    def judge(self, now: Pair, *, changed: bool, held: bool) -> Kind | None:
-        """Count a record that differed at the first look by what the second one finds; its kind if it differs.
-
-        Args:
-            changed: the side that rules was written meanwhile, or its last write has not been applied yet.
-            held: it is in quarantine.
-        """
-        flat, hier = now.flat, now.hier
+    def count(self, verdict: Verdict) -> Kind | None:
+        """Count a record that differed at the first look by what the judge found; its kind if it differs."""
+        flat, hier = verdict.flat, verdict.hier
         hashes = [row.hash for row in hier]
-        if flat is not None and hashes == [flat.hash]:
-            if flat.chosen or hier[0].chosen:
+        if verdict.state is State.AGREES:
+            if flat is not None and (flat.chosen or hier[0].chosen):
                 self.alike(flat.hash)
             return None
-        if flat is None and not hier:
-            return None  # deleted in both
-        self.hier += len(hier)
-        if changed:
+        if verdict.state is State.LAGS:
+            self.hier += len(hier)
             self.flat += 1
             self.moving += 1
             self.hashes(flat and flat.hash, hashes)
             return None
         if flat is None:
+            if not hier:
+                return None  # only parts without their root are left, which are counted beside the records
+            self.hier += len(hier)
             self.extra += 1
             self.hashes(None, hashes)
             return Kind.EXTRA
         if not (flat.chosen or any(row.chosen for row in hier)):
-            self.hier -= len(hier)
             return None  # both have left the filter
+        self.hier += len(hier)
         self.flat += 1
-        if not hier and not flat.covered and not held:
+        if verdict.state is State.PENDING:
             self.pending += 1
             return None
         self.hashes(flat.hash, hashes)
-        if held:
+        if verdict.held:
             self.quarantined += 1
             return Kind.QUARANTINED
         if hier:

@@ -5,25 +5,26 @@ parts of a range, and only a part whose sums differ is looked at record by recor
 as the ranges of a run follow one upon the other without a gap and are open at both ends.
 
 The application goes on writing, and the two servers share no snapshot: what differs is looked at a
-second time, see ``suspects``.
+second time, see ``judge``.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from hal9mig import model
+from hal9mig import errors, model
 from hal9mig.categories import filters
-from hal9mig.engine.compare import digest, hash_probe, keystream
+from hal9mig.engine.compare import digest, hash_probe, judge, keystream
 from hal9mig.engine.compare.keystream import Pair, Query, Stream
 from hal9mig.engine.compare.suspects import Listing, Suspects
 from hal9mig.engine.compare.tally import MODULUS, Tally
 from hal9mig.engine.system import System
-from hal9mig.ledger import batches, database, runs, verify_results
+from hal9mig.ledger import batches, database, verify_results
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.verify_results import Difference, Kind
 from hal9mig.stores import capture, projection
@@ -31,14 +32,13 @@ from hal9mig.stores.connection import Connection
 
 #: Seconds between the first digest and the second look at what differs while the journal holds something: what is
 #: on its way arrives meanwhile, and need not be counted as moving. What is said of a record does not rest on it,
-#: see ``suspects``.
+#: see ``judge``.
 SETTLE = 0.3
 #: Records of a range above which it is cut: what differs in one is held in memory until its second look.
 _STEP = 50_000
 #: Records of a part of a range, which has sums of its own. More of them cost the digest more, and less the
 #: looks at those that differ; a sum for each costs a tenth of one for all.
 _PART = 128
-_EVERYTHING = filters.Filter(text="")
 
 
 def verify_batch(
@@ -88,7 +88,6 @@ class Verifier:
         self._settle = settle
         self._sleep = sleep
         self._covered: Query = digest.FALSE
-        self._forward = True
         self._tally = Tally()
         self._listed: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._started = time.monotonic()
@@ -129,32 +128,16 @@ class Verifier:
         while True:
             state = capture.state(self._connection)
             self._connection.rollback()
-            self._forward = state.mode.ruling is model.StoreName.FLAT
-            self._covered = digest.TRUE
-            if self._forward:
-                # Before the first look at the source: what is migrated in between is found on both sides,
-                # and what is not yet cannot be taken for missing.
-                with self._session.begin():
-                    self._covered = digest.covered(self._category, runs.covers(self._session, self._category.slug))
+            with self._session.begin():
+                both = judge.sides(self._session, self._category, state, flat=self._flat, hier=self._connection)
+            self._covered = both.covered
+            suspects = Suspects(both=both, chosen=self._filter, deep=self._deep)
             listing = Listing(listed=dict(self._listed))
-            tally = self._compare(scope, edges, listing)
-            self._suspects.orphans(scope, tally, listing)
-            same = capture.state(self._connection) == state
-            self._connection.rollback()
-            if same:
+            with contextlib.suppress(errors.StaleEpoch):
+                tally = self._compare(scope, edges, suspects, listing)
+                suspects.orphans(scope, tally, listing)
+                both.require_same()
                 return tally, listing
-
-    @property
-    def _suspects(self) -> Suspects:
-        return Suspects(
-            category=self._category,
-            chosen=self._filter,
-            covered=self._covered,
-            forward=self._forward,
-            deep=self._deep,
-            flat=self._flat,
-            hier=self._connection,
-        )
 
     @property
     def _connection(self) -> Connection:
@@ -191,7 +174,7 @@ class Verifier:
         """
         scope = projection.Bounds(after=after, upto=self._held.upto, bytewise=True)
         with self._flat.cursor() as cursor:
-            rows = projection.flat_rows(self._category, scope, _EVERYTHING)
+            rows = projection.flat_rows(self._category, scope, filters.EVERYTHING)
             marked = keystream.collect(cursor, self._category, self._every(rows, _PART))
         self._flat.rollback()
         found = [row for row in marked if row.hash == _STEP]
@@ -219,7 +202,9 @@ class Verifier:
 
     # The comparison of one range
 
-    def _compare(self, scope: projection.Bounds, edges: Sequence[model.Key], listing: Listing) -> Tally:
+    def _compare(
+        self, scope: projection.Bounds, edges: Sequence[model.Key], suspects: Suspects, listing: Listing
+    ) -> Tally:
         began = time.monotonic()
         tally = Tally()
         differing: list[projection.Bounds] = []
@@ -233,7 +218,7 @@ class Verifier:
             else:
                 differing.append(dataclasses.replace(scope, start=start, before=before))
         if differing:
-            self._record_by_record(differing, tally, listing, began)
+            self._record_by_record(differing, suspects, tally, listing, began)
         return tally
 
     def _both_digests(
@@ -264,21 +249,26 @@ class Verifier:
         return f"{rows} WHERE {condition}", [*params, *more]
 
     def _record_by_record(
-        self, scopes: Sequence[projection.Bounds], tally: Tally, listing: Listing, began: float
+        self,
+        scopes: Sequence[projection.Bounds],
+        suspects: Suspects,
+        tally: Tally,
+        listing: Listing,
+        began: float,
     ) -> None:
-        suspects: list[Pair] = []
+        differing: list[Pair] = []
         for pair in self._first_look(scopes, tally):
             if pair.flat is not None and not pair.hier and not pair.flat.covered:
                 tally.flat += 1
                 tally.pending += 1
             else:
-                suspects.append(pair)
-        suspects = list(self._suspects.unhidden(suspects))
-        if suspects:
+                differing.append(pair)
+        differing = list(suspects.unhidden(differing))
+        if differing:
             # Where no write waits to be applied nothing will have arrived by then.
-            behind = capture.lag(self._flat if self._forward else self._connection)
+            behind = capture.lag(suspects.both.source)
             self._sleep(max(0.0, self._settle - (time.monotonic() - began)) if behind else 0.0)
-        self._suspects.decide(suspects, tally, listing)
+        suspects.decide(differing, tally, listing)
 
     def _first_look(self, scopes: Sequence[projection.Bounds], tally: Tally) -> Iterator[Pair]:
         category = self._category

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Sequence
 
 from hal9mig import model
-from hal9mig.categories.filters import Filter
+from hal9mig.categories.filters import EVERYTHING
 from hal9mig.engine.compare import field_diff
 from hal9mig.engine.compare.judge import Sides
 from hal9mig.engine.reconcile.repair import Outcome
@@ -17,8 +17,6 @@ from hal9mig.ledger.drifts import Cause
 from hal9mig.ledger.verify_results import FieldDifference, Kind
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
-
-_EVERYTHING = Filter(text="")
 
 _CAUSES = {
     Cause.MISSED_CAPTURE: (
@@ -97,7 +95,7 @@ def _sides(both: Sides, outcome: Outcome) -> list[FieldDifference]:
             found = dict(field_diff.differing(flat, hier, both.category, [outcome.key]))
         return list(found.get(outcome.key, ()))
     scope = projection.Keys(keys=[outcome.key])
-    flat_side = _values(both.flat, both, projection.flat_rows(both.category, scope, _EVERYTHING))
+    flat_side = _values(both.flat, both, projection.flat_rows(both.category, scope, EVERYTHING))
     hier_side = _values(both.hier, both, projection.rebuilt_rows(both.category, scope))
     return [
         FieldDifference(field=name, flat=flat_side.get(name), hier=hier_side.get(name))

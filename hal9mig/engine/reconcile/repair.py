@@ -17,7 +17,7 @@ from typing import NamedTuple
 from hal9mig import errors, model, units
 from hal9mig.engine import alarms, dispatcher
 from hal9mig.engine.compare import judge
-from hal9mig.engine.compare.judge import Sides, State, Verdict
+from hal9mig.engine.compare.judge import Sides, State, Verdict, Versions
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, follower
 from hal9mig.engine.transfer.applier import Applied
@@ -131,11 +131,15 @@ class Mender:
         if not drifting:
             return []
         slug = both.category.slug
+        known = judge.versions(both, [one.key for one in drifting])
         with self._system.ledger.begin() as session:
-            causes = judge.causes(session, both, drifting, lately=self._lately)
+            causes = judge.causes(session, both, drifting, known, lately=self._lately)
             times = drifts.repairs(session, slug, [one.key for one in drifting])
-        plans = {one.key: self._plan(one, times.get(one.key, 0), forward=both.forward) for one in drifting}
-        self._note(both, drifting, causes, plans)
+        plans = {
+            one.key: self._plan(one, known.get(one.key, (None, None)), times.get(one.key, 0), forward=both.forward)
+            for one in drifting
+        }
+        self._note(both, drifting, known, causes, plans)
         became = self._repair(both, [one.key for one in drifting if plans[one.key].step is _Step.REPAIR])
         for key, plan in plans.items():
             if plan.step is _Step.HOLD:
@@ -154,7 +158,7 @@ class Mender:
         self._write_down(slug, found)
         return found
 
-    def _plan(self, one: Verdict, times: int, *, forward: bool) -> _Plan:
+    def _plan(self, one: Verdict, known: Versions, times: int, *, forward: bool) -> _Plan:
         if self._chosen:
             return _Plan(_Step.REPAIR)
         if one.held:
@@ -164,8 +168,8 @@ class Mender:
             return _Plan(_Step.ALARM, f"repaired {times} times within {hour}, so not again")
         if self._policy in (RepairPolicy.OFF, RepairPolicy.ASK):
             return _Plan(_Step.LEAVE, "not to be repaired")
-        if one.newer:
-            reason = f"the side that follows has version {one.target}, the one that rules {one.source}"
+        if _newer(known):
+            reason = f"the side that follows has version {known[1]}, the one that rules {known[0]}"
             # The way back has no quarantine.
             return _Plan(_Step.HOLD if self._policy is RepairPolicy.AUTO and forward else _Step.LEAVE, reason)
         if one.kind is Kind.EXTRA and self._policy is RepairPolicy.SAFE:
@@ -176,6 +180,7 @@ class Mender:
         self,
         both: Sides,
         drifting: Sequence[Verdict],
+        known: Mapping[model.Key, Versions],
         causes: Mapping[model.Key, Cause],
         plans: Mapping[model.Key, _Plan],
     ) -> None:
@@ -183,7 +188,9 @@ class Mender:
         findings = []
         for one in drifting:
             # What a repair takes away for good is kept.
-            lost = (one.kind is Kind.EXTRA or one.newer) and plans[one.key].step is _Step.REPAIR
+            lost = (one.kind is Kind.EXTRA or _newer(known.get(one.key, (None, None)))) and plans[
+                one.key
+            ].step is _Step.REPAIR
             payload = judge.target_record(both, one.key) if lost else None
             kind = one.kind or Kind.MISMATCH
             findings.append(Finding(key=one.key, kind=kind, cause=causes[one.key], payload=payload))
@@ -272,6 +279,12 @@ class Mender:
 
     def _log(self, event: str, slug: str, key: model.Key, **more: object) -> None:
         alarms.note(self._system.settings, event, category=slug, key="/".join(key), **more, round=self._round)
+
+
+def _newer(known: Versions) -> bool:
+    """Whether the side that follows is ahead of the one that rules."""
+    source, target = known
+    return source is not None and target is not None and target > source
 
 
 def _became(applied: Applied, key: model.Key, both: Sides) -> tuple[Action, str]:

@@ -1,6 +1,6 @@
 """The rolling comparison: a range of keys of both stores at a time, down to the keys that look different.
 
-What looks different may be on its way; ``drift.judge`` decides. The two stores are asked one after
+What looks different may be on its way; ``compare.judge`` decides. The two stores are asked one after
 the other, so that the time a range takes is what it costs: at most one core is busy with it.
 """
 
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from hal9mig import model
-from hal9mig.categories.filters import Filter
+from hal9mig.categories.filters import EVERYTHING
 from hal9mig.engine.compare import digest, keystream, orphans
 from hal9mig.engine.compare.judge import Sides
 from hal9mig.engine.compare.keystream import Query, Row
@@ -19,7 +19,6 @@ from hal9mig.stores.connection import Connection
 
 #: Keys of either store that are compared at once.
 SPAN = 5000
-_EVERYTHING = Filter(text="")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ def look(both: Sides, after: model.Key | None) -> Look:
     """
     upto = _bound(both, after, SPAN)
     scope = projection.Bounds(after=after, upto=upto, bytewise=True)
-    flat_rows = projection.flat_rows(both.category, scope, _EVERYTHING)
+    flat_rows = projection.flat_rows(both.category, scope, EVERYTHING)
     hier_rows = projection.rebuilt_rows(both.category, scope)
     flat = _digest(both.flat, both, flat_rows, both.covered)
     hier = _digest(both.hier, both, hier_rows, digest.FALSE)
@@ -60,7 +59,7 @@ def _bound(both: Sides, after: model.Key | None, span: int) -> model.Key | None:
     """Return the key with which the next range ends, None where the rest is shorter than one."""
     category = both.category
     scope = projection.Bounds(after=after, bytewise=True)
-    rows = projection.flat_rows(category, scope, _EVERYTHING)
+    rows = projection.flat_rows(category, scope, EVERYTHING)
     found = _nth(both.flat, both, rows, span)
     for root in category.roots:
         names = [f"r.{name}" for name in root.owner]

@@ -19,7 +19,7 @@ import psycopg2.errors
 
 from hal9mig import errors, model
 from hal9mig.categories import wire
-from hal9mig.categories.filters import Filter
+from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.transfer import fence, reader
 from hal9mig.engine.transfer.writer import Cursor, Writer
@@ -30,7 +30,6 @@ from hal9mig.stores.connection import Connection
 
 #: SQLSTATE classes that blame the record: data exception, integrity, program limit.
 _RECORD_FAULTS = ("22", "23", "54")
-_EVERYTHING = Filter(text="")
 #: How often the set of keys may grow by records that hold a unique value one of them needs.
 _MOST_BLOCKERS = 8
 
@@ -152,7 +151,7 @@ class Applier:
         return gone, outcome
 
     def _read(self, keys: Sequence[model.Key]) -> dict[model.Key, list[bytes]]:
-        found = reader.read(self._flat, self._category, list(keys), _EVERYTHING)
+        found = reader.read(self._flat, self._category, list(keys), EVERYTHING)
         return {self._transform.key(fields): fields for fields in found}
 
     def _write(self, cursor: Cursor, records: Mapping[model.Key, list[bytes]], outcome: _Outcome) -> None:
@@ -244,7 +243,7 @@ def hold(
 ) -> None:
     """Put a record into quarantine with what the source has of it now."""
     category = transform.category
-    rows, params = projection.flat_rows(category, projection.Keys(keys=[key]), _EVERYTHING)
+    rows, params = projection.flat_rows(category, projection.Keys(keys=[key]), EVERYTHING)
     with flat.cursor() as cursor:
         cursor.execute(f"SELECT row_to_json(s)::text {rows}", params)
         row = cursor.fetchone()

@@ -8,7 +8,7 @@ import enum
 import psycopg2
 
 from hal9mig import errors, model
-from hal9mig.categories.filters import Filter
+from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, reader
@@ -102,7 +102,7 @@ def _offered_to_flat(flat: Connection, transform: Transform, record: quarantine.
 
 def _offered_to_hier(system: System, flat: Connection, transform: Transform, record: quarantine.Held) -> Retrial:
     """Write a record that only the flat store had into the hierarchical one, which rules: captured, too."""
-    found = reader.read(flat, transform.category, [record.key], Filter(text=""))
+    found = reader.read(flat, transform.category, [record.key], EVERYTHING)
     output = transform.apply(found)
     if output.rejections:
         return Retrial(record=record, outcome=Outcome.HELD, error=output.rejections[0].error.message)
