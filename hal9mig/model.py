@@ -36,6 +36,7 @@ class RunKind(enum.StrEnum):
     CHECKPOINT = "checkpoint"
     COMPARE = "compare"  # what a restore would lose
     RESTORE = "restore"
+    RECONCILE = "reconcile"  # a full pass over a category
 
 
 class RunStatus(enum.StrEnum):

@@ -1,87 +1,122 @@
-"""A pass over everything, as an operator watches it: progress, time limit, Ctrl-C, and what was found."""
+"""A pass over everything, as an operator orders and watches it: its runs, and what they found."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hal9mig import errors, units
+from hal9mig import errors, model, units
+from hal9mig.cli import run_result
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
-    from hal9mig.engine.reconcile.full_pass import FullPass, Progress, Tally
+    from hal9mig.engine.reconcile.full_pass import Found
     from hal9mig.engine.reconcile.repair import Outcome, RepairPolicy
 
-_LINE_EVERY = 10.0  # seconds
 #: Records left unrepaired that are printed, and all that a report lists.
 MOST_SHOWN, MOST_LISTED = 20, 100_000
 
 
-@contextlib.contextmanager
-def opened(call: Invocation, categories: Sequence[Category], *, insist: bool = False) -> Iterator[FullPass]:
-    """Open the stores for a pass, for the length of a block.
+def start(
+    call: Invocation,
+    categories: Sequence[Category],
+    policy: RepairPolicy,
+    *,
+    insist: bool = False,
+    of: Mapping[str, int] | None = None,
+) -> list[model.Run]:
+    """Start a pass over each category.
+
+    Args:
+        insist: repair what was repaired again and again, too.
+        of: by category, the run that has compared already; only where it found something is looked again.
 
     Raises:
-        errors.Refused: the write mode is being switched.
-        errors.SchemaBehind: the stores are not ready for it.
+        errors.HAL9Error: as ``engine.reconcile.full_pass.start``.
     """
-    from hal9mig.engine.desk import Desk
-    from hal9mig.engine.reconcile.full_pass import FullPass
+    from hal9mig.engine.reconcile import full_pass
+    from hal9mig.ledger import database, workers
 
     call.coordinator.require_ready()
-    desk = Desk(call.system)
-    try:
-        yield FullPass(call.system, desk, categories, insist=insist)
-    finally:
-        desk.clear()
+    with call.ledger.begin() as session:
+        if not workers.slots(session):
+            call.console.say("warning: no worker is alive; nothing happens until one is")
+    return [
+        full_pass.start(
+            call.system,
+            full_pass.PassOrder(category=one.slug, policy=policy, insist=insist, of=(of or {}).get(one.slug)),
+            actor=database.actor(),
+        )
+        for one in categories
+    ]
 
 
-def run(call: Invocation, full: FullPass, policy: RepairPolicy, *, timeout: float | None) -> None:
-    """Do the pass and say how far it is.
+def wait(call: Invocation, started: Sequence[model.Run], *, timeout: float | None) -> list[tuple[model.Run, Found]]:
+    """Wait for passes and return what they found.
 
     Raises:
-        errors.TimedOut: the time limit passed.
-        errors.Interrupted: somebody pressed Ctrl-C.
-        errors.HAL9Error: as ``FullPass.run``.
+        errors.TimedOut, errors.Interrupted: they go on without this command.
+        errors.RunFailed: one failed, or was paused or cancelled.
     """
-    began = said = time.monotonic()
-    try:
-        with contextlib.closing(full.run(policy)) as passing:
-            for progress in passing:
-                now = time.monotonic()
-                if now - said >= _LINE_EVERY and not progress.ended:
-                    said = now
-                    call.console.say(_line(progress))
-                if timeout is not None and now - began > timeout:
-                    raise errors.TimedOut(
-                        f"The time limit of {units.format_duration(timeout)} passed; {_AFTER}",
-                        hint="hal9-migrate reconcile",
-                    )
-    except KeyboardInterrupt:
-        raise errors.Interrupted(f"Interrupted; {_AFTER}", hint="hal9-migrate reconcile") from None
+    from hal9mig.engine.reconcile import full_pass
+
+    ended = run_result.wait(call, started, timeout=timeout)
+    for run in ended:
+        problem = run_result.problem(run)
+        if problem is not None:
+            raise problem
+    with call.ledger.begin() as session:
+        return [(run, full_pass.found(session, run)) for run in ended]
 
 
-_AFTER = "what was repaired stays so, and the reconciler's rounds go on from there."
+def ask(
+    call: Invocation,
+    ended: Sequence[tuple[model.Run, Found]],
+    policy: RepairPolicy,
+    *,
+    timeout: float | None,
+    insist: bool = False,
+    sure: bool = False,
+) -> tuple[list[Found], list[model.Run]]:
+    """Ask whether to repair what passes have found, and do; return what there is now, and the runs that did it.
+
+    Args:
+        sure: do not ask.
+
+    Raises:
+        errors.ConfirmationRequired: there is nobody to ask.
+        errors.HAL9Error: as ``start`` and ``wait``.
+    """
+    from hal9mig.stores.capture import state as capture_state
+
+    found = [one for _, one in ended]
+    drifted = {run.category: run.id for run, one in ended if one.outcomes or one.unlisted}
+    if not sure:
+        if not call.json:
+            show(call, found)
+        count = sum(len(one.outcomes) + one.unlisted for one in found)
+        with contextlib.closing(call.system.hier()) as hier:
+            ruling = capture_state(hier).mode.ruling
+        call.confirm(f"Repair {counted(count, 'record')} from the {ruling} store?")
+    again = start(call, call.categories(list(drifted)), policy, insist=insist, of=drifted)
+    after = {run.category: one for run, one in wait(call, again, timeout=timeout)}
+    return [merged(one, after[one.category]) if one.category in after else one for one in found], again
 
 
-def _line(progress: Progress) -> str:
-    again = f", pass {progress.number}" if progress.number > 1 else ""
-    return (
-        f"{progress.category}: {units.format_count(progress.compared)} compared{again}; "
-        f"{units.format_count(progress.found)} drifted"
-    )
+def merged(before: Found, after: Found) -> Found:
+    """Return what two passes over the same found together: the second knows best what became of it."""
+    return dataclasses.replace(before, outcomes=after.outcomes, unlisted=after.unlisted, clean=False)
 
 
-def show(call: Invocation, full: FullPass) -> None:
+def show(call: Invocation, found: Sequence[Found]) -> None:
     """Print a line for each category, and what is left of it."""
-    for category in call.categories(list(full.found)):
-        tally = full.found[category.slug]
-        call.console.verdict(not left(tally), f"{category.line}: {_counts(tally)}")
-    remaining = [outcome for tally in full.found.values() for outcome in left(tally)]
+    for one in found:
+        call.console.verdict(not left(one), f"{call.system.category(one.category).line}: {_counts(one)}")
+    remaining = [outcome for one in found for outcome in left(one)]
     rows = [
         [one.category, "/".join(one.key), one.kind, one.cause, one.reason or one.action]
         for one in remaining[:MOST_SHOWN]
@@ -92,61 +127,75 @@ def show(call: Invocation, full: FullPass) -> None:
         call.console.say(f"only the first {MOST_SHOWN} are listed; --json and --report list more")
 
 
-def left(tally: Tally) -> list[Outcome]:
+def left(one: Found) -> list[Outcome]:
     """Return what still differs."""
-    return [outcome for outcome in tally.outcomes.values() if not outcome.repaired]
+    return [outcome for outcome in one.outcomes.values() if not outcome.repaired]
 
 
-def _counts(tally: Tally) -> str:
-    found, remaining = list(tally.outcomes.values()), left(tally)
-    parts = [f"{units.format_count(tally.compared)} compared", f"{units.format_count(len(found))} drifted"]
-    if found:
-        parts.append(f"{units.format_count(len(found) - len(remaining))} repaired")
+def _counts(one: Found) -> str:
+    drifted, remaining = len(one.outcomes) + one.unlisted, left(one)
+    parts = [f"{units.format_count(one.compared)} compared", f"{units.format_count(drifted)} drifted"]
+    if drifted:
+        parts.append(f"{units.format_count(len(one.outcomes) - len(remaining))} repaired")
     if remaining:
         parts.append(f"{units.format_count(len(remaining))} left")
+    if one.unlisted:
+        parts.append(f"{units.format_count(one.unlisted)} not listed")
     return ", ".join(parts)
 
 
-def problem(full: FullPass) -> errors.HAL9Error | None:
+def problem(found: Sequence[Found]) -> errors.HAL9Error | None:
     """Return the error that what is left amounts to, None when nothing is."""
     from hal9mig.ledger.drifts import Cause
 
-    remaining = [one for tally in full.found.values() for one in left(tally)]
-    if not remaining:
+    remaining = [outcome for one in found for outcome in left(one)]
+    unlisted = sum(one.unlisted for one in found)
+    if not remaining and not unlisted:
         return None
-    text = f"{counted(len(remaining), 'record')} still differ{'s' if len(remaining) == 1 else ''}."
-    if all(one.cause is Cause.QUARANTINE or one.action == "quarantined" for one in remaining):
+    count = len(remaining) + unlisted
+    text = f"{counted(count, 'record')} still differ{'s' if count == 1 else ''}."
+    if not unlisted and all(one.cause is Cause.QUARANTINE or one.action == "quarantined" for one in remaining):
         return errors.RecordsQuarantined(f"{text} They are in quarantine.")
-    return errors.DifferencesFound(text, hint=next_steps(full)[0])
+    return errors.DifferencesFound(text, hint=next_steps(found)[0])
 
 
-def next_steps(full: FullPass) -> list[str]:
+def next_steps(found: Sequence[Found]) -> list[str]:
     """Return the commands to go on with."""
-    return ["hal9-migrate state fix --interactive --guidance"] if any(map(left, full.found.values())) else []
+    return ["hal9-migrate state fix --interactive --guidance"] if any(map(left, found)) else []
 
 
-def document(full: FullPass, policy: RepairPolicy) -> dict[str, object]:
+def document(
+    call: Invocation, found: Sequence[Found], policy: RepairPolicy, passes: Sequence[model.Run]
+) -> dict[str, object]:
     """Return what was found as it stands in a JSON document."""
-    waiting = full.waiting()
-    outcomes = full.outcomes
+    from hal9mig.engine.reconcile import alarm_rules
+    from hal9mig.stores.capture import Mode
+    from hal9mig.stores.capture import state as capture_state
+
+    with contextlib.closing(call.system.flat()) as flat, contextlib.closing(call.system.hier()) as hier:
+        mode = capture_state(hier).mode
+        waiting = alarm_rules.waiting(hier if mode is Mode.HIERARCHICAL_ONLY else flat)
+    outcomes = [outcome for one in found for outcome in one.outcomes.values()]
+    unlisted = sum(one.unlisted for one in found)
     return {
-        "mode": full.mode,
+        "mode": mode,
         "fix_mode": policy,
-        "compared": sum(tally.compared for tally in full.found.values()),
-        "drifted": len(outcomes),
+        "runs": [run.id for run in passes],
+        "compared": sum(one.compared for one in found),
+        "drifted": len(outcomes) + unlisted,
         "repaired": sum(one.repaired for one in outcomes),
-        "left": sum(not one.repaired for one in outcomes),
+        "left": sum(not one.repaired for one in outcomes) + unlisted,
         "journal": {"records": waiting.records, "seconds": round(waiting.seconds, 3)},
         "categories": [
             {
-                "category": slug,
-                "compared": tally.compared,
-                "drifted": len(tally.outcomes),
-                "repaired": len(tally.outcomes) - len(left(tally)),
-                "left": len(left(tally)),
-                "clean": tally.clean,
+                "category": one.category,
+                "compared": one.compared,
+                "drifted": len(one.outcomes) + one.unlisted,
+                "repaired": len(one.outcomes) - len(left(one)),
+                "left": len(left(one)) + one.unlisted,
+                "clean": one.clean,
             }
-            for slug, tally in full.found.items()
+            for one in found
         ],
         "drifts": [
             {
@@ -159,6 +208,6 @@ def document(full: FullPass, policy: RepairPolicy) -> dict[str, object]:
             }
             for one in outcomes[:MOST_LISTED]
         ],
-        "drifts_not_listed": max(0, len(outcomes) - MOST_LISTED),
-        "next_steps": next_steps(full),
+        "drifts_not_listed": max(0, len(outcomes) - MOST_LISTED) + unlisted,
+        "next_steps": next_steps(found),
     }

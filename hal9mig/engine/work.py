@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import psycopg2
 import psycopg2.errors
@@ -19,6 +19,8 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, copier, planner
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.tuning import Tuning
+from hal9mig.model import RunKind
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ MOST_FAILURES = 3
 #: SQLSTATE classes that pass by themselves: connection, transaction rollback, resources, operator, system.
 _PASSING = ("08", "40", "53", "55", "57", "58")
 _PASSING_ERRORS = (
-    errors.Unreachable, errors.WritersInFlight, errors.GateClosed, psycopg2.OperationalError, psycopg2.InterfaceError,
+    errors.Unreachable, errors.WritersInFlight, errors.GateClosed, errors.StaleEpoch, psycopg2.OperationalError,
+    psycopg2.InterfaceError,
 )  # fmt: skip
 #: What trying again does not mend.
 _FINAL = (
@@ -106,10 +109,10 @@ def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) ->
     except errors.LeaseLost:
         desk.clear()
         return "lost"
-    except (errors.Unreachable, errors.WritersInFlight, errors.GateClosed, psycopg2.Error, exc.DBAPIError) as error:
+    except (*_PASSING_ERRORS, psycopg2.Error, exc.DBAPIError) as error:
         desk.clear()
         original = error.orig if isinstance(error, exc.DBAPIError) else error
-        if isinstance(original, psycopg2.errors.DiskFull) and "does" in held.options:
+        if isinstance(original, psycopg2.errors.DiskFull) and (held.run_kind, _ANY) in STEPS:
             # A checkpoint's leavings are cleared when it fails: that gives the room back at once.
             return _give_up(system, held, started, applier.sentence(original), passing=False, final=True)
         passing = isinstance(original, _PASSING_ERRORS) or (
@@ -134,22 +137,73 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
         pid = int(session.connection.driver_connection.get_backend_pid())  # type: ignore[union-attr]
         batches.attach_backend(session, held, pid)
         tuned = copier.run_tuning(session, held)
-    if "does" in held.options:
-        # Late: it takes libraries that a worker which only copies does without.
-        from hal9mig.engine.checkpoint import steps
+    step = STEPS.get((held.run_kind, held.kind), STEPS.get((held.run_kind, _ANY)))
+    if step is None:
+        raise errors.HAL9Error(f"This program does not know how to {held.kind} in a {held.run_kind}.")
+    return step(system, desk, held, session, tuned)
 
-        return steps.perform(system, desk, held, session)
-    if held.kind == "plan":
-        category = system.category(held.category)
-        return planner.plan(
-            session, held, category, tuned, flat=desk.flat("read"), lease=system.settings.lease_duration
-        )
-    if held.kind == "verify":
-        from hal9mig.engine.compare import verifier
 
-        return verifier.verify_batch(system, held, flat=desk.flat("read"), session=session)
+def _plan(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    return planner.plan(
+        session, held, system.category(held.category), tuned, flat=desk.flat("read"),
+        lease=system.settings.lease_duration,
+    )  # fmt: skip
+
+
+def _copy(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
     work = copier.Copier(system, held, tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session)
     return work.run()
+
+
+def _verify(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    from hal9mig.engine.compare import verifier
+
+    return verifier.verify_batch(system, held, flat=desk.flat("read"), session=session)
+
+
+def _plan_pass(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    from hal9mig.engine.reconcile import full_pass
+
+    return full_pass.plan(
+        session, held, system.category(held.category), tuned, flat=desk.flat("read"),
+        lease=system.settings.lease_duration,
+    )  # fmt: skip
+
+
+def _settle(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    from hal9mig.engine.reconcile import full_pass
+
+    return full_pass.settle(system, desk, held, session)
+
+
+def _close_pass(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    from hal9mig.engine.reconcile import full_pass
+
+    return full_pass.close(system, held, session)
+
+
+def _checkpoint(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    # Late, like the others: it takes libraries that a worker which only copies does without.
+    from hal9mig.engine.checkpoint import steps
+
+    return steps.perform(system, desk, held, session)
+
+
+_ANY = "any"
+Step = Callable[[System, Desk, batches.Lease, Session, Tuning], bool]
+#: Which step a batch is, by its run's kind and its own; those of checkpoints have a table of their own.
+STEPS: Mapping[tuple[RunKind, str], Step] = {
+    (RunKind.MIGRATE, "plan"): _plan,
+    (RunKind.MIGRATE, "copy"): _copy,
+    (RunKind.VERIFY, "plan"): _plan,
+    (RunKind.VERIFY, "verify"): _verify,
+    (RunKind.RECONCILE, "plan"): _plan_pass,
+    (RunKind.RECONCILE, "settle"): _settle,
+    (RunKind.RECONCILE, "close"): _close_pass,
+    (RunKind.CHECKPOINT, _ANY): _checkpoint,
+    (RunKind.COMPARE, _ANY): _checkpoint,
+    (RunKind.RESTORE, _ANY): _checkpoint,
+}
 
 
 def _give_up(

@@ -43,6 +43,7 @@ class Lease:
     phase: int
     subject: str
     result: Mapping[str, Any] | None
+    run_kind: model.RunKind
     category: str
     filter: str
     options: Mapping[str, Any]

@@ -58,6 +58,12 @@ def begin(session: database.Session, category: str, *, distrust: bool = False) -
     database.run(session, "reconcile", "begin_pass", category=category, distrust=distrust)
 
 
+def passed(session: database.Session, category: str, *, since: datetime.datetime) -> None:
+    """Note that a whole pass that began at a moment, beside the rolling one, found nothing."""
+    database.run(session, "reconcile", "add_sweep", category=category)
+    database.run(session, "reconcile", "passed", category=category, since=since)
+
+
 def advance(
     session: database.Session, category: str, *, position: model.Key | None, records: int, differing: int
 ) -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import full_pass, invocation, options, report_file
+from hal9mig.cli import full_pass, invocation, options, report_file, run_result
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hal9mig import model
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.engine.reconcile.full_pass import FullPass
 
 _HELP = """Show how the two stores are kept in step; with --full, compare everything now and repair what drifted.
 
@@ -44,7 +46,8 @@ SCHEMA_VERSION = 1
     metavar="FILE",
     help="Write everything found as JSON; at once or not at all.",
 )
-@click.option("--timeout", type=options.DURATION, help="Stop after this time, with exit code 124.")
+@click.option("--detach", is_flag=True, help="Print the runs' numbers and return; they go on.")
+@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.categories
 @options.yes
 @options.output
@@ -54,42 +57,61 @@ def reconcile(
     full: bool,
     fix_mode: str | None,
     report: pathlib.Path | None,
+    detach: bool,
     timeout: str | None,
     names: tuple[str, ...],
     everything: bool,
 ) -> None:
     call = invocation.current(context)
     if not full:
-        if fix_mode or report or timeout or names or everything:
+        if fix_mode or report or timeout or detach or names or everything:
             raise errors.UsageError(
                 "These options are for a pass over everything.", hint="hal9-migrate reconcile --full ..."
             )
         _show_standing(call)
         return
+    from hal9mig.engine.reconcile import full_pass as engine_pass
     from hal9mig.engine.reconcile.repair import RepairPolicy
-    from hal9mig.ledger import audit, database
+    from hal9mig.ledger import database
 
     policy = RepairPolicy(fix_mode or "safe")
     if report is not None:
         report_file.require_folder(report)
     if policy is RepairPolicy.ASK:
+        if detach:
+            raise errors.ConflictingFlags("--detach returns at once, and --fix-mode ask has to ask first.")
         require_somebody(call)
     limit = None if timeout is None else units.parse_duration(timeout)
-    with full_pass.opened(call, call.categories(options.chosen(names, everything))) as work:
-        with call.ledger.begin() as session:
-            audit.log(session, "reconcile", actor=database.actor(), detail={"fix_mode": policy, "mode": work.mode})
-        full_pass.run(call, work, policy, timeout=limit)
-        if policy is RepairPolicy.ASK and work.outcomes:
-            _ask(call, work)
-        document = full_pass.document(work, policy)
-        if report is not None:
-            now = datetime.datetime.now(datetime.UTC).isoformat()
-            head = {"schema": SCHEMA_VERSION, "kind": "reconcile-report", "generated_at": now}
-            report_file.write(report, head | document)
-            call.console.say(f"written: {report}")
-        if not call.json:
-            full_pass.show(call, work)
-        call.conclude(document, full_pass.problem(work))
+    categories = call.categories(options.chosen(names, everything))
+    passes = full_pass.start(call, categories, RepairPolicy.OFF if policy is RepairPolicy.ASK else policy)
+    with call.ledger.begin() as session:
+        engine_pass.ordered(session, database.actor(), policy, passes)
+    if detach:
+        _detach(call, passes)
+        return
+    ended = full_pass.wait(call, passes, timeout=limit)
+    found = [one for _, one in ended]
+    if policy is RepairPolicy.ASK and any(one.outcomes for one in found):
+        found, more = full_pass.ask(call, ended, RepairPolicy.AUTO, timeout=limit)
+        passes = [*passes, *more]
+    document = full_pass.document(call, found, policy, passes)
+    if report is not None:
+        now = datetime.datetime.now(datetime.UTC).isoformat()
+        head = {"schema": SCHEMA_VERSION, "kind": "reconcile-report", "generated_at": now}
+        report_file.write(report, head | document)
+        call.console.say(f"written: {report}")
+    if not call.json:
+        full_pass.show(call, found)
+    call.conclude(document, full_pass.problem(found))
+
+
+def _detach(call: Invocation, passes: Sequence[model.Run]) -> None:
+    steps = [f"hal9-migrate runs show {run.id} --watch" for run in passes]
+    if not call.json:
+        for run in passes:
+            call.console.line(str(run.id))
+        call.console.say(f"watch: {steps[0]}")
+    call.conclude({"runs": [run_result.document(run) for run in passes], "next_steps": steps})
 
 
 def require_somebody(call: Invocation) -> None:
@@ -102,18 +124,6 @@ def require_somebody(call: Invocation) -> None:
         raise errors.ConfirmationRequired(
             "This asks before it repairs, and there is no terminal to ask on; nothing was changed."
         )
-
-
-def _ask(call: Invocation, work: FullPass) -> None:
-    from hal9mig.engine.reconcile.repair import RepairPolicy
-
-    if not call.json:
-        full_pass.show(call, work)
-    call.confirm(f"Repair {counted(len(work.outcomes), 'record')} from the {work.mode.ruling} store?")
-    for category in call.categories(list(work.found)):
-        keys = list(work.found[category.slug].outcomes)
-        if keys:
-            work.settle(RepairPolicy.AUTO, category, keys)
 
 
 def _show_standing(call: Invocation) -> None:

@@ -11,14 +11,12 @@ import click
 from hal9mig import errors, units
 from hal9mig.cli import full_pass, invocation, options
 from hal9mig.cli.commands.reconcile import require_somebody
-from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
-    from hal9mig.categories.declaration import Category
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.engine.reconcile.full_pass import FullPass
+    from hal9mig.engine.reconcile.full_pass import Found
     from hal9mig.engine.reconcile.guidance import Choice, Guide
-    from hal9mig.engine.reconcile.repair import Outcome, RepairPolicy
+    from hal9mig.engine.reconcile.repair import Outcome
 
 _HELP = """Compare both stores and repair the records that drifted; exit 3 when some are left.
 
@@ -63,19 +61,20 @@ def fix(
     categories = call.categories(options.chosen(names, everything))
     limit = None if timeout is None else units.parse_duration(timeout)
     policy = RepairPolicy.SAFE if safe_only else RepairPolicy.AUTO
-    with full_pass.opened(call, categories, insist=True) as work:
-        full_pass.run(call, work, RepairPolicy.OFF, timeout=limit)
-        if interactive:
-            _go_through(call, work, categories, guidance=guidance)
-        elif work.outcomes:
-            if not safe_only:
-                if not call.json:
-                    full_pass.show(call, work)
-                call.confirm(f"Repair {counted(len(work.outcomes), 'record')} from the {work.mode.ruling} store?")
-            _repair(call, work, categories, policy)
-        if not call.json:
-            full_pass.show(call, work)
-        call.conclude(full_pass.document(work, RepairPolicy.ASK if interactive else policy), full_pass.problem(work))
+    passes = full_pass.start(call, categories, RepairPolicy.OFF, insist=True)
+    ended = full_pass.wait(call, passes, timeout=limit)
+    found = [one for _, one in ended]
+    if interactive:
+        _go_through(call, found, guidance=guidance)
+    elif any(one.outcomes or one.unlisted for one in found):
+        found, more = full_pass.ask(call, ended, policy, timeout=limit, insist=True, sure=safe_only)
+        passes = [*passes, *more]
+        repaired = sum(outcome.repaired for one in found for outcome in one.outcomes.values())
+        _audit(call, {"policy": policy, "repaired": repaired, "runs": [run.id for run in passes]})
+    if not call.json:
+        full_pass.show(call, found)
+    shown = RepairPolicy.ASK if interactive else policy
+    call.conclude(full_pass.document(call, found, shown, passes), full_pass.problem(found))
 
 
 def _check(call: Invocation, *, automatic: bool, safe_only: bool, interactive: bool, guidance: bool) -> None:
@@ -94,34 +93,31 @@ def _check(call: Invocation, *, automatic: bool, safe_only: bool, interactive: b
         )
 
 
-def _repair(call: Invocation, work: FullPass, categories: Sequence[Category], policy: RepairPolicy) -> None:
-    for category in categories:
-        keys = list(work.found[category.slug].outcomes)
-        if keys:
-            work.settle(policy, category, keys)
-    _audit(call, {"policy": policy, "repaired": sum(one.repaired for one in work.outcomes)})
-
-
-def _go_through(call: Invocation, work: FullPass, categories: Sequence[Category], *, guidance: bool) -> None:
+def _go_through(call: Invocation, found: Sequence[Found], *, guidance: bool) -> None:
+    from hal9mig.engine.desk import Desk
+    from hal9mig.engine.reconcile import full_pass as engine_pass
     from hal9mig.engine.reconcile import guidance as guiding
-    from hal9mig.engine.reconcile.repair import RepairPolicy
 
-    waiting = [(category, one) for category in categories for one in list(work.found[category.slug].outcomes.values())]
-    for place, (category, one) in enumerate(waiting, start=1):
-        both = work.sides(category)
-        guide = guiding.guide(both, one)
-        _show(call, one, guide, f"{place} of {len(waiting)}", guidance=guidance)
-        choice = _choose(guide)
-        if choice is None:
-            break
-        if choice is guiding.Choice.QUARANTINE:
-            guiding.quarantine(call.system, both, one.key)
-            work.settle(RepairPolicy.OFF, category, [one.key])
-        elif choice is not guiding.Choice.SKIP:
-            found = work.settle(RepairPolicy.AUTO, category, [one.key], chosen=True)
-            for outcome in found:
-                call.console.say(f"{outcome.action}: {outcome.reason}")
-        _audit(call, {"category": category.slug, "key": list(one.key), "choice": choice})
+    desk = Desk(call.system)
+    waiting = [(one, outcome) for one in found for outcome in list(one.outcomes.values())]
+    try:
+        for place, (one, outcome) in enumerate(waiting, start=1):
+            both = engine_pass.sides(call.system, desk, call.system.category(one.category))
+            guide = guiding.guide(both, outcome)
+            _show(call, outcome, guide, f"{place} of {len(waiting)}", guidance=guidance)
+            choice = _choose(guide)
+            if choice is None:
+                break
+            became = guiding.carry_out(call.system, both, outcome.key, choice)
+            if choice is not guiding.Choice.SKIP:
+                one.outcomes.pop(outcome.key)
+                one.outcomes |= {new.key: new for new in became}
+            for new in became:
+                if choice is not guiding.Choice.QUARANTINE:
+                    call.console.say(f"{new.action}: {new.reason}")
+            _audit(call, {"category": one.category, "key": list(outcome.key), "choice": choice})
+    finally:
+        desk.clear()
 
 
 def _show(call: Invocation, one: Outcome, guide: Guide, place: str, *, guidance: bool) -> None:

@@ -10,7 +10,7 @@ from hal9mig import model
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.engine.compare import field_diff
 from hal9mig.engine.compare.judge import Sides
-from hal9mig.engine.reconcile.repair import Outcome
+from hal9mig.engine.reconcile.repair import Mender, Outcome, RepairPolicy
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier
 from hal9mig.ledger.drifts import Cause
@@ -36,6 +36,10 @@ _CAUSES = {
         "See hal9-migrate quarantine list; taking the side that rules tries it again."
     ),
 }
+
+
+#: Seconds that a repair waits for the budget: somebody waits for it.
+_PATIENCE = 60.0
 
 
 class Choice(enum.StrEnum):
@@ -81,8 +85,22 @@ def guide(both: Sides, outcome: Outcome) -> Guide:
     )
 
 
-def quarantine(system: System, both: Sides, key: model.Key) -> None:
-    """Hold a record back at an operator's word."""
+def carry_out(system: System, both: Sides, key: model.Key, choice: Choice) -> Sequence[Outcome]:
+    """Do what an operator has chosen for a record, and return what became of it; nothing for one that is skipped.
+
+    Raises:
+        errors.StaleEpoch: the write mode was switched meanwhile; nothing was done.
+        psycopg2.Error, errors.Unreachable: a server failed.
+    """
+    if choice is Choice.SKIP:
+        return []
+    if choice is Choice.QUARANTINE:
+        _quarantine(system, both, key)
+        return Mender(system, policy=RepairPolicy.OFF, insist=True).settle(both, [key])
+    return Mender(system, policy=RepairPolicy.AUTO, insist=True, chosen=True, patience=_PATIENCE).settle(both, [key])
+
+
+def _quarantine(system: System, both: Sides, key: model.Key) -> None:
     with system.ledger.begin() as session:
         applier.hold(
             session, both.flat, system.transform(both.category.slug), key, "Held back by an operator.", run_id=None

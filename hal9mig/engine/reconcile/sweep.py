@@ -23,22 +23,25 @@ SPAN = 5000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
-    """A range that was compared: up to which key (None: to the end), how many records, and which look different."""
+    """A range that was compared: up to which key (None: all of it), how many records, and which look different."""
 
     upto: model.Key | None
     records: int
     suspects: Sequence[model.Key]
 
 
-def look(both: Sides, after: model.Key | None) -> Look:
+def look(both: Sides, after: model.Key | None, *, until: model.Key | None = None) -> Look:
     """Compare the range that follows a key.
+
+    Args:
+        until: the key, inclusive, behind which nothing is looked at; None is the end.
 
     Raises:
         psycopg2.Error: a store failed.
         errors.HAL9Error: a store gives its keys out of order.
     """
-    upto = _bound(both, after, SPAN)
-    scope = projection.Bounds(after=after, upto=upto, bytewise=True)
+    upto = _bound(both, after, until, SPAN)
+    scope = projection.Bounds(after=after, upto=upto or until, bytewise=True)
     flat_rows = projection.flat_rows(both.category, scope, EVERYTHING)
     hier_rows = projection.rebuilt_rows(both.category, scope)
     flat = _digest(both.flat, both, flat_rows, both.covered)
@@ -55,10 +58,10 @@ def look(both: Sides, after: model.Key | None) -> Look:
     return Look(upto=upto, records=max(flat.count, hier.count), suspects=list(dict.fromkeys(suspects)))
 
 
-def _bound(both: Sides, after: model.Key | None, span: int) -> model.Key | None:
+def _bound(both: Sides, after: model.Key | None, until: model.Key | None, span: int) -> model.Key | None:
     """Return the key with which the next range ends, None where the rest is shorter than one."""
     category = both.category
-    scope = projection.Bounds(after=after, bytewise=True)
+    scope = projection.Bounds(after=after, upto=until, bytewise=True)
     rows = projection.flat_rows(category, scope, EVERYTHING)
     found = _nth(both.flat, both, rows, span)
     for root in category.roots:

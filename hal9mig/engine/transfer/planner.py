@@ -17,6 +17,10 @@ from hal9mig.stores.connection import Connection
 _CHUNK = 50
 
 
+#: What a run's ranges are for. Those that compare are cut in bytewise order, as two servers' collations may differ.
+KINDS = {model.RunKind.MIGRATE: "copy", model.RunKind.VERIFY: "verify", model.RunKind.RECONCILE: "settle"}
+
+
 def stride(
     connection: Connection, category: Category, chosen: Filter, after: model.Key | None, size: int, *, bytewise: bool
 ) -> tuple[int, model.Key | None]:
@@ -54,7 +58,7 @@ def plan(
     """
     started = time.monotonic()
     chosen = filters.parse(category, held.filter)
-    kind = "verify" if held.options.get("verify") else "copy"
+    kind = KINDS[held.run_kind]
     size = int(held.options.get("batch", 0)) or tuned.effective_batch
     if held.options.get("atomic"):
         # One transaction is one batch, whatever its size.
@@ -69,7 +73,7 @@ def plan(
         chunk: list[runs.NewBatch] = []
         ended = False
         for _ in range(_CHUNK):
-            records, upto = stride(flat, category, chosen, after, size, bytewise=kind == "verify")
+            records, upto = stride(flat, category, chosen, after, size, bytewise=kind != KINDS[model.RunKind.MIGRATE])
             ended = records < size
             chunk.append(runs.NewBatch(seq=seq, after=after, upto=None if ended else upto, records=records))
             seq, planned, after = seq + 1, planned + records, upto or after

@@ -9,7 +9,7 @@ UPDATE hal9mig.batches b
    AND r.id = b.run_id AND r.status IN ('planning', 'running')
 RETURNING b.run_id, b.seq, b.kind, b.attempt, b.after_key, b.upto_key, b.cursor_key, b.planned_records, b.records,
           b.quarantined, b.bytes, b.digest, b.step_records, b.crashes, b.claimed_at, b.phase, b.subject, b.result,
-          r.category, r.filter, r.options
+          r.kind AS run_kind, r.category, r.filter, r.options
 
 -- name: extend
 -- The heartbeat. Nothing comes back when the lease has gone to another.

@@ -34,8 +34,15 @@ ON CONFLICT (category) DO NOTHING
 UPDATE hal9mig.sweeps
    SET position = NULL, pass_began = clock_timestamp(), records = 0, differing = 0,
        clean_from = CASE WHEN %(distrust)s THEN NULL ELSE clean_from END,
-       clean_until = CASE WHEN %(distrust)s THEN NULL ELSE clean_until END
+       clean_until = CASE WHEN %(distrust)s THEN NULL ELSE clean_until END,
+       distrusted_at = CASE WHEN %(distrust)s THEN clock_timestamp() ELSE distrusted_at END
  WHERE category = %(category)s
+
+-- name: passed
+-- A whole pass beside the rolling one found nothing; not one that began before something was written unseen.
+UPDATE hal9mig.sweeps
+   SET clean_from = greatest(clean_from, %(since)s), clean_until = clock_timestamp()
+ WHERE category = %(category)s AND (distrusted_at IS NULL OR distrusted_at < %(since)s)
 
 -- name: advance
 UPDATE hal9mig.sweeps
