@@ -138,6 +138,11 @@ class Console:
         return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def both_ways(share: float) -> str:
+    """Return a share as ``0.01 = 1%``."""
+    return f"{share:g} = {share * 100:g}%"
+
+
 def counted(count: int, noun: str) -> str:
     """Return ``1 record`` or ``1,234 records``."""
     return f"{units.format_count(count)} {noun}{'' if count == 1 else 's'}"

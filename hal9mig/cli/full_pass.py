@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,18 @@ def ask(
     again = start(call, call.categories(list(drifted)), policy, insist=insist, of=drifted)
     after = {run.category: one for run, one in wait(call, again, timeout=timeout)}
     return [merged(one, after[one.category]) if one.category in after else one for one in found], again
+
+
+def require_somebody(call: Invocation) -> None:
+    """Check that there is somebody to ask, before a long work.
+
+    Raises:
+        errors.ConfirmationRequired: there is not.
+    """
+    if not call.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise errors.ConfirmationRequired(
+            "This asks before it repairs, and there is no terminal to ask on; nothing was changed."
+        )
 
 
 def merged(before: Found, after: Found) -> Found:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import options, restore_result, run_result
-from hal9mig.cli.commands import state_checkpoint as taking
+from hal9mig.cli import checkpoint_flow, options, restore_result, run_result
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ class Flags:
             errors.ConflictingFlags: they do; the message says why.
         """
         if self.detach and self.timeout is not None:
-            taking.refuse("--detach", "--timeout", "nothing is waited for")
+            checkpoint_flow.refuse("--detach", "--timeout", "nothing is waited for")
         if self.detach and self.dry_run:
-            taking.refuse("--dry-run", "--detach", "a dry run starts nothing that could be left alone")
+            checkpoint_flow.refuse("--dry-run", "--detach", "a dry run starts nothing that could be left alone")
 
 
 def flags(command: options.F) -> options.F:
@@ -133,7 +132,8 @@ class Restore:
         from hal9mig.engine.checkpoint.orders import CheckpointOrder
 
         order = CheckpointOrder(
-            name=taking.stamped("before-restore"), description=f"what was replaced by {self._plan.manifest.name}",
+            name=checkpoint_flow.stamped("before-restore"),
+            description=f"what was replaced by {self._plan.manifest.name}",
             full=True, categories=self._plan.categories, label="safety",
         )  # fmt: skip
         way_out = "mend it, or add --no-safety-checkpoint"
@@ -144,7 +144,7 @@ class Restore:
                 f"No safety checkpoint of what would be replaced, and nothing was changed: {error.message}",
                 hint="make room, or add --no-safety-checkpoint",
             ) from None
-        taking.announce(self._call, run, saved, order)
+        checkpoint_flow.announce(self._call, run, saved, order)
         try:
             self._prepared(run, expected=saved.rows)
         except errors.RunFailed as error:
@@ -191,7 +191,7 @@ def show_plan(call: Invocation, plan: RestorePlan, *, force: bool) -> None:
 
     made = plan.manifest
     scope = "every category" if plan.whole else ", ".join(plan.categories)
-    call.console.say(f"checkpoint {made.name}: {taking.summary(made)}")
+    call.console.say(f"checkpoint {made.name}: {checkpoint_flow.summary(made)}")
     call.console.say(f"restores {scope} in both stores; the write mode stays {plan.mode_now}")
     call.console.say(f"this takes {plan.expected}, and is not held to the budget of migrations")
     for warning in plan.warnings:

@@ -74,6 +74,13 @@ class SchemaState:
         """Whether it has a revision that this program does not know."""
         return self.current is not None and (self.head is None or self.current > self.head)
 
+    @property
+    def word(self) -> str:
+        """How far it is, in a word: missing, behind, ahead or current."""
+        if self.behind:
+            return "behind" if self.current else "missing"
+        return "ahead" if self.ahead else "current"
+
 
 def upgrade(flat_url: str, hier_url: str) -> None:
     """Bring all three schemas to their newest revision; each in one transaction, and safe to run twice at once.

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from hal9mig import errors, model, units
-from hal9mig.cli import invocation, restore_flow, restore_result, run_progress, run_result
+from hal9mig.cli import checkpoint_flow, invocation, restore_flow, restore_result, run_progress, run_result
 from hal9mig.cli.commands import state_checkpoint, state_list_checkpoints
 from hal9mig.engine.checkpoint.manifest import Chunk, Digest, Manifest, Table
 from hal9mig.engine.checkpoint.types import (
@@ -218,25 +218,25 @@ class TestCheckpoint:
     """One checkpoint in words."""
 
     def test_a_full_one(self) -> None:
-        assert state_checkpoint.summary(MADE) == (
+        assert checkpoint_flow.summary(MADE) == (
             "2,000 rows, 500 kB (2 MB uncompressed), verified; as of 2026-01-02T03:04:05Z, mode flat-only"
         )
-        assert ", not verified;" in state_checkpoint.summary(dataclasses.replace(MADE, verified=False))
+        assert ", not verified;" in checkpoint_flow.summary(dataclasses.replace(MADE, verified=False))
 
     def test_a_marker_says_that_it_cannot_be_restored(self) -> None:
-        text = state_checkpoint.summary(MARKER)
+        text = checkpoint_flow.summary(MARKER)
         assert text.startswith("a marker, counts and digests of 2,000 flat records; restorable: no;")
 
     def test_the_document(self) -> None:
-        found = state_checkpoint.document(MADE)
+        found = checkpoint_flow.document(MADE)
         assert (found["name"], found["restorable"], found["verified"]) == ("before", True, True)
         assert found["description"] is None
         assert found["digests"] == {"neuron-states": {"flat": {"records": 2000, "digest": "000000000000000a"}}}
         assert (found["rows"], found["bytes"], found["raw_bytes"]) == (2000, 500_000, 2_000_000)
-        assert state_checkpoint.document(MARKER)["restorable"] is False
+        assert checkpoint_flow.document(MARKER)["restorable"] is False
 
     def test_names_say_when(self) -> None:
-        name = state_checkpoint.stamped("checkpoint")
+        name = checkpoint_flow.stamped("checkpoint")
         made = datetime.datetime.strptime(name, "checkpoint-%Y%m%d-%H%M%S").replace(tzinfo=datetime.UTC)
         assert abs((datetime.datetime.now(datetime.UTC) - made).total_seconds()) < 60
 
@@ -246,7 +246,7 @@ class TestCheckpoint:
             expected=Expected(seconds=120.0, basis="at its budget of 50/s"), rate=units.parse_rate("50/s"),
             url="s3://bucket/place", warnings=["no worker is alive"],
         )  # fmt: skip
-        state_checkpoint.announce(call(), run(model.RunKind.CHECKPOINT), plan, CheckpointOrder(name="before"))
+        checkpoint_flow.announce(call(), run(model.RunKind.CHECKPOINT), plan, CheckpointOrder(name="before"))
         told = capsys.readouterr()
         assert told.out == ""
         assert told.err.splitlines() == [

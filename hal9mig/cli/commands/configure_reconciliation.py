@@ -8,7 +8,7 @@ import click
 
 from hal9mig import errors, units
 from hal9mig.cli import invocation, options
-from hal9mig.cli.commands.reconcile import both_ways
+from hal9mig.cli.console import both_ways
 
 _HELP = """Set how the two stores are kept in step; it acts at once, at the next round.
 

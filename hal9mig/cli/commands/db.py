@@ -185,17 +185,10 @@ def _named(given: tuple[str, ...]) -> dict[str, str]:
     return names or {role: f"hal9_{role}" for role in _ROLES}
 
 
-def word(state: SchemaState) -> str:
-    """Return how far a schema is, in a word."""
-    if state.behind:
-        return "behind" if state.current else "missing"
-    return "ahead" if state.ahead else "current"
-
-
 def _table(call: Invocation, states: list[SchemaState]) -> None:
-    rows = [[state.name, word(state), state.current, state.head] for state in states]
+    rows = [[state.name, state.word, state.current, state.head] for state in states]
     call.console.table(["SCHEMA", "STATE", "REVISION", "NEWEST"], rows)
 
 
 def _document(state: SchemaState) -> dict[str, object]:
-    return {"name": state.name, "state": word(state), "current": state.current, "head": state.head}
+    return {"name": state.name, "state": state.word, "current": state.current, "head": state.head}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hal9mig.cli import invocation, lazy_group, options
-from hal9mig.cli.commands import state_checkpoint
+from hal9mig.cli import checkpoint_flow, invocation, lazy_group, options
 
 _SNAPSHOT = """Keep the neuron states of both stores as they are now: a full, verified checkpoint of this category.
 
@@ -40,10 +39,10 @@ def snapshot(
 ) -> None:
     from hal9mig.engine.checkpoint.orders import CheckpointOrder
 
-    state_checkpoint.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
+    checkpoint_flow.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     label = "pre-migration" if pre_migration else ""
     order = CheckpointOrder(
-        name=state_checkpoint.stamped(f"neurons-{label}".rstrip("-")) if name is None else name,
+        name=checkpoint_flow.stamped(f"neurons-{label}".rstrip("-")) if name is None else name,
         description="neuron states" + (" before their migration" if pre_migration else ""),
         full=True,
         verify=True,
@@ -51,4 +50,4 @@ def snapshot(
         label=label,
         tuning={} if rate_limit is None else {"rate-limit": rate_limit},
     )
-    state_checkpoint.perform(invocation.current(context), order, dry_run=dry_run, detach=detach, timeout=timeout)
+    checkpoint_flow.perform(invocation.current(context), order, dry_run=dry_run, detach=detach, timeout=timeout)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import pathlib
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from hal9mig import errors, units
 from hal9mig.cli import full_pass, invocation, options, report_file, run_result
-from hal9mig.cli.console import counted
+from hal9mig.cli.console import both_ways, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +79,7 @@ def reconcile(
     if policy is RepairPolicy.ASK:
         if detach:
             raise errors.ConflictingFlags("--detach returns at once, and --fix-mode ask has to ask first.")
-        require_somebody(call)
+        full_pass.require_somebody(call)
     limit = None if timeout is None else units.parse_duration(timeout)
     categories = call.categories(options.chosen(names, everything))
     passes = full_pass.start(call, categories, RepairPolicy.OFF if policy is RepairPolicy.ASK else policy)
@@ -112,18 +111,6 @@ def _detach(call: Invocation, passes: Sequence[model.Run]) -> None:
             call.console.line(str(run.id))
         call.console.say(f"watch: {steps[0]}")
     call.conclude({"runs": [run_result.document(run) for run in passes], "next_steps": steps})
-
-
-def require_somebody(call: Invocation) -> None:
-    """Check that there is somebody to ask, before a long work.
-
-    Raises:
-        errors.ConfirmationRequired: there is not.
-    """
-    if not call.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise errors.ConfirmationRequired(
-            "This asks before it repairs, and there is no terminal to ask on; nothing was changed."
-        )
 
 
 def _show_standing(call: Invocation) -> None:
@@ -195,8 +182,3 @@ def _show_standing(call: Invocation) -> None:
             "next_steps": ["hal9-migrate state fix --interactive --guidance"] if standing.open_drifts else [],
         }
     )  # fmt: skip
-
-
-def both_ways(share: float) -> str:
-    """Return a share as ``0.01 = 1%``."""
-    return f"{share:g} = {share * 100:g}%"

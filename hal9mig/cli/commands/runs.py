@@ -133,13 +133,12 @@ def _compared(call: Invocation, run: model.Run) -> None:
 
 
 def _kept(call: Invocation, run: model.Run) -> None:
-    from hal9mig.cli import restore_result
-    from hal9mig.cli.commands import state_checkpoint
+    from hal9mig.cli import checkpoint_flow, restore_result
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     checkpoints = Checkpoints(call.system)
     if run.kind is model.RunKind.CHECKPOINT:
-        state_checkpoint.tell(call, checkpoints, run)
+        checkpoint_flow.tell(call, checkpoints, run)
     else:
         restore_result.tell(call, checkpoints, run, {})
 

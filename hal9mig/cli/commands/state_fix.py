@@ -10,7 +10,6 @@ import click
 
 from hal9mig import errors, units
 from hal9mig.cli import full_pass, invocation, options
-from hal9mig.cli.commands.reconcile import require_somebody
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -57,7 +56,7 @@ def fix(
     call = invocation.current(context)
     _check(call, automatic=automatic, safe_only=safe_only, interactive=interactive, guidance=guidance)
     if automatic and not safe_only:
-        require_somebody(call)
+        full_pass.require_somebody(call)
     categories = call.categories(options.chosen(names, everything))
     limit = None if timeout is None else units.parse_duration(timeout)
     policy = RepairPolicy.SAFE if safe_only else RepairPolicy.AUTO

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import units
-from hal9mig.cli import invocation, options, report_file
-from hal9mig.cli.commands import state_checkpoint as taking
+from hal9mig.cli import checkpoint_flow, invocation, options, report_file
 
 if TYPE_CHECKING:
     from hal9mig.engine.checkpoint.manifest import Manifest
@@ -70,7 +69,7 @@ def list_checkpoints(context: click.Context) -> None:
 
 def _document(one: Manifest, found: Listing) -> dict[str, object]:
     lacking = found.lacking.get(one.name)
-    return taking.document(one) | {"restorable": one.restorable and lacking is None, "lacking": lacking}
+    return checkpoint_flow.document(one) | {"restorable": one.restorable and lacking is None, "lacking": lacking}
 
 
 def _row(one: Manifest, when: str, found: Listing) -> list[object]:
@@ -104,10 +103,10 @@ def export_manifest(context: click.Context, text: str, output: pathlib.Path) -> 
     call = invocation.current(context)
     report_file.require_folder(output, undone="nothing was written")
     kept = Checkpoints(call.system)
-    with taking.named(kept, text):
+    with checkpoint_flow.named(kept, text):
         made = kept.find(text)
     # Read back from its own text, so that the file has the very hash that the checkpoint has.
     report_file.write(output, json.loads(made.to_text()))
     if not call.json:
-        call.console.line(f"manifest of {made.name} written to {output}: {taking.summary(made)}")
+        call.console.line(f"manifest of {made.name} written to {output}: {checkpoint_flow.summary(made)}")
     call.conclude({"checkpoint": made.name, "output": str(output), "next_steps": []})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, model, units
+from hal9mig import model, units
 from hal9mig.cli import invocation, options, run_progress, run_result
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
+from hal9mig.cli.watch import repeated
 
 _HELP = """Show how far each category's newest migration is, and every run that is under way.
 
@@ -39,25 +39,6 @@ def progress(context: click.Context, names: tuple[str, ...], everything: bool, w
     call = invocation.current(context)
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     repeated(call, lambda: _show(call, slugs), watch)
-
-
-def repeated(call: Invocation, show: Callable[[], None], watch: str | None) -> None:
-    """Show once, or with ``--watch`` over and over; a terminal is cleared in between."""
-    if watch is None:
-        show()
-        return
-    pause = units.parse_duration(watch)
-    try:
-        while True:
-            if call.console.out_is_terminal and not call.json:
-                call.console.clear()
-            try:
-                show()
-            except errors.Unreachable as error:
-                call.console.say(f"error: {error.message}")
-            time.sleep(pause)
-    except KeyboardInterrupt:
-        raise errors.Interrupted("Interrupted; nothing was stopped but the watching.", hint="") from None
 
 
 def _show(call: Invocation, slugs: Sequence[str]) -> None:

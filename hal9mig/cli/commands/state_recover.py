@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from hal9mig.cli import invocation, options, restore_flow
-from hal9mig.cli.commands import state_checkpoint as taking
+from hal9mig.cli import checkpoint_flow, invocation, options, restore_flow
 
 _HELP = """Restore from a backup that may be damaged: what is sound comes back, what is not goes to quarantine.
 
@@ -52,7 +51,7 @@ def recover(
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     checkpoints = Checkpoints(call.system)
     # Of a backup whose manifest is damaged nothing can be trusted, and nothing is recovered.
-    with taking.named(checkpoints, text):
+    with checkpoint_flow.named(checkpoints, text):
         plan = checkpoints.plan_restore(text, slugs, recover=True)
     restore = restore_flow.Restore(call, checkpoints, plan, flags, verb="Recover from")
     restore.carry_out(

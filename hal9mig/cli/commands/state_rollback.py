@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from hal9mig import errors
-from hal9mig.cli import invocation, options, restore_flow
-from hal9mig.cli.commands import state_checkpoint as taking
+from hal9mig.cli import checkpoint_flow, invocation, options, restore_flow
 
 _HELP = """Go back to a checkpoint: both stores, of every category or of some.
 
@@ -57,7 +56,7 @@ def rollback(
         )
     call.system.require_rights("operator")
     checkpoints = Checkpoints(call.system)
-    with taking.named(checkpoints, text):
+    with checkpoint_flow.named(checkpoints, text):
         plan = checkpoints.plan_restore(text, [category.slug for category in chosen])
     restore = restore_flow.Restore(call, checkpoints, plan, flags, verb="Go back to")
     restore.carry_out(lambda: checkpoints.rollback(plan, cancel_runs=flags.force, reason=flags.reason))

@@ -11,7 +11,6 @@ import click
 
 from hal9mig import errors, model, units
 from hal9mig.cli import invocation, options, run_progress
-from hal9mig.cli.commands.db import word
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -145,13 +144,11 @@ def migrated(own: Sequence[model.Run]) -> int:
 
 
 def _schemas(call: Invocation, states: Sequence[SchemaState]) -> None:
-    call.console.line("Schemas: " + ", ".join(f"{state.name} {word(state)} ({state.current})" for state in states))
+    call.console.line("Schemas: " + ", ".join(f"{state.name} {state.word} ({state.current})" for state in states))
 
 
 def _schema_document(states: Sequence[SchemaState]) -> list[dict[str, object]]:
-    return [
-        {"name": state.name, "state": word(state), "current": state.current, "head": state.head} for state in states
-    ]
+    return [{"name": state.name, "state": state.word, "current": state.current, "head": state.head} for state in states]
 
 
 def _table(call: Invocation, standings: Sequence[Standing]) -> None:
