@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hal9mig import errors, units
 from hal9mig.cli import run_result
 from hal9mig.cli.console import counted
+from hal9mig.ledger.run_options import KeptOptions
 
 if TYPE_CHECKING:
     from hal9mig import model
@@ -58,7 +59,7 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     Raises:
         errors.HAL9Error: how its run ended.
     """
-    name = str(run.options["checkpoint"])
+    name = KeptOptions.of(run.options).checkpoint
     problem = run_result.problem(run)
     out = checkpoints.left_out(run)
     for worker in out:
@@ -167,7 +168,7 @@ def named(checkpoints: Checkpoints, text: str) -> Iterator[None]:
     except errors.NotFound:
         found = checkpoints.listing()
         for run in found.under_way:
-            if run.options["checkpoint"] == text:
+            if KeptOptions.of(run.options).checkpoint == text:
                 raise errors.NotFound(
                     f"Checkpoint {text} is not there yet: {run.name} is taking it ({run.status}).",
                     hint=f"hal9-migrate runs show {run.id} --watch",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hal9mig import errors, model, units
 from hal9mig.cli import run_result
 from hal9mig.cli.console import counted
+from hal9mig.ledger.run_options import KeptOptions, RestoreOptions
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -31,7 +32,7 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run, extra: dict
     if problem is not None:
         made = None
         with contextlib.suppress(errors.HAL9Error):
-            made = checkpoints.find(str(run.options.get("checkpoint")))
+            made = checkpoints.find(KeptOptions.of(run.options).checkpoint)
         kept, steps = extra.get("safety_checkpoint"), [f"hal9-migrate runs show {run.id}"]
         found = damaged(run, made)
         # Loading it was all that was done, so that nothing has been replaced.
@@ -59,7 +60,7 @@ def damaged(run: model.Run, made: Manifest | None) -> errors.CheckpointDamaged |
     hint = f"hal9-migrate state recover --from-backup {made.name} --validate-each --quarantine-corrupted"
     return errors.CheckpointDamaged(
         f"Checkpoint {made.name} is damaged, and nothing was changed: {run.reason}",
-        hint="add --quarantine-corrupted to go on without it" if run.options.get("recover") else hint,
+        hint="add --quarantine-corrupted to go on without it" if RestoreOptions.of(run.options).recover else hint,
     )
 
 

@@ -8,6 +8,7 @@ from hal9mig import errors, model, units
 from hal9mig.cli import run_progress
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation
+from hal9mig.ledger.run_options import KeptOptions
 
 #: What is whole or not at all, so that a failure leaves nothing behind.
 _WHOLE = {
@@ -49,7 +50,7 @@ def summary(run: model.Run) -> str:
     noun = "row" if run.kind in _WHOLE else "record"
     parts = [f"{written} of {counted(run.total_records, noun)} in {units.format_duration(taken)}"]
     if run.kind in _WHOLE:
-        return f"{run.kind} {run.options.get('checkpoint')}: {run.status}; {parts[0]} ({run.name})"
+        return f"{run.kind} {KeptOptions.of(run.options).checkpoint}: {run.status}; {parts[0]} ({run.name})"
     if run.kind is model.RunKind.MIGRATE:
         parts.append(f"{units.format_count(round(run.done_records / taken))}/s")
         parts.append(f"{units.format_bytes(run.bytes / taken)}/s")
@@ -66,7 +67,7 @@ def problem(run: model.Run) -> errors.HAL9Error | None:
     """Return the error that a run's end amounts to, None for a good end or none yet."""
     if run.status is model.RunStatus.FAILED and run.kind in _WHOLE:
         return errors.RunFailed(
-            f"{_WHOLE[run.kind].format(run.options.get('checkpoint'))}: {run.reason}",
+            f"{_WHOLE[run.kind].format(KeptOptions.of(run.options).checkpoint)}: {run.reason}",
             hint=f"see it: hal9-migrate runs show {run.id}; begin it again: hal9-migrate runs retry {run.id}",
         )
     if run.status is model.RunStatus.FAILED:

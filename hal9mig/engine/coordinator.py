@@ -15,6 +15,7 @@ from hal9mig.engine import dispatcher
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, planner
 from hal9mig.ledger import audit, database, runs, tuning, workers
+from hal9mig.ledger.run_options import KeptOptions, MigrateOptions, VerifyOptions
 from hal9mig.stores import capture, category_check, schema
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
@@ -106,7 +107,7 @@ class Coordinator:
         if restoring:
             # What is copied now would go with the tables that are about to be replaced.
             raise errors.RestoreActive(
-                f"{restoring[0].name} is restoring checkpoint {restoring[0].options.get('checkpoint')}.",
+                f"{restoring[0].name} is restoring checkpoint {KeptOptions.of(restoring[0].options).checkpoint}.",
                 hint=f"hal9-migrate runs show {restoring[0].id} --watch",
             )
         if active:
@@ -152,18 +153,14 @@ class Coordinator:
         Raises: as ``plan``.
         """
         plan = self.plan(order)
-        options: dict[str, object] = {
-            "tuning": dict(order.tuning),
-            "transform_version": plan.category.transform_version,
-            "batch": plan.batch_size,
-        }
-        for name in ("atomic", "bulk", "merge"):
-            if getattr(order, name):
-                options[name] = True
+        options = MigrateOptions(
+            tuning=dict(order.tuning), transform_version=plan.category.transform_version, batch=plan.batch_size,
+            atomic=order.atomic, bulk=order.bulk, merge=order.merge,
+        )  # fmt: skip
         with self._system.ledger.begin() as session:
             run_id = runs.create(
                 session, kind=model.RunKind.MIGRATE, category=plan.category.slug, priority=order.priority,
-                filter=order.filter, options=options, serial=order.serial, actor=self._actor,
+                filter=order.filter, options=options.stored(), serial=order.serial, actor=self._actor,
             )  # fmt: skip
         dispatcher.tick(self._system)
         return self.run(run_id), plan
@@ -190,7 +187,7 @@ class Coordinator:
         with self._system.ledger.begin() as session:
             run_id = runs.create(
                 session, kind=model.RunKind.VERIFY, category=declared.slug, priority=model.Priority.NORMAL,
-                filter=filter, options={"verify": True, "deep": deep, "batch": 50_000}, serial=False,
+                filter=filter, options=VerifyOptions(deep=deep).stored(), serial=False,
                 actor=self._actor,
             )  # fmt: skip
         dispatcher.tick(self._system)

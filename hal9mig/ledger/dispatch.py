@@ -8,6 +8,7 @@ from typing import Any
 
 from hal9mig import model
 from hal9mig.ledger import database
+from hal9mig.ledger.run_options import TunedOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Waiting:
     @property
     def tuning(self) -> dict[str, str]:
         """The run's own values of tuning knobs."""
-        return {str(name): str(value) for name, value in dict(self.options.get("tuning", {})).items()}
+        return TunedOptions.of(self.options).tuning
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from sqlalchemy import exc
 
 from hal9mig import errors, model
 from hal9mig.ledger import audit, database
+from hal9mig.ledger.run_options import KeptOptions
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(model.Run))
 
@@ -57,7 +58,7 @@ def create(
 
 def _active(kind: model.RunKind, category: str, options: Mapping[str, object]) -> errors.HAL9Error:
     if kind is model.RunKind.CHECKPOINT:
-        name = options.get("checkpoint")
+        name = KeptOptions.of(options).checkpoint
         return errors.NameTaken(f"A checkpoint {name} is being taken already.", hint="hal9-migrate runs list --active")
     if kind is model.RunKind.RESTORE:
         return errors.RestoreActive("A restore is under way already.", hint="hal9-migrate runs list --active")

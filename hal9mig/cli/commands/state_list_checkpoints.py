@@ -10,6 +10,7 @@ import click
 
 from hal9mig import units
 from hal9mig.cli import checkpoint_flow, invocation, options, report_file
+from hal9mig.ledger.run_options import KeptOptions
 
 if TYPE_CHECKING:
     from hal9mig.engine.checkpoint.manifest import Manifest
@@ -46,7 +47,7 @@ def list_checkpoints(context: click.Context) -> None:
         rows = [_row(one, call.console.when(one.taken_at), found) for one in found.manifests]
         call.console.table(columns, rows, numbers=("ROWS", "SIZE"), whole=("TAKEN", "KIND", "RESTORABLE", "MODE"))
         for run in found.under_way:
-            call.console.say(f"{run.options['checkpoint']} is being taken by {run.name} ({run.status})")
+            call.console.say(f"{KeptOptions.of(run.options).checkpoint} is being taken by {run.name} ({run.status})")
         if found.unknown:
             call.console.say(f"which are being taken is not known: {found.unknown}")
         for sentence in found.lacking.values():
@@ -58,7 +59,7 @@ def list_checkpoints(context: click.Context) -> None:
     call.conclude(
         {
             "checkpoints": [_document(one, found) for one in found.manifests],
-            "under_way": [{"name": run.options["checkpoint"], "run": run.id, "status": run.status}
+            "under_way": [{"name": KeptOptions.of(run.options).checkpoint, "run": run.id, "status": run.status}
                           for run in found.under_way],
             "under_way_unknown": found.unknown or None,
             "unusable": [{"name": one.name, "reason": one.reason} for one in found.unusable],

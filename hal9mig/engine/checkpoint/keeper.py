@@ -19,6 +19,7 @@ from hal9mig.engine.checkpoint.instant import Taken
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, instants, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import KeptOptions
 from hal9mig.stores import capture, restore_notes, shadow
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Keeper(threading.Thread):
             if number is None:
                 return
             run = runs.get(session, run_id)
-        scope = [self._system.category(slug) for slug in list(run.options["scope"])]  # type: ignore[call-overload]
+        scope = [self._system.category(slug) for slug in KeptOptions.of(run.options).scope]
         try:
             taken = instant.take(self._system, scope)
         except _TROUBLE as error:
@@ -123,7 +124,7 @@ class Keeper(threading.Thread):
                 if not instants.lock_ended(session, left.run_id):
                     continue
                 if left.kind is model.RunKind.CHECKPOINT:
-                    name = str(left.options["checkpoint"])
+                    name = KeptOptions.of(left.options).checkpoint
                     archive.opened(self._system.settings).delete(name)
                     instants.remove(session, left.run_id)
                 elif not self._unshadowed(session, left.run_id):

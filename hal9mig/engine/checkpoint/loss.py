@@ -19,6 +19,7 @@ from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import KeptOptions
 from hal9mig.stores import capture
 
 _WEIGHING = 1  # phase
@@ -85,7 +86,7 @@ def _compared(system: System, cursor: Any, query: str, held: batches.Lease, tabl
     key = _key(table)
     then: dict[bytes, int] = {}
     kept = archive.opened(system.settings)
-    for block in salvage.blocks(kept, str(held.options["checkpoint"]), one):
+    for block in salvage.blocks(kept, KeptOptions.of(held.options).checkpoint, one):
         for row in block.rows:
             then[key(row)] = chunk.row_hash(row)
     counted = {"changed": 0, "added": 0}

@@ -12,8 +12,9 @@ The work is done by the workers, as runs like any other; what is returned here i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hal9mig import errors, model, units
@@ -36,6 +37,7 @@ from hal9mig.engine.checkpoint.types import (
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, batches, database, instants, mode, runs, tuning, workers
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import ABOUT_CHECKPOINTS, CheckpointOptions, KeptOptions, RestoreOptions
 from hal9mig.stores import relation, schema
 
 __all__ = [
@@ -84,7 +86,7 @@ class Checkpoints:
             tuned = tuning.resolve(session, order.tuning)
             slots = workers.slots(session)
             for run in runs.find(session, kind=model.RunKind.CHECKPOINT, active=True):
-                if run.options.get("checkpoint") == order.name:
+                if KeptOptions.of(run.options).checkpoint == order.name:
                     raise errors.NameTaken(
                         f"A checkpoint {order.name} is being taken already.",
                         hint=f"hal9-migrate runs show {run.id} --watch",
@@ -117,12 +119,11 @@ class Checkpoints:
         Raises: as ``plan``.
         """
         plan = self.plan(order)
-        options = {
-            "does": "checkpoint", "checkpoint": order.name, "description": order.description, "full": order.full,
+        options = CheckpointOptions(
+            checkpoint=order.name, description=order.description, full=order.full,
             # A marker's digests are computed in the databases: there is nothing else to be verified.
-            "verify": order.verify or not order.full, "label": order.label, "scope": list(plan.scope),
-            "tuning": dict(order.tuning),
-        }  # fmt: skip
+            verify=order.verify or not order.full, label=order.label, scope=plan.scope, tuning=dict(order.tuning),
+        )  # fmt: skip
         run_id = self._start(model.RunKind.CHECKPOINT, plan.scope, options, begun=instants.create)
         return self._run(run_id), plan
 
@@ -137,7 +138,7 @@ class Checkpoints:
             raise errors.NotFound(f"There is no checkpoint {name}.", hint="hal9-migrate state list-checkpoints")
         with self._system.ledger.begin() as session:
             for run in runs.find(session, active=True):
-                if run.options.get("checkpoint") == name:
+                if run.kind in ABOUT_CHECKPOINTS and KeptOptions.of(run.options).checkpoint == name:
                     raise errors.Refused(
                         f"{run.name} is working on checkpoint {name}.", hint=f"hal9-migrate runs show {run.id}"
                     )
@@ -167,7 +168,7 @@ class Checkpoints:
         except errors.Unreachable as error:
             # A lost database is when somebody has to know what there is to go back to.
             return Listing(manifests=manifests, unusable=unusable, under_way=(), lacking=lacking, unknown=error.message)
-        taking = {str(run.options["checkpoint"]) for run in active}
+        taking = {KeptOptions.of(run.options).checkpoint for run in active}
         left = [one for one in unusable if one.name not in taking]
         return Listing(manifests=manifests, unusable=left, under_way=active, lacking=lacking)
 
@@ -253,7 +254,7 @@ class Checkpoints:
         Raises:
             errors.Unreachable: a server does not answer.
         """
-        options = {"does": "compare", "checkpoint": plan.manifest.name, "scope": list(plan.categories)}
+        options = KeptOptions(checkpoint=plan.manifest.name, scope=plan.categories)
         return self._run(self._start(model.RunKind.COMPARE, plan.categories, options))
 
     def losses(self, run: model.Run) -> Sequence[Loss]:
@@ -267,7 +268,7 @@ class Checkpoints:
                         sums[name] = sums.get(name, 0) + int(batch["result"][name])
         tables = {
             save.subject(table.store, table.qualified): table
-            for table in self.find(str(run.options["checkpoint"])).tables
+            for table in self.find(KeptOptions.of(run.options).checkpoint).tables
         }
         return [
             Loss(store=tables[name].store, category=tables[name].category, table=tables[name].qualified, **sums)
@@ -284,7 +285,9 @@ class Checkpoints:
             errors.RunActive: a migration of a category is under way.
             errors.RestoreActive: another restore is under way.
         """
-        return self._restore(plan, {"recover": False}, cancel_runs=cancel_runs, reason=reason)
+        return self._restore(
+            plan, RestoreOptions(checkpoint=plan.manifest.name), cancel_runs=cancel_runs, reason=reason
+        )
 
     def recover(
         self, plan: RestorePlan, *, quarantine: bool, validate_each: bool, cancel_runs: bool = False, reason: str = ""
@@ -298,7 +301,9 @@ class Checkpoints:
 
         Raises: as ``rollback``.
         """
-        options = {"recover": True, "quarantine": quarantine, "validate_each": validate_each}
+        options = RestoreOptions(
+            checkpoint=plan.manifest.name, recover=True, quarantine=quarantine, validate_each=validate_each
+        )
         return self._restore(plan, options, cancel_runs=cancel_runs, reason=reason)
 
     def outcome(self, run: model.Run) -> Restored:
@@ -306,7 +311,7 @@ class Checkpoints:
         with self._system.ledger.begin() as session:
             return restore_result.collect(run, batches.listing(session, run.id))
 
-    def _restore(self, plan: RestorePlan, options: Mapping[str, Any], *, cancel_runs: bool, reason: str) -> model.Run:
+    def _restore(self, plan: RestorePlan, options: RestoreOptions, *, cancel_runs: bool, reason: str) -> model.Run:
         with self._system.ledger.begin() as session:
             active = self._active(session, plan.categories)
             if active and not cancel_runs:
@@ -318,26 +323,21 @@ class Checkpoints:
             for run in active:
                 if run.status is not model.RunStatus.CANCELLING:
                     runs.move(session, run.id, model.RunStatus.CANCELLING, f"a restore, by {self._actor}")
-        options = {
-            "does": "restore", "checkpoint": plan.manifest.name, "scope": list(plan.categories),
-            "prove_others": not plan.whole, "reason": reason, **options,
-        }  # fmt: skip
+        options = dataclasses.replace(options, scope=plan.categories, prove_others=not plan.whole, reason=reason)
         run_id = self._start(model.RunKind.RESTORE, plan.categories, options)
         return self._run(run_id)
 
     # Shared
 
-    def _start(
-        self, kind: model.RunKind, scope: Sequence[str], options: Mapping[str, object], *, begun: Any = None
-    ) -> int:
+    def _start(self, kind: model.RunKind, scope: Sequence[str], options: KeptOptions, *, begun: Any = None) -> int:
         self._system.broker.ping()
         self.archive.ensure()
-        options = {**options, "place": self.archive.identity(create=True)}
+        options = dataclasses.replace(options, place=self.archive.identity(create=True))
         whole = len(scope) == len(self._system.registry.ordered())
         with self._system.ledger.begin() as session:
             run_id = runs.create(
                 session, kind=kind, category="all" if whole else ",".join(scope), priority=model.Priority.HIGH,
-                filter="", options=options, serial=False, actor=self._actor,
+                filter="", options=options.stored(), serial=False, actor=self._actor,
             )  # fmt: skip
             if begun is not None:
                 begun(session, run_id)
@@ -376,7 +376,7 @@ class Checkpoints:
         for run in found:
             if run.kind is model.RunKind.RESTORE:
                 raise errors.RestoreActive(
-                    f"{run.name} is restoring checkpoint {run.options.get('checkpoint')} already.",
+                    f"{run.name} is restoring checkpoint {KeptOptions.of(run.options).checkpoint} already.",
                     hint=f"hal9-migrate runs show {run.id} --watch",
                 )
         wanted = set(slugs)

@@ -8,6 +8,7 @@ from hal9mig.engine.checkpoint import archive
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, batches, workers
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import KeptOptions
 
 _LEFT_OUT = "left out"
 
@@ -22,7 +23,7 @@ def require(system: System, held: batches.Lease, session: Session) -> None:
         errors.ArchiveUnreachable: this worker is left out.
         errors.NotFound: so is every other one.
     """
-    ordered = held.options.get("place")
+    ordered = KeptOptions.of(held.options).place
     if ordered is None or archive.opened(system.settings).identity() == ordered:
         return
     here = system.settings.checkpoint_url

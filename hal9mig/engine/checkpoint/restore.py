@@ -21,6 +21,7 @@ from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, instants, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import KeptOptions, RestoreOptions
 from hal9mig.stores import capture, restore_notes, shadow
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.relation import Relation
@@ -53,7 +54,7 @@ def manifest(system: System, held: batches.Lease) -> Manifest:
     Raises:
         errors.NotFound, errors.CheckpointDamaged: it is not there any more.
     """
-    return archive.opened(system.settings).manifest(str(held.options["checkpoint"]))
+    return archive.opened(system.settings).manifest(KeptOptions.of(held.options).checkpoint)
 
 
 def places(
@@ -153,7 +154,7 @@ def _require_whole(guard: Session, held: batches.Lease, flat: Connection, hier: 
 
 def _others(system: System, held: batches.Lease, categories: Sequence[Category]) -> list[Category]:
     """Return the categories that the restore must not touch, where it proves so."""
-    if not held.options.get("prove_others"):
+    if not RestoreOptions.of(held.options).prove_others:
         return []
     chosen = {category.slug for category in categories}
     return [category for category in system.registry.ordered() if category.slug not in chosen]
@@ -163,6 +164,7 @@ def _planned(
     everything: Sequence[Place], others: Sequence[Category], held: batches.Lease
 ) -> list[tuple[str, runs.NewBatch]]:
     planned: list[tuple[str, runs.NewBatch]] = []
+    order = RestoreOptions.of(held.options)
 
     def add(kind: str, phase: int, subject: str, one: Chunk | None = None) -> None:
         new = runs.NewBatch(seq=len(planned) + 1, phase=phase, subject=subject)
@@ -184,15 +186,15 @@ def _planned(
             for number, one in enumerate(place.table.chunks):
                 add(kind, phase, f"{name} {number}", one)
         if kind == "load":
-            if held.options.get("recover"):
-                add("derive", DERIVING, str(held.options["checkpoint"]))
+            if order.recover:
+                add("derive", DERIVING, order.checkpoint)
             for place in everything:
                 add("index", INDEXING, save.subject(place.table.store, place.relation.qualified))
     for store in model.StoreName:
         add("constrain", CONSTRAINING, str(store))
-    if held.options.get("recover"):
-        add("resolve", RESOLVING, str(held.options["checkpoint"]))
-    add("swap", SWAPPING, str(held.options["checkpoint"]))
+    if order.recover:
+        add("resolve", RESOLVING, order.checkpoint)
+    add("swap", SWAPPING, order.checkpoint)
     measure(AFTER, "after")
     return planned
 
@@ -223,10 +225,11 @@ def load(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
 
 def _loaded(system: System, cursor: Any, held: batches.Lease, place: Place, one: Chunk) -> dict[str, Any]:
     kept = archive.opened(system.settings)
-    name = str(held.options["checkpoint"])
+    order = RestoreOptions.of(held.options)
+    name = order.checkpoint
     statement = f"COPY {place.shadow.qualified} ({place.columns}) FROM STDIN (FORMAT binary)"
-    if held.options.get("recover"):
-        return salvage.load(cursor, statement, kept, name, place.table, one, tolerant=bool(held.options["quarantine"]))
+    if order.recover:
+        return salvage.load(cursor, statement, kept, name, place.table, one, tolerant=order.quarantine)
     with kept.reading(name, one.file) as stream:
         chunk.feed(cursor, statement, chunk.Document(stream, one))
     if cursor.rowcount != one.rows:
@@ -285,7 +288,7 @@ def prove(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     sql, params = place.shadow.select(one.after, one.upto)
     with connection, connection.cursor() as cursor:
         query = f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)"
-        if held.options.get("validate_each") and not (place.table.role == "shared" and note.get("damages")):
+        if RestoreOptions.of(held.options).validate_each and not (place.table.role == "shared" and note.get("damages")):
             _each(system, cursor, query, held, one)
         hasher = chunk.Hasher()
         cursor.copy_expert(query, hasher)
@@ -304,7 +307,7 @@ def _each(system: System, cursor: Any, query: str, held: batches.Lease, one: Chu
     """Compare every single row with the file's."""
     expected: collections.Counter[int] = collections.Counter()
     kept = archive.opened(system.settings)
-    for block in salvage.blocks(kept, str(held.options["checkpoint"]), one):
+    for block in salvage.blocks(kept, KeptOptions.of(held.options).checkpoint, one):
         expected.update(chunk.row_hash(row) for row in block.rows)
     found: collections.Counter[int] = collections.Counter()
 

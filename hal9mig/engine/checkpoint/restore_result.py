@@ -8,6 +8,7 @@ from typing import Any
 from hal9mig import model
 from hal9mig.engine.checkpoint.manifest import Digest
 from hal9mig.engine.checkpoint.types import Damage, Restored, Untouched
+from hal9mig.ledger.run_options import KeptOptions
 
 
 def collect(run: model.Run, done: Sequence[Mapping[str, Any]]) -> Restored:
@@ -36,7 +37,7 @@ def collect(run: model.Run, done: Sequence[Mapping[str, Any]]) -> Restored:
         elif batch["kind"] == "resolve":
             resolved = result
     return Restored(
-        name=str(run.options["checkpoint"]),
+        name=KeptOptions.of(run.options).checkpoint,
         tables=list(tables.items()),
         untouched=[
             Untouched(category=slug, store=store, before=both["before"], after=both["after"])

@@ -21,6 +21,7 @@ from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, instants, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import CheckpointOptions, KeptOptions
 from hal9mig.stores import projection, relation
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.relation import Relation
@@ -36,7 +37,7 @@ SAVING, SEALING = 1, 2
 
 def scope(system: System, held: batches.Lease) -> Sequence[Category]:
     """Return the categories that a checkpoint's or restore's run is about."""
-    return [system.category(slug) for slug in held.options["scope"]]
+    return [system.category(slug) for slug in KeptOptions.of(held.options).scope]
 
 
 def subject(store: model.StoreName, table: str) -> str:
@@ -68,7 +69,7 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         errors.ArchiveFull: the files would not fit.
     """
     started = time.monotonic()
-    categories = scope(system, held)
+    categories, order = scope(system, held), CheckpointOptions.of(held.options)
     with session.begin():
         # It was removed with the leavings of a run that is tried again.
         instants.create(session, held.run_id)
@@ -78,7 +79,7 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     seq = 1
     for store in model.StoreName:
         with instant.under(desk.store(store, "instant"), now, store) as cursor:
-            if held.options["full"]:
+            if order.full:
                 for one in relations(store, cursor.connection, categories):
                     for batch in _chunks(cursor, one, seq):
                         planned.append(batch)
@@ -87,9 +88,9 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         runs.NewBatch(seq=seq + place, phase=SAVING, subject=f"{store} {category.slug}")
         for place, (store, category) in enumerate((s, c) for s in model.StoreName for c in categories)
     ]
-    if held.options["full"] and not held.options["verify"]:
+    if order.full and not order.verify:
         digests = []
-    seal = runs.NewBatch(seq=seq + len(digests), phase=SEALING, subject=str(held.options["checkpoint"]))
+    seal = runs.NewBatch(seq=seq + len(digests), phase=SEALING, subject=order.checkpoint)
     with session.begin():
         # The fence comes first: its row lock keeps everybody else from planning until this commits.
         batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
@@ -129,14 +130,15 @@ def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         now = instants.read(session, held.run_id)
     store = model.StoreName(held.subject.partition(" ")[0])
     kept = archive.opened(system.settings)
-    name = str(held.options["checkpoint"])
+    order = CheckpointOptions.of(held.options)
+    name = order.checkpoint
     with instant.under(desk.store(store, "instant"), now, store) as cursor:
         one = find(relations(store, cursor.connection, scope(system, held)), held.subject)
         query = _copy(cursor, one, held)
         done = _unchanged(cursor, query, kept, name, held)
         if done is None:
             done = _written(cursor, query, kept, name, held, one)
-        if held.options["verify"] and done.pop("checked", None) != now.number:
+        if order.verify and done.pop("checked", None) != now.number:
             _prove(cursor, query, kept, name, held, done)
     with session.begin():
         batches.conclude(

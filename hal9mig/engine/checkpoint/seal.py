@@ -17,6 +17,7 @@ from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, batches, instants, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import ABOUT_CHECKPOINTS, CheckpointOptions, KeptOptions
 from hal9mig.stores.relation import Relation
 
 
@@ -28,7 +29,7 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         errors.ArchiveFull, errors.ArchiveUnreachable: the storage does not take it.
     """
     started = time.monotonic()
-    name = str(held.options["checkpoint"])
+    name = KeptOptions.of(held.options).checkpoint
     kept = archive.opened(system.settings)
     with session.begin():
         now = instants.read(session, held.run_id)
@@ -64,7 +65,7 @@ def _manifest(
     done: Sequence[Mapping[str, Any]],
 ) -> Manifest:
     categories = save.scope(system, held)
-    options = held.options
+    order = CheckpointOptions.of(held.options)
     digests: dict[str, dict[str, Digest]] = {}
     for batch in done:
         if batch["kind"] == "digest":
@@ -72,22 +73,22 @@ def _manifest(
             digests.setdefault(slug, {})[store] = Digest(**batch["result"])
     schemas = dict(positions.get("schemas", {}))
     return Manifest(
-        name=str(options["checkpoint"]),
-        description=str(options.get("description", "")),
-        kind="full" if options["full"] else "marker",
-        label=str(options.get("label", "")),
+        name=order.checkpoint,
+        description=order.description,
+        kind="full" if order.full else "marker",
+        label=order.label,
         scope=tuple(one.slug for one in categories),
         whole=len(categories) == len(system.registry.ordered()),
         taken_at=_moment(positions["stores"]["flat"]["at"]),
         finished_at=datetime.datetime.now(datetime.UTC),
         by=run.requested_by,
         program=hal9mig.__version__,
-        verified=bool(options["verify"]),
+        verified=order.verify,
         mode=str(positions["mode"]),
         epoch=int(positions["epoch"]),
         positions={**{name: value for name, value in positions.items() if name != "schemas"}, "run": held.run_id},
         schemas=schemas,
-        tables=_tables(desk, categories, done) if options["full"] else (),
+        tables=_tables(desk, categories, done) if order.full else (),
         digests=digests,
     )
 
@@ -129,7 +130,11 @@ def _prune(system: System, session: Session, kept: archive.Archive, made: str) -
     """Delete the oldest checkpoints beyond the number that is to be kept."""
     with session.begin():
         current = runs.current(session)
-        used = {run.options.get("checkpoint") for run in runs.find(session, active=True)}
+        used = {
+            KeptOptions.of(run.options).checkpoint
+            for run in runs.find(session, active=True)
+            if run.kind in ABOUT_CHECKPOINTS
+        }
     for name in choose.prunable(kept.listing()[0], system.settings.checkpoint_keep, current):
         if name in used:
             continue

@@ -10,11 +10,16 @@ from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches
 from hal9mig.ledger.database import Session
+from hal9mig.model import RunKind
 
 Step = Callable[[System, Desk, batches.Lease, Session], bool]
 
-#: What plans a run, by what the run does.
-PLANS: Mapping[str, Step] = {"checkpoint": save.plan, "compare": loss.plan, "restore": restore.plan}
+#: What plans a run, by its kind.
+PLANS: Mapping[RunKind, Step] = {
+    RunKind.CHECKPOINT: save.plan,
+    RunKind.COMPARE: loss.plan,
+    RunKind.RESTORE: restore.plan,
+}
 STEPS: Mapping[str, Step] = {
     "save": save.save,
     "digest": save.digest_category,
@@ -37,7 +42,7 @@ def perform(system: System, desk: Desk, held: batches.Lease, session: Session) -
     Raises:
         errors.HAL9Error, psycopg2.Error: as the step.
     """
-    step = PLANS.get(str(held.options["does"])) if held.kind == "plan" else STEPS.get(held.kind)
+    step = PLANS.get(held.run_kind) if held.kind == "plan" else STEPS.get(held.kind)
     if step is None:
         raise errors.HAL9Error(f"This program does not know how to {held.kind}.")
     place.require(system, held, session)

@@ -34,6 +34,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, fence
 from hal9mig.ledger import audit, batches, database, dispatch, instants, mode, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import KeptOptions, RestoreOptions
 from hal9mig.stores import capture, restore_notes, shadow, swap
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
@@ -68,7 +69,7 @@ class Swap:
         self._connections: Mapping[model.StoreName, Connection] = {_FLAT: desk.flat("restore"), _HIER: self._raw}
         self._categories = save.scope(system, held)
         self._slugs = [category.slug for category in self._categories]
-        self._name = str(held.options["checkpoint"])
+        self._name = KeptOptions.of(held.options).checkpoint
         self._known: Mapping[str, Any] = {}
         self._mark = ""
         # From here on a lost connection leaves open whether a store is swapped.
@@ -316,7 +317,11 @@ class Swap:
             batches.conclude(self._session, self._held, result=result, seconds=seconds)
             instants.unshadowed(self._session, self._held.run_id)
             run = runs.get(self._session, self._held.run_id)
-            detail = {"checkpoint": self._name, "categories": self._slugs, "reason": run.options.get("reason")}
+            detail = {
+                "checkpoint": self._name,
+                "categories": self._slugs,
+                "reason": RestoreOptions.of(run.options).reason,
+            }
             audit.log(
                 self._session, "checkpoint restored", actor=run.requested_by, run_id=run.id, detail=detail | result
             )

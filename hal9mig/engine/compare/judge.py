@@ -22,6 +22,7 @@ from hal9mig.engine.compare.keystream import Query, Row
 from hal9mig.ledger import drifts, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Cause
+from hal9mig.ledger.run_options import MigrateOptions
 from hal9mig.ledger.verify_results import Kind
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
@@ -290,7 +291,7 @@ def _cause(verdict: Verdict, known: Versions, *, late: bool, changed: bool) -> C
 def _transform_changed(session: Session, category: Category) -> bool:
     """Whether the newest migration had another version of the transform."""
     newest = runs.find(session, kind=model.RunKind.MIGRATE, category=category.slug, limit=1)
-    version = newest[0].options.get("transform_version") if newest else None
+    version = MigrateOptions.of(newest[0].options).transform_version if newest else None
     return version is not None and version != category.transform_version
 
 

@@ -26,6 +26,7 @@ from hal9mig.engine.compare.tally import MODULUS, Tally
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, database, verify_results
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import VerifyOptions
 from hal9mig.ledger.verify_results import Difference, Kind
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
@@ -82,7 +83,7 @@ class Verifier:
         self._lease = system.settings.lease_duration
         self._category = system.category(held.category)
         self._filter = filters.parse(self._category, held.filter)
-        self._deep = bool(held.options.get("deep", True))
+        self._deep = VerifyOptions.of(held.options).deep
         self._flat = flat
         self._session = session
         self._settle = settle

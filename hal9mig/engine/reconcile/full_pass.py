@@ -27,6 +27,7 @@ from hal9mig.engine.transfer import planner
 from hal9mig.ledger import audit, batches, database, instants, runs, sweeps, tuning
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Cause
+from hal9mig.ledger.run_options import PassOptions
 from hal9mig.ledger.verify_results import Kind
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
@@ -59,19 +60,15 @@ class PassOrder:
     insist: bool = False
     of: int | None = None
 
-    def options(self) -> dict[str, object]:
+    def options(self) -> PassOptions:
         """Return it as a run keeps it."""
-        return {"policy": str(self.policy), "insist": self.insist, "of": self.of, "batch": _BATCH}
+        return PassOptions(policy=str(self.policy), insist=self.insist, of_run=self.of, batch=_BATCH)
 
     @classmethod
     def from_options(cls, category: str, options: Mapping[str, Any]) -> PassOrder:
         """Read what ``options`` returned."""
-        return cls(
-            category=category,
-            policy=RepairPolicy(options["policy"]),
-            insist=bool(options["insist"]),
-            of=options["of"],
-        )
+        kept = PassOptions.of(options)
+        return cls(category=category, policy=RepairPolicy(kept.policy), insist=kept.insist, of=kept.of_run)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -112,7 +109,7 @@ def start(system: System, order: PassOrder, *, actor: str) -> model.Run:
             raise errors.Refused(f"The stores are not to be repaired now: {reason}.", hint="hal9-migrate mode")
         run_id = runs.create(
             session, kind=model.RunKind.RECONCILE, category=category.slug, priority=model.Priority.HIGH, filter="",
-            options=order.options(), serial=False, actor=actor,
+            options=order.options().stored(), serial=False, actor=actor,
         )  # fmt: skip
     dispatcher.tick(system)
     with system.ledger.begin() as session:

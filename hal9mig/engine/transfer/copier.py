@@ -22,6 +22,7 @@ from hal9mig.engine.transfer.reader import Reader, Step
 from hal9mig.engine.transfer.writer import Cursor, Writer
 from hal9mig.ledger import batches, marks, quarantine, tuning
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import MigrateOptions, TunedOptions
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
@@ -65,7 +66,7 @@ class Copier:
         self._writer = Writer(self._transform)
         self._ledger = system.ledger
         self._filter = filters.parse(self._category, held.filter)
-        self._atomic = bool(held.options.get("atomic"))
+        self._atomic = MigrateOptions.of(held.options).atomic
         self._validated = tuned.validation.mode != "off"
         self._merging = False
         self._held_keys: set[model.Key] = set()  # what earlier runs left in quarantine
@@ -286,7 +287,7 @@ class Copier:
 
     def _alike(self, cursor: Cursor, scope: projection.Scope, records: Sequence[Fields]) -> bool:
         """Whether the target holds exactly these records in a range; False where it takes another look to tell."""
-        if self._held.options.get("bulk"):
+        if MigrateOptions.of(self._held.options).bulk:
             total = sum(int.from_bytes(fields[-1][4:], signed=True) for fields in records)
             return applier_module.digest(cursor, self._transform, scope) == (len(records), total)
         if isinstance(scope, projection.Keys):
@@ -339,5 +340,4 @@ class Copier:
 
 def run_tuning(session: Session, held: batches.Lease) -> tuning.Tuning:
     """Return the tuning in force for a lease: the cluster's, with the run's own values over it."""
-    overrides = held.options.get("tuning", {})
-    return tuning.resolve(session, {str(name): str(value) for name, value in dict(overrides).items()})
+    return tuning.resolve(session, TunedOptions.of(held.options).tuning)

@@ -10,6 +10,7 @@ from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
 from hal9mig.ledger import batches, runs, tuning
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import MigrateOptions, RangedOptions
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
 
@@ -59,8 +60,8 @@ def plan(
     started = time.monotonic()
     chosen = filters.parse(category, held.filter)
     kind = KINDS[held.run_kind]
-    size = int(held.options.get("batch", 0)) or tuned.effective_batch
-    if held.options.get("atomic"):
+    size = RangedOptions.of(held.options).batch or tuned.effective_batch
+    if held.run_kind is model.RunKind.MIGRATE and MigrateOptions.of(held.options).atomic:
         # One transaction is one batch, whatever its size.
         total = count(flat, category, chosen)
         with session.begin():

@@ -133,7 +133,7 @@ SELECT r.id, r.category, r.priority, r.kind, r.serial, r.options,
  GROUP BY r.id
 HAVING count(*) FILTER (WHERE b.status = 'planned') > 0
    -- A checkpoint or a restore is whole or nothing: after a failure the rest would be for nothing.
-   AND NOT (r.options ? 'does' AND count(*) FILTER (WHERE b.status = 'failed') > 0)
+   AND NOT (r.kind IN ('checkpoint', 'compare', 'restore') AND count(*) FILTER (WHERE b.status = 'failed') > 0)
  ORDER BY r.priority, r.id
 
 -- name: lock_active
