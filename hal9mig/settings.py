@@ -23,6 +23,13 @@ LOCAL_CONFIG = pathlib.Path("hal9-migrate.toml")
 STACK_FILE = "stack.json"
 
 
+#: What to do about servers, workers and the beat: of a stack that runs here, and of one's own.
+EMBEDDED_SERVERS = "hal9-migrate stack status"
+OWN_SERVERS = "hal9-migrate configure show --origin"
+WORKER_LINE = "celery -A workers.app worker --concurrency 1 --loglevel INFO --without-gossip --without-mingle"
+BEAT_LINE = "celery -A beat.app beat"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
     """One key of the connection plane: its TOML name, its variable, its default and its meaning."""
@@ -103,6 +110,24 @@ class Settings:
             self.origins[key] not in ("default", "stack")
             for key in ("stores.flat_url", "stores.hier_url", "queue.redis_url")
         )
+
+    @property
+    def servers_hint(self) -> str:
+        """The command that says more where a server does not answer."""
+        return OWN_SERVERS if self.external else EMBEDDED_SERVERS
+
+    @property
+    def workers_hint(self) -> str:
+        """The command that starts workers, or says why there are none."""
+        if self.external:
+            return WORKER_LINE
+        # A stack that is up already has its workers; its status says what became of them.
+        return EMBEDDED_SERVERS if self.origins["queue.redis_url"] == "stack" else "hal9-migrate stack up --detach"
+
+    @property
+    def beat_hint(self) -> str:
+        """The command that starts the clock of the rounds, or says what became of it."""
+        return BEAT_LINE if self.external else EMBEDDED_SERVERS
 
     def require_flat(self) -> str:
         """Return the flat store's URL.
