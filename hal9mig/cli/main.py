@@ -42,8 +42,22 @@ _COMMANDS = {
 }
 
 
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Print the version and end; with ``--json``, wherever it stands, as a document."""
+    if not value or context.resilient_parsing:
+        return
+    call = invocation.current(context)
+    if call.json:
+        call.console.document({"program": PROGRAM, "version": hal9mig.__version__})
+    else:
+        call.console.line(f"{PROGRAM} {hal9mig.__version__}")
+    context.exit()
+
+
 @click.group(cls=lazy_group.Group, commands_at=_COMMANDS, help=_HELP, context_settings=lazy_group.CONTEXT)
-@click.version_option(hal9mig.__version__, prog_name=PROGRAM, message="%(prog)s %(version)s", help="Print the version.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
 @click.option(
     "--config",
     type=click.Path(path_type=pathlib.Path, dir_okay=False),
@@ -93,6 +107,8 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     call = invocation.Invocation()
+    # Asked of the words themselves: --version ends before what stands behind it is read.
+    call.json = "--json" in _options(arguments)
     try:
         code = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=call)
         sys.stdout.flush()
@@ -108,7 +124,7 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
 
 def _report(error: BaseException, arguments: Sequence[str], call: Invocation) -> int:
     # Asked of the words themselves: a line that cannot be parsed has no options yet.
-    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    options = _options(arguments)
     found = _fitting(error_text.translated(error), call)
     try:
         if "--debug" in options and not isinstance(error, click.ClickException):
@@ -124,6 +140,10 @@ def _report(error: BaseException, arguments: Sequence[str], call: Invocation) ->
     except BrokenPipeError:
         _close_quietly()
     return found.exit_code
+
+
+def _options(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _fitting(found: errors.HAL9Error, call: Invocation) -> errors.HAL9Error:
