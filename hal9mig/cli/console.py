@@ -142,7 +142,9 @@ class Console:
         print(self._json(document, indent=None), flush=True)  # noqa: T201
 
     def _json(self, document: Mapping[str, object], *, indent: int | None) -> str:
-        return json.dumps(document, indent=indent, ensure_ascii=not is_utf8(sys.stdout), default=_plain)
+        # JSON escapes the old control characters only; DEL, C1 and the turns of writing would reach the terminal.
+        text = json.dumps(document, indent=indent, ensure_ascii=not is_utf8(sys.stdout), default=_plain)
+        return units.printable_json(text)
 
     def when(self, moment: datetime.datetime | None) -> str:
         """Return a moment: in UTC, and on a terminal as how long ago it was."""

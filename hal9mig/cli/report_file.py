@@ -8,7 +8,7 @@ import pathlib
 import tempfile
 from collections.abc import Mapping
 
-from hal9mig import errors
+from hal9mig import errors, units
 
 
 def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared") -> None:
@@ -41,7 +41,7 @@ def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared"
 
 def write(report: pathlib.Path, document: Mapping[str, object]) -> None:
     """Write a document as JSON, in the place of what was there."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+    text = units.printable_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)) + "\n"
     descriptor, name = tempfile.mkstemp(dir=report.absolute().parent, prefix=f".{report.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
