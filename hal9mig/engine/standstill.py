@@ -112,8 +112,12 @@ def _rounds(resolved: Settings, session: Session, line: ModeLine) -> Iterator[Pr
     if late > max(_LEAST, _LATE * interval):
         yield Problem(
             name=ROUNDS,
-            message=f"No round has begun for {units.format_duration(round(late))}; "
-            f"one is due every {units.format_duration(interval)}.",
+            message=(
+                f"No round has begun for {units.format_duration(round(late))}"
+                # Whether it still works or its worker died in it cannot be told from here.
+                f"{', and the last one has not ended' if newest and newest[0].ended is None else ''}; "
+                f"one is due every {units.format_duration(interval)}."
+            ),
             since=last,
             next_command=resolved.beat_hint if workers.accepting(session) else resolved.workers_hint,
         )
