@@ -21,7 +21,7 @@ EXIT_CODES: dict[int, str] = {
     EXIT_OK: "done",
     EXIT_FAILED: "failed while working",
     EXIT_USAGE: "the command line is wrong; nothing was changed",
-    EXIT_PROBLEMS: "checked, and found problems (differences, quarantined records)",
+    EXIT_PROBLEMS: "checked, and found problems (differences, quarantined records, something that stands still)",
     EXIT_REFUSED: "refused; nothing was changed",
     EXIT_UNREACHABLE: "a server it needs cannot be reached",
     EXIT_TIMEOUT: "the time limit given with --timeout passed",
@@ -372,6 +372,13 @@ class RecordsQuarantined(HAL9Error):
     code = "RECORDS_QUARANTINED"
     exit_code = EXIT_PROBLEMS
     default_hint = "hal9-migrate quarantine list"
+
+
+class StandsStill(HAL9Error):
+    """Something that has to go on stands still."""
+
+    code = "STANDS_STILL"
+    exit_code = EXIT_PROBLEMS
 
 
 class TimedOut(HAL9Error):

@@ -14,13 +14,23 @@ import os
 import pathlib
 import tomllib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from hal9mig import errors, units
+
+T = TypeVar("T")
 
 SYSTEM_CONFIG = pathlib.Path("/etc/hal9/migrate.toml")
 LOCAL_CONFIG = pathlib.Path("hal9-migrate.toml")
 STACK_FILE = "stack.json"
+
+
+#: What to do about servers, workers and the beat: of a stack that runs here, and of one's own.
+EMBEDDED_SERVERS = "hal9-migrate stack status"
+OWN_SERVERS = "hal9-migrate configure show --origin"
+WORKER_LINE = "celery -A workers.app worker --concurrency 1 --loglevel INFO --without-gossip --without-mingle"
+BEAT_LINE = "celery -A beat.app beat"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,6 +113,24 @@ class Settings:
             self.origins[key] not in ("default", "stack")
             for key in ("stores.flat_url", "stores.hier_url", "queue.redis_url")
         )
+
+    @property
+    def servers_hint(self) -> str:
+        """The command that says more where a server does not answer."""
+        return OWN_SERVERS if self.external else EMBEDDED_SERVERS
+
+    @property
+    def workers_hint(self) -> str:
+        """The command that starts workers, or says why there are none."""
+        if self.external:
+            return WORKER_LINE
+        # A stack that is up already has its workers; its status says what became of them.
+        return EMBEDDED_SERVERS if self.origins["queue.redis_url"] == "stack" else "hal9-migrate stack up --detach"
+
+    @property
+    def beat_hint(self) -> str:
+        """The command that starts the clock of the rounds, or says what became of it."""
+        return BEAT_LINE if self.external else EMBEDDED_SERVERS
 
     def require_flat(self) -> str:
         """Return the flat store's URL.
@@ -202,25 +230,33 @@ def load(
             if values.get(key) is None or (key in _FOLDERS and origins[key] == "default"):
                 put(key, value, "stack")
 
+    def read(key: str, parse: Callable[[str], T]) -> T:
+        try:
+            return parse(str(values[key]))
+        except errors.HAL9Error as error:
+            raise errors.InvalidSettings(
+                f"{key} cannot be read ({origins[key]}): {error.message}", hint=error.hint
+            ) from error
+
     return Settings(
         flat_url=_text(values["stores.flat_url"]),
         hier_url=_text(values["stores.hier_url"]),
-        connect_timeout=units.parse_duration(str(values["stores.connect_timeout"])),
+        connect_timeout=read("stores.connect_timeout", units.parse_duration),
         redis_url=_text(values["queue.redis_url"]),
         queue_prefix=str(values["queue.prefix"]),
         data_dir=pathlib.Path(str(values["stack.data_dir"])).absolute(),
-        workers=units.parse_count(str(values["stack.workers"])),
-        flower_port=units.parse_count(str(values["stack.flower_port"])),
+        workers=read("stack.workers", units.parse_count),
+        flower_port=read("stack.flower_port", units.parse_count),
         flower_auth=_text(values["stack.flower_auth"]),
         log_dir=pathlib.Path(str(values["log.dir"])),
         webhook_url=_text(values["alerts.webhook_url"]),
         webhook_secret=_text(values["alerts.webhook_secret"]),
         checkpoint_url=_text(values["checkpoints.url"])
         or str(pathlib.Path(str(values["stack.data_dir"])).absolute() / "checkpoints"),
-        checkpoint_keep=_keep(values["checkpoints.keep"]),
+        checkpoint_keep=read("checkpoints.keep", _keep),
         category_files=tuple(pathlib.Path(name).absolute() for name in _names(values["categories.files"])),
         noncritical=tuple(_names(values["client.noncritical"])),
-        lease_duration=units.parse_duration(str(values["lease.duration"])),
+        lease_duration=read("lease.duration", units.parse_duration),
         # Absolute now: a daemon that is about to read it again has left this folder.
         config_file=layers[-1].absolute() if layers else None,
         values=values,
@@ -247,8 +283,8 @@ def _names(value: object) -> list[str]:
     return [str(name).strip() for name in listed if str(name).strip()]
 
 
-def _keep(value: object) -> int:
-    return 0 if str(value).strip() == "0" else units.parse_count(str(value))
+def _keep(text: str) -> int:
+    return 0 if text.strip() == "0" else units.parse_count(text)
 
 
 def _text(value: object) -> str | None:

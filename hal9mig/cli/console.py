@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The form of every JSON document; goes up when a key changes its meaning or goes away.
 SCHEMA = 1
+#: Columns that a column of words has at least.
+_NARROWEST = 8
 _MARKS = {True: ("✅", "[ok]"), False: ("❌", "[FAIL]")}
 
 
@@ -101,7 +103,22 @@ class Console:
                 self.line("\t".join(row))
             return
         from rich import box
+        from rich.cells import cell_len
         from rich.table import Table
+
+        shown = self.rich(sys.stdout)
+        # Where it is narrow, words give way; a number or a name broken in two is none.
+        unbroken = {place for place, name in enumerate(columns) if place == 0 or name in numbers or name in whole}
+        needed = sum(
+            max(cell_len(row[place]) for row in [columns, *cells]) if place in unbroken else _NARROWEST
+            for place in range(len(columns))
+        )
+        if needed + len(columns) - 1 > shown.width:
+            # Side by side, what stands last would be cut, and that is the share that is done.
+            for row in cells:
+                for place, (name, cell) in enumerate(zip(columns, row, strict=True)):
+                    self.line(cell if place == 0 else f"  {name}: {cell}")
+            return
 
         # No header style: bold is an escape code too, which NO_COLOR does not take away.
         table = Table(
@@ -109,13 +126,12 @@ class Console:
             padding=(0, 1, 0, 0), header_style="",
         )  # fmt: skip
         for place, name in enumerate(columns):
-            number = name in numbers
-            # Where it is narrow, words give way; a number or a name broken in two is none.
-            unbroken = number or place == 0 or name in whole
-            table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=unbroken)
+            table.add_column(
+                name, justify="right" if name in numbers else "left", overflow="fold", no_wrap=place in unbroken
+            )
         for row in cells:
             table.add_row(*row)
-        self.rich(sys.stdout).print(table)
+        shown.print(table)
 
     def document(self, document: Mapping[str, object]) -> None:
         """Print one JSON document."""
@@ -126,7 +142,9 @@ class Console:
         print(self._json(document, indent=None), flush=True)  # noqa: T201
 
     def _json(self, document: Mapping[str, object], *, indent: int | None) -> str:
-        return json.dumps(document, indent=indent, ensure_ascii=not is_utf8(sys.stdout), default=_plain)
+        # JSON escapes the old control characters only; DEL, C1 and the turns of writing would reach the terminal.
+        text = json.dumps(document, indent=indent, ensure_ascii=not is_utf8(sys.stdout), default=_plain)
+        return units.printable_json(text)
 
     def when(self, moment: datetime.datetime | None) -> str:
         """Return a moment: in UTC, and on a terminal as how long ago it was."""

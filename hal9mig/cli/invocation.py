@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from hal9mig import errors, settings
+from hal9mig import errors, settings, units
 from hal9mig.cli.console import Console
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Invocation:
                 f"This needs a yes, and there is no terminal to ask on; nothing was changed. {question}",
                 hint=f"add {flag}",
             )
-        if not click.confirm(question, err=True):
+        if not click.confirm(units.printable(question), err=True):
             raise errors.Refused("Not confirmed; nothing was changed.", hint="")
 
     def conclude(self, document: dict[str, object], problem: errors.HAL9Error | None = None) -> None:

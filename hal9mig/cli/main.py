@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -12,10 +13,10 @@ from typing import NoReturn
 import click
 
 import hal9mig
-from hal9mig import errors
+from hal9mig import errors, settings
 from hal9mig.cli import error_text, invocation, lazy_group
 from hal9mig.cli.console import Console
-from hal9mig.cli.invocation import PROGRAM
+from hal9mig.cli.invocation import PROGRAM, Invocation
 
 _HELP = """Move live state from a flat to a hierarchical PostgreSQL store, and prove both equal.
 
@@ -41,8 +42,22 @@ _COMMANDS = {
 }
 
 
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Print the version and end; with ``--json``, wherever it stands, as a document."""
+    if not value or context.resilient_parsing:
+        return
+    call = invocation.current(context)
+    if call.json:
+        call.console.document({"program": PROGRAM, "version": hal9mig.__version__})
+    else:
+        call.console.line(f"{PROGRAM} {hal9mig.__version__}")
+    context.exit()
+
+
 @click.group(cls=lazy_group.Group, commands_at=_COMMANDS, help=_HELP, context_settings=lazy_group.CONTEXT)
-@click.version_option(hal9mig.__version__, prog_name=PROGRAM, message="%(prog)s %(version)s", help="Print the version.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
 @click.option(
     "--config",
     type=click.Path(path_type=pathlib.Path, dir_okay=False),
@@ -91,8 +106,11 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
         # A key or an error message may hold what the terminal's encoding cannot.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    call = invocation.Invocation()
+    # Asked of the words themselves: --version ends before what stands behind it is read.
+    call.json = "--json" in _options(arguments)
     try:
-        code = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        code = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=call)
         sys.stdout.flush()
     except BrokenPipeError:
         _close_quietly()
@@ -100,14 +118,14 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     except SystemExit:
         raise
     except BaseException as error:
-        sys.exit(_report(error, arguments))
+        sys.exit(_report(error, arguments, call))
     sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
 
 
-def _report(error: BaseException, arguments: Sequence[str]) -> int:
+def _report(error: BaseException, arguments: Sequence[str], call: Invocation) -> int:
     # Asked of the words themselves: a line that cannot be parsed has no options yet.
-    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    found = error_text.translated(error)
+    options = _options(arguments)
+    found = _fitting(error_text.translated(error), call)
     try:
         if "--debug" in options and not isinstance(error, click.ClickException):
             Console().say("".join(traceback.format_exception(error)).rstrip())
@@ -122,6 +140,19 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _close_quietly()
     return found.exit_code
+
+
+def _options(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _fitting(found: errors.HAL9Error, call: Invocation) -> errors.HAL9Error:
+    """Return an error whose hint fits the set-up: on one's own servers there is no stack to ask."""
+    if isinstance(found, errors.Unreachable) and found.hint == settings.EMBEDDED_SERVERS:
+        # Settings that cannot be read have been reported as such.
+        with contextlib.suppress(errors.HAL9Error):
+            found.hint = call.settings.servers_hint
+    return found
 
 
 def _close_quietly() -> None:

@@ -8,7 +8,7 @@ import pathlib
 import tempfile
 from collections.abc import Mapping
 
-from hal9mig import errors
+from hal9mig import errors, units
 
 
 def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared") -> None:
@@ -25,13 +25,23 @@ def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared"
         raise errors.Refused(
             f"The folder {folder} of {report.name} does not exist; {undone}.", hint=f"mkdir -p {folder}"
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.Refused(f"The folder {folder} of {report.name} cannot be written to; {undone}.")
+    try:
+        if report.is_dir():
+            raise errors.Refused(f"{report} is a folder; {undone}.", hint="name a file in it")
+        # Tried, not asked: rights alone do not tell of a read-only or a full file system, nor of a name too long.
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{report.name}.")
+    except OSError as error:
+        raise errors.Refused(
+            f"The report {report} cannot be written: {error.strerror or error}; {undone}.",
+            hint="name a file in a folder that this account may write to",
+        ) from error
+    os.close(descriptor)
+    pathlib.Path(name).unlink(missing_ok=True)
 
 
 def write(report: pathlib.Path, document: Mapping[str, object]) -> None:
     """Write a document as JSON, in the place of what was there."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+    text = units.printable_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)) + "\n"
     descriptor, name = tempfile.mkstemp(dir=report.absolute().parent, prefix=f".{report.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

@@ -199,7 +199,7 @@ def show_plan(call: Invocation, plan: RestorePlan, *, force: bool) -> None:
     with call.system.ledger.begin() as session:
         slots = workers.slots(session)
     if not slots:
-        call.console.say("warning: no worker is alive; nothing happens until one is: hal9-migrate stack up --detach")
+        call.console.say(f"warning: no worker is alive; nothing happens until one is: {call.settings.workers_hint}")
     if plan.refills:
         call.console.say(f"readers of {', '.join(plan.refills)} wait while they are refilled")
     for run in plan.active:

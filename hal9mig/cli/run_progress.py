@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Seconds between two lines where nothing can move.
 LINE_EVERY = 10.0
 _WINDOW = 10.0  # seconds a rate is the mean of; the ledger's recent_records has the same
+_WIDE = 80  # columns below which a line holds no bar, count and speed
 _ETA_FROM = 0.01  # share done below which an estimate would be a guess
 _THROTTLES = ("rate-limit", "the budget")
 _BY_RECORD = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds whose work is all in their records
@@ -88,6 +89,13 @@ def line(run: model.Run, *, total: int, speed: float) -> str:
     return "; ".join(parts)
 
 
+def narrow(label: str, share: str, state: str, width: int) -> str:
+    """Return a run's progress for a narrow terminal: the share and the state stay, the name gives way to them."""
+    kept = f"{share} {state}"
+    room = width - len(kept) - 2
+    return f"{label[:room]} {kept}" if room > 0 else kept[: width - 1]
+
+
 class Gauge:
     """Shows runs on stderr while they are waited for: bars on a terminal, else a line each ten seconds.
 
@@ -148,13 +156,15 @@ class Gauge:
         total = self._total(run)
         remaining = eta(run, total, speed)
         text: dict[str, Any] = {
+            "narrow": narrow(label(run), share(run, total), state(run), bars.console.width),
             "counts": f"{units.format_count(run.done_records)}/{units.format_count(total)}",
             "share": share(run, total),
             "speed": f"{units.format_count(round(speed))}/s",
             "state": state(run) + ("" if remaining is None else f", eta {units.format_duration(remaining)}"),
         }
+        text = {name: units.printable(value) for name, value in text.items()}
         if run.id not in self._tasks:
-            self._tasks[run.id] = bars.add_task(label(run), total=total or None, **text)
+            self._tasks[run.id] = bars.add_task(units.printable(label(run)), total=total or None, **text)
         bars.update(self._tasks[run.id], completed=run.done_records, total=total or None, **text)
 
 
@@ -163,9 +173,12 @@ def _bars(console: Console) -> rich.progress.Progress:
 
     from rich import progress
 
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(bar_width=20),
-        *(progress.TextColumn(f"{{task.fields[{name}]}}") for name in ("counts", "share", "speed", "state")),
-        console=console.rich(sys.stderr),
-    )
+    def text(name: str) -> progress.TextColumn:
+        # A reason may hold what a record holds: it is text, and no markup.
+        return progress.TextColumn(f"{{task.{name}}}", markup=False)
+
+    shown = console.rich(sys.stderr)
+    if shown.width < _WIDE:
+        return progress.Progress(text("fields[narrow]"), console=shown)
+    fields = (text(f"fields[{name}]") for name in ("counts", "share", "speed", "state"))
+    return progress.Progress(text("description"), progress.BarColumn(bar_width=20), *fields, console=shown)

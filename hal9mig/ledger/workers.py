@@ -60,6 +60,12 @@ def accepting(session: database.Session) -> Sequence[Worker]:
     return [worker for worker in alive(session) if not worker.draining]
 
 
+def last_seen(session: database.Session) -> tuple[datetime.datetime, datetime.datetime | None]:
+    """Return the ledger's time, and when any worker was last heard of; None where none has left a trace."""
+    row = database.run(session, "workers", "last_seen").one()
+    return row.now, row.seen
+
+
 def slots(session: database.Session) -> int:
     """Return how many batches the live workers take at once."""
     return sum(worker.slots for worker in accepting(session))

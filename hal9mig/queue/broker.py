@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Collection, Sequence
@@ -146,12 +147,26 @@ def _task_id(text: bytes) -> str:
         return ""
 
 
-def connect(redis_url: str) -> redis.Redis:
+def ping(redis_url: str, *, patience: float) -> None:
+    """Check that Redis answers, without waiting long for it.
+
+    Raises:
+        errors.QueueUnreachable: it does not.
+        errors.LoginRefused: it refuses the password.
+    """
+    with contextlib.closing(connect(redis_url, patience=patience)) as client:
+        try:
+            client.ping()
+        except (redis.RedisError, OSError) as error:
+            raise unreachable(error) from error
+
+
+def connect(redis_url: str, *, patience: float = 5) -> redis.Redis:
     """Return a client for a Celery-style Redis URL; nothing is sent yet."""
     # Celery spells a socket redis+socket:///path?virtual_host=2, redis-py unix:///path?db=2.
     url = redis_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
     try:
-        client: redis.Redis = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+        client: redis.Redis = redis.Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)
     except ValueError as error:
         raise errors.InvalidSettings(
             f"Redis's address cannot be read: {error}", hint="redis://:password@host:6379/0"

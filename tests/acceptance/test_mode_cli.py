@@ -149,6 +149,7 @@ class TestShown:
     def test_a_switch_under_way_and_the_lag(self, cli: servers.Cli, world: World) -> None:
         """Where it was killed, how to go on, and how many writes wait for how long."""
         world.prepare()
+        world.keep_worker()
         world.flat_sql("UPDATE flat.configuration SET version = version + 1")
         for words in (("mode",), ("state", "status")):
             assert document(cli, *words)["journal" if words == ("mode",) else "lag"]

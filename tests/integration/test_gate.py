@@ -70,7 +70,7 @@ class TestPredicates:
             "write mode": "hal9-migrate mode migration --enable",
             "coverage of user-sessions": "hal9-migrate state migrate --category user-sessions",
             "coverage of configuration": "hal9-migrate state migrate --category configuration",
-            "workers alive": "hal9-migrate stack status",
+            "workers alive": world.system.settings.workers_hint,
             "capture of user-sessions": "hal9-migrate mode migration --enable",
             "capture of configuration": "hal9-migrate mode migration --enable",
             "clean pass over user-sessions": "hal9-migrate reconcile --full",

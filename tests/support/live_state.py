@@ -168,6 +168,11 @@ class World:
                 opened, name="pretended", host="here", pid=1, slots=0, draining=False, rss_bytes=0, cpu_percent=0.0
             )
 
+    def keep_worker(self) -> None:
+        """Report one that counts as alive for as long as a test takes."""
+        self.pretend_worker()
+        self.hier_sql("UPDATE hal9mig.workers SET seen_at = clock_timestamp() + interval '1 hour'")
+
     @contextlib.contextmanager
     def followed(self) -> Iterator[None]:
         """Have a thread that reports a worker and applies what waits, for the length of a block."""

@@ -37,5 +37,5 @@ def test_wherever_a_command_prints(capsys: pytest.CaptureFixture[str], style: st
 def test_json_carries_them_as_json_does(capsys: pytest.CaptureFixture[str]) -> None:
     Console().document({"key": WICKED})
     told = capsys.readouterr().out
-    assert "\x1b" not in told
+    assert not any(sign in told for sign in "\x1b\x07\x7f\x9b\u202e\u2066")
     assert json.loads(told)["key"] == WICKED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, lazy_group, options
+from hal9mig.cli import invocation, lazy_group, options, standing_still
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def mode(context: click.Context) -> None:
     from hal9mig.stores import capture
 
     call = invocation.current(context)
+    still = standing_still.look(call)
     line = Switch(call.system).line()
     flat, hier = call.system.flat(), call.system.hier()
     try:
@@ -73,7 +74,7 @@ def mode(context: click.Context) -> None:
     finally:
         flat.close()
         hier.close()
-    steps = []
+    steps = standing_still.commands(still)
     if line.target is not None:
         steps.append(_command(line.target))
     if not call.json:
@@ -105,8 +106,10 @@ def mode(context: click.Context) -> None:
                 }
                 for name, lags in waiting.items()
             },
+            "problems": standing_still.document(still),
             "next_steps": steps,
-        }
+        },
+        standing_still.problem(still),
     )
 
 
@@ -176,7 +179,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
         interval = tuning.value(session, "reconcile-interval")
     if not accepting:
         raise errors.Refused(
-            "No worker is alive, so what is captured would not be applied.", hint="hal9-migrate stack up --detach"
+            "No worker is alive, so what is captured would not be applied.", hint=call.settings.workers_hint
         )
     paused = ", ".join(call.settings.noncritical) or "none are named"
     effects = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import full_pass, invocation, options, report_file, run_result
+from hal9mig.cli import full_pass, invocation, options, report_file, run_result, standing_still
 from hal9mig.cli.console import both_ways, counted
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def _show_standing(call: Invocation) -> None:
     from hal9mig.stores import connection, store_size
 
     call.coordinator.require_ready()
+    still = standing_still.look(call)
     with connection.connected(
         call.settings.require_flat(), application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout
     ) as flat:
@@ -179,6 +180,11 @@ def _show_standing(call: Invocation) -> None:
                 {"alarm": one.name, "subject": one.subject or None, "message": one.message, "raised_at": one.raised_at}
                 for one in raised
             ],
-            "next_steps": ["hal9-migrate state fix --interactive --guidance"] if standing.open_drifts else [],
-        }
+            "problems": standing_still.document(still),
+            "next_steps": [
+                *standing_still.commands(still),
+                *(["hal9-migrate state fix --interactive --guidance"] if standing.open_drifts else []),
+            ],
+        },
+        standing_still.problem(still),
     )  # fmt: skip

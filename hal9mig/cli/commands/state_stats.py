@@ -85,7 +85,7 @@ def _show(call: Invocation, *, resources: bool) -> None:
                        "used": None if used is None else round(used, 4)},
             "workers": [dataclasses.asdict(worker) for worker in alive],
             "databases": {name: dataclasses.asdict(one) for name, one in databases.items()},
-            "next_steps": [] if slots else ["hal9-migrate stack up --detach"],
+            "next_steps": [] if slots else [call.settings.workers_hint],
         }
     )  # fmt: skip
 

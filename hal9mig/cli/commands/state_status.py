@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import invocation, options, run_progress
+from hal9mig.cli import invocation, options, run_progress, standing_still
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
     from hal9mig.cli.invocation import Invocation
+    from hal9mig.engine.standstill import Problem
+    from hal9mig.ledger.mode import ModeLine
+    from hal9mig.ledger.sweeps import Sweep
     from hal9mig.stores.connection import Connection
     from hal9mig.stores.schema import SchemaState
     from hal9mig.stores.store_size import Records
 
 _HELP = """Show where everything stands: schemas, workers, budget, and each category's last migration.
 
-The records migrated are those of the ledger: what the last complete run has written, or the last run of
-each filter. `state verify` compares the data itself.
+What stands still, such as rounds, workers or the queue, is said first, and the exit code is then 3.
+COPIED are the records that runs have written, by the ledger: the last complete run, or the last of each filter.
+DONE is what is covered: once everything was migrated and each write is followed, all but what is in quarantine.
+`state verify` compares the data itself.
 
 \b
 Examples:
@@ -40,15 +45,23 @@ class Standing:
     category: Category
     last: model.Run | None
     migrated: int
+    followed: bool
     flat: Records | None
     held: int
+
+    @property
+    def covered(self) -> int:
+        """How many of the flat records are in the other store, or will be without another migration."""
+        if self.flat is None or not self.followed:
+            return self.migrated
+        return max(0, self.flat.count - self.held)
 
 
 @click.command(help=_HELP)
 @options.output
 @click.pass_context
 def status(context: click.Context) -> None:
-    from hal9mig.ledger import mode, quarantine, runs, tuning, workers
+    from hal9mig.ledger import mode, quarantine, runs, sweeps, tuning, workers
     from hal9mig.stores import capture, schema, store_size
 
     call = invocation.current(context)
@@ -62,6 +75,7 @@ def status(context: click.Context) -> None:
         problem = errors.SchemaBehind(f"A database schema is older than this program: {', '.join(behind)}.")
         call.conclude({"schemas": _schema_document(states), "next_steps": ["hal9-migrate db upgrade"]}, problem)
         return
+    still = standing_still.look(call)
     with _opened(call, flat_url) as flat:
         sizes = store_size.records(flat, categories)
         flat.rollback()
@@ -75,12 +89,13 @@ def status(context: click.Context) -> None:
         newest = runs.find(session, kind=model.RunKind.MIGRATE, limit=_MOST_RUNS)
         active = runs.find(session, active=True)
         held = quarantine.counts(session)
+        passes = sweeps.find(session)
         alive = workers.alive(session)
         tuned = tuning.resolve(session)
-    standings = [_standing(category, newest, sizes[category.slug], held) for category in categories]
+    standings = [_standing(category, newest, sizes[category.slug], held, line, passes) for category in categories]
     slots = sum(worker.slots for worker in alive if not worker.draining)
     speed = sum(run_progress.rate(run) for run in active if run.kind is model.RunKind.MIGRATE)
-    steps = _next_steps(standings, slots)
+    steps = _next_steps(call, still, standings, slots)
     if not call.json:
         call.console.line(f"Write Mode: {line.mode}")
         if line.target is not None:
@@ -103,8 +118,10 @@ def status(context: click.Context) -> None:
             "workers": {"alive": len(alive), "slots": slots},
             "budget": {"rate_limit": str(tuned.rate_limit or "off"), "records_per_second": round(speed, 1)},
             "categories": [_document(standing) for standing in standings],
+            "problems": standing_still.document(still),
             "next_steps": steps,
-        }
+        },
+        standing_still.problem(still),
     )
 
 
@@ -117,13 +134,20 @@ def _opened(call: Invocation, url: str) -> contextlib.closing[Connection]:
 
 
 def _standing(
-    category: Category, newest: Sequence[model.Run], flat: Records | None, held: Mapping[str, int]
+    category: Category,
+    newest: Sequence[model.Run],
+    flat: Records | None,
+    held: Mapping[str, int],
+    line: ModeLine,
+    passes: Mapping[str, Sweep],
 ) -> Standing:
     own = [run for run in newest if run.category == category.slug]
+    standing = [run for run in own if run.undone_at is None]
     return Standing(
         category=category,
         last=own[0] if own else None,
-        migrated=migrated([run for run in own if run.undone_at is None]),
+        migrated=migrated(standing),
+        followed=followed(standing, line, passes.get(category.slug)),
         flat=flat,
         held=held.get(category.slug, 0),
     )
@@ -141,6 +165,22 @@ def migrated(own: Sequence[model.Run]) -> int:
             return run.done_records - run.quarantined
         by_filter.setdefault(run.filter, run)
     return sum(run.done_records - run.quarantined for run in by_filter.values())
+
+
+def followed(own: Sequence[model.Run], line: ModeLine, swept: Sweep | None) -> bool:
+    """Whether everything of a category was migrated, and nothing written since can have been missed.
+
+    Before capture was on a write leaves no trace: a run that began earlier counts only once a whole pass after it
+    has found nothing.
+    """
+    whole = [run for run in own if not run.filter and run.status is model.RunStatus.SUCCEEDED]
+    if not whole or line.mode == "flat-only":
+        return False
+    # Past the gate everything is covered, or it would have stayed shut.
+    if line.mode == "hierarchical-only" or whole[0].created_at >= line.since:
+        return True
+    clean = None if swept is None else swept.clean_from
+    return clean is not None and clean >= line.since and clean >= (whole[0].finished_at or line.since)
 
 
 def _schemas(call: Invocation, states: Sequence[SchemaState]) -> None:
@@ -163,7 +203,7 @@ def _table(call: Invocation, standings: Sequence[Standing]) -> None:
                 run_progress.state(one.last) if one.last else "never migrated",
                 units.format_count(one.migrated),
                 None if one.flat is None else f"{'' if one.flat.exact else '~'}{units.format_count(one.flat.count)}",
-                None if not total else units.format_percent(one.migrated, total),
+                None if not total else units.format_percent(min(one.covered, total), total),
                 units.format_count(one.held),
             ]
         )
@@ -177,6 +217,7 @@ def _document(one: Standing) -> dict[str, object]:
         "last_run": one.last.id if one.last else None,
         "status": str(one.last.status) if one.last else None,
         "migrated": one.migrated,
+        "covered": one.covered,
         "flat_records": one.flat.count if one.flat else None,
         "flat_records_exact": one.flat.exact if one.flat else None,
         "quarantined": one.held,
@@ -184,8 +225,10 @@ def _document(one: Standing) -> dict[str, object]:
     }
 
 
-def _next_steps(standings: Sequence[Standing], slots: int) -> list[str]:
-    steps = [] if slots else ["hal9-migrate stack up --detach"]
+def _next_steps(call: Invocation, still: Sequence[Problem], standings: Sequence[Standing], slots: int) -> list[str]:
+    steps = standing_still.commands(still)
+    if not slots and call.settings.workers_hint not in steps:
+        steps.append(call.settings.workers_hint)
     steps += [f"hal9-migrate quarantine list --category {one.category.slug}" for one in standings if one.held]
     waiting = [one.category.slug for one in standings if one.last is None and one.flat and one.flat.count]
     return steps + [f"hal9-migrate state migrate --category {slug}" for slug in waiting[:1]]

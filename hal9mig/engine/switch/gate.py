@@ -45,7 +45,13 @@ def look(system: System) -> Sequence[Predicate]:
         with system.ledger.begin() as session:
             found = [_mode(session, flat)]
             found += [_coverage(session, flat, category) for category in system.registry.ordered()]
-            found += [_runs(session), _quarantine(session), _drifts(session), _workers(session), _lag(flat)]
+            found += [
+                _runs(session),
+                _quarantine(session),
+                _drifts(session),
+                _workers(session, system.settings.workers_hint),
+                _lag(flat),
+            ]
             found += [_declared(flat, hier, category) for category in system.registry.ordered()]
             found += [_captured(flat, category) for category in system.registry.ordered()]
             found += [_clean_pass(session, category) for category in system.registry.ordered()]
@@ -187,13 +193,13 @@ def _drifts(session: database.Session) -> Predicate:
     )
 
 
-def _workers(session: database.Session) -> Predicate:
+def _workers(session: database.Session, hint: str) -> Predicate:
     alive = [worker.name for worker in workers.accepting(session)]
     return Predicate(
         name="workers alive",
         holds=bool(alive),
         evidence=", ".join(alive) or "none",
-        next_command="hal9-migrate stack status",
+        next_command=hint,
     )
 
 

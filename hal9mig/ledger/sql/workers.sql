@@ -13,5 +13,9 @@ DELETE FROM hal9mig.workers WHERE name = %(name)s AND pid = %(pid)s
 SELECT name, host, pid, slots, started_at, seen_at, draining, rss_bytes, cpu_percent
   FROM hal9mig.workers WHERE seen_at > clock_timestamp() - %(seconds)s * interval '1 second' ORDER BY name
 
+-- name: last_seen
+-- By one clock: that of the server which wrote the times it is compared with.
+SELECT clock_timestamp() AS now, max(seen_at) AS seen FROM hal9mig.workers
+
 -- name: forget
 DELETE FROM hal9mig.workers WHERE seen_at < clock_timestamp() - interval '1 day'
