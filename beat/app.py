@@ -19,7 +19,7 @@ app = queue_app.make(SETTINGS)
 app.conf.update(
     beat_max_loop_interval=2,
     # The stock scheduler keeps a file of pickles; everything worth keeping is in the ledger.
-    beat_scheduler="celery.beat:Scheduler",
+    beat_scheduler="beat.scheduler:Scheduler",
     beat_schedule={
         "tick": {
             "task": queue_app.TICK_TASK,

@@ -1,7 +1,7 @@
 """The connection plane: where the stores, the queue and the folders are, and who said so.
 
 Precedence: flag > environment (the named variables only) > ``--config`` or
-``./hal9-migrate.toml`` > ``/etc/hal9/migrate.toml`` > a running embedded stack > default.
+``./hal9-migrate.toml`` > ``/etc/hal9/migrate.toml`` > a running stack > default.
 Tuning (rates, batch sizes) is another plane: it lives in the ledger, see ``hal9mig.ledger.tuning``.
 """
 
@@ -61,7 +61,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(key="stack.flower_port", env="HAL9_FLOWER_PORT", default=5555, help="port of Flower, on loopback"),
     Setting(key="stack.flower_auth", env="HAL9_FLOWER_AUTH", default=None, secret=True,
             help="user:password for Flower; made up when unset, see `stack status --show-login`"),
-    Setting(key="log.dir", env="HAL9_LOG_DIR", default="/var/log/hal9", help="folder of reconciliation.log"),
+    Setting(key="log.dir", env="HAL9_LOG_DIR", default="/var/log/hal9",
+            help="folder of reconciliation.log; each host has its own"),
     Setting(key="alerts.webhook_url", env="HAL9_WEBHOOK_URL", default=None, secret=True,
             help="where alarms are sent by POST as JSON, http:// or https://"),
     Setting(key="alerts.webhook_secret", env="HAL9_WEBHOOK_SECRET", default=None, secret=True,
@@ -78,6 +79,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(key="lease.duration", env="HAL9_LEASE", default="15s",
             help="how long a worker may be silent before its batch goes to another"),
 )  # fmt: skip
+#: The keys of the servers; a stack's are all of them or none.
+SERVERS = ("stores.flat_url", "stores.hier_url", "queue.redis_url")
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 
@@ -109,10 +112,7 @@ class Settings:
     @property
     def external(self) -> bool:
         """Whether the servers are somebody else's, so that nothing is embedded."""
-        return any(
-            self.origins[key] not in ("default", "stack")
-            for key in ("stores.flat_url", "stores.hier_url", "queue.redis_url")
-        )
+        return any(self.origins[key] not in ("default", "stack") for key in SERVERS)
 
     @property
     def servers_hint(self) -> str:
@@ -186,6 +186,7 @@ def load(
     flags: Mapping[str, object] | None = None,
     config: pathlib.Path | None = None,
     environ: Mapping[str, str],
+    stack: bool = True,
 ) -> Settings:
     """Resolve every setting.
 
@@ -193,6 +194,7 @@ def load(
         flags: values given on the command line, by key; they win.
         config: the file of ``--config``; without it ``HAL9_CONFIG``, then ``./hal9-migrate.toml``.
         environ: the environment; only the variables named in ``SETTINGS`` and ``HAL9_CONFIG`` are read.
+        stack: whether what nobody set comes from a running stack; not for one that is about to start.
 
     Raises:
         errors.InvalidSettings: a file cannot be read, a key is unknown or a value has the wrong form.
@@ -222,12 +224,12 @@ def load(
         if value is not None:
             put(_BY_KEY[key].key, value, "flag")
 
-    # A running stack only fills what nobody set: whoever names one server means their own servers.
-    servers = ("stores.flat_url", "stores.hier_url", "queue.redis_url")
-    if all(values[key] is None for key in servers):
-        for key, value in _running_stack(pathlib.Path(str(values["stack.data_dir"]))).items():
-            # Its folders too, where nobody chose others: what a command writes belongs where the workers write.
-            if values.get(key) is None or (key in _FOLDERS and origins[key] == "default"):
+    # A running stack only fills what nobody set, its folders too: what a command writes belongs where the workers
+    # write. Whoever names another server means another system.
+    running = _running_stack(pathlib.Path(str(values["stack.data_dir"]))) if stack else {}
+    if all(values[key] in (None, running.get(key)) for key in SERVERS):
+        for key, value in running.items():
+            if origins[key] == "default":
                 put(key, value, "stack")
 
     def read(key: str, parse: Callable[[str], T]) -> T:
@@ -248,11 +250,12 @@ def load(
         workers=read("stack.workers", units.parse_count),
         flower_port=read("stack.flower_port", units.parse_count),
         flower_auth=_text(values["stack.flower_auth"]),
-        log_dir=pathlib.Path(str(values["log.dir"])),
+        log_dir=pathlib.Path(str(values["log.dir"])).absolute(),
         webhook_url=_text(values["alerts.webhook_url"]),
         webhook_secret=_text(values["alerts.webhook_secret"]),
-        checkpoint_url=_text(values["checkpoints.url"])
-        or str(pathlib.Path(str(values["stack.data_dir"])).absolute() / "checkpoints"),
+        checkpoint_url=_place(
+            _text(values["checkpoints.url"]) or str(pathlib.Path(str(values["stack.data_dir"])) / "checkpoints")
+        ),
         checkpoint_keep=read("checkpoints.keep", _keep),
         category_files=tuple(pathlib.Path(name).absolute() for name in _names(values["categories.files"])),
         noncritical=tuple(_names(values["client.noncritical"])),
@@ -283,6 +286,11 @@ def _names(value: object) -> list[str]:
     return [str(name).strip() for name in listed if str(name).strip()]
 
 
+def _place(url: str) -> str:
+    # A stack's processes work in another folder than the command that names this one.
+    return url if ":" in url else str(pathlib.Path(url).absolute())
+
+
 def _keep(text: str) -> int:
     return 0 if text.strip() == "0" else units.parse_count(text)
 
@@ -309,10 +317,6 @@ def _read(path: pathlib.Path) -> dict[str, object]:
                 )
             flat[key] = value
     return flat
-
-
-#: What a running stack's record says of folders.
-_FOLDERS = ("log.dir", "checkpoints.url")
 
 
 def _running_stack(data_dir: pathlib.Path) -> dict[str, object]:

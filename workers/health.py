@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import warnings
 from typing import Any
 
 import psutil
@@ -15,12 +16,14 @@ import psycopg2
 import redis
 from billiard.exceptions import WorkerLostError
 from celery import signals
+from celery.exceptions import CPendingDeprecationWarning
 from sqlalchemy import exc
 
 from hal9mig import errors
 from hal9mig.engine import dispatcher
 from hal9mig.engine.checkpoint.keeper import Keeper
 from hal9mig.engine.desk import Desk
+from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import batches, workers
@@ -51,7 +54,9 @@ class Pulse(threading.Thread):
         self._caller = follower.Caller(self._system)
         self._followed = 0.0
         self.draining = False
-        self._keeper = Keeper(System(SETTINGS, role="worker keeper"), f"{name}/{os.getpid()}")
+        # One for both threads: a server that is away is told once.
+        self._outage = Outage()
+        self._keeper = Keeper(System(SETTINGS, role="worker keeper"), f"{name}/{os.getpid()}", outage=self._outage)
         self._process = psutil.Process()
 
     def run(self) -> None:
@@ -68,8 +73,9 @@ class Pulse(threading.Thread):
                     self._follow()
                     done = dispatcher.tick(self._system)
                     pause = dispatcher.SOON if done.published else min(_IDLE, max(0.01, done.again_after))
+                self._outage.passed("the pulse")
             except _TROUBLE as error:
-                log.warning("the pulse missed a beat: %s", errors.masked(str(error)))
+                self._outage.failed("the pulse", error)
                 pause = 1.0
             except Exception:
                 # Without its pulse a worker counts as gone, though it works on.
@@ -127,6 +133,9 @@ def _started(sender: Any, **_: Any) -> None:
     # Celery restarts a consumer after a lost broker connection, and says ready again.
     if _pulses:
         return
+    # At each loss of the connection it would speak of its next version, though the setting it asks for is made. Only
+    # now: what it sets up for its logs shows all of them.
+    warnings.filterwarnings("ignore", message=r"\s*In Celery 5\.1 we introduced", category=CPendingDeprecationWarning)
     pool = getattr(sender.pool, "num_processes", None) or getattr(sender.pool, "limit", None) or 1
     pulse = Pulse(bootstrap.worker_name(sender.hostname), int(pool))
     _pulses.append(pulse)

@@ -6,13 +6,19 @@ import os
 from typing import Any
 
 import celery
+import psycopg2
+import redis
 
+from hal9mig import errors
 from hal9mig.engine import dispatcher, work
 from hal9mig.engine.reconcile import reconciler
 from hal9mig.engine.transfer import follower
 from hal9mig.queue import app as queue_app
 from workers import bootstrap
 from workers.app import app
+
+#: A task that a server's outage ends is told in a line, without the way to it; the next one follows.
+_AWAY = (errors.Unreachable, psycopg2.OperationalError, psycopg2.InterfaceError, redis.ConnectionError)
 
 
 @app.task(name=queue_app.BATCH_TASK, bind=True)
@@ -23,14 +29,14 @@ def batch(self: celery.Task[Any, Any], run_id: int, seq: int, attempt: int) -> s
     return work.perform(system, desk, run_id=run_id, seq=seq, attempt=attempt, owner=owner)
 
 
-@app.task(name=queue_app.TICK_TASK)
+@app.task(name=queue_app.TICK_TASK, throws=_AWAY)
 def tick() -> int:
     """Find lost leases and messages, and publish what may go."""
     system, _ = bootstrap.process.open()
     return dispatcher.tick(system).published
 
 
-@app.task(name=queue_app.FOLLOW_TASK)
+@app.task(name=queue_app.FOLLOW_TASK, throws=_AWAY)
 def follow(lane: int, lanes: int) -> str:
     """Apply a lane of the ruling store's journal to the other store."""
     system, desk = bootstrap.process.open()
@@ -39,7 +45,7 @@ def follow(lane: int, lanes: int) -> str:
     return "nothing to do" if done is None else f"{done.written} written, {done.deleted} deleted"
 
 
-@app.task(name=queue_app.ROUND_TASK)
+@app.task(name=queue_app.ROUND_TASK, throws=_AWAY)
 def round_() -> str:
     """Do the reconciler's next round; the ledger decides whether it is time."""
     system, desk = bootstrap.process.open()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 
 import hal9mig
 from hal9mig import errors
 
-_LOG_CAP = 20 * 10**6
+#: Bytes after which a log is rotated.
+LOG_CAP = 20 * 10**6
 PROJECT = pathlib.Path(hal9mig.__file__).resolve().parent.parent
 
 
@@ -81,8 +83,21 @@ def config_file(name: str) -> pathlib.Path:
 
 def rotate(log: pathlib.Path) -> None:
     """Move a log that grew past its cap to ``<log>.1``; called before its process starts, so none holds it open."""
-    if log.is_file() and log.stat().st_size > _LOG_CAP:
+    if log.is_file() and log.stat().st_size > LOG_CAP:
         log.replace(log.with_name(log.name + ".1"))
+
+
+def trim(log: pathlib.Path) -> None:
+    """Copy a log that grew past its cap to ``<log>.1`` and empty it, while its process goes on writing to it."""
+    try:
+        if log.stat().st_size <= LOG_CAP:
+            return
+        # Emptied, not replaced: its process holds it open for appending, and writes on from the new end. A line
+        # between the two steps is lost, which the log of a program can bear.
+        shutil.copyfile(log, log.with_name(log.name + ".1"))
+        os.truncate(log, 0)
+    except OSError:
+        return
 
 
 def tail(log: pathlib.Path, *, lines: int = 3, offset: int = 0) -> str:

@@ -101,6 +101,24 @@ def log_of(data_dir: pathlib.Path, name: str) -> pathlib.Path:
     return data_dir / "logs" / f"{name.replace(' ', '-')}.log"
 
 
+def shared(resolved: settings.Settings, addresses: Addresses) -> dict[str, object]:
+    """Return what a stack writes down, by key, so that commands of this machine work with its servers and folders."""
+    return {
+        "stores.flat_url": addresses.flat_url,
+        "stores.hier_url": addresses.hier_url,
+        "queue.redis_url": addresses.redis_url,
+        "queue.prefix": resolved.queue_prefix,
+        "stack.flower_port": addresses.flower_port,
+        "stack.flower_auth": addresses.flower_auth,
+        "log.dir": str(resolved.log_dir),
+        "checkpoints.url": resolved.checkpoint_url,
+        "checkpoints.keep": resolved.checkpoint_keep,
+        "categories.files": list(map(str, resolved.category_files)),
+        "client.noncritical": list(resolved.noncritical),
+        "lease.duration": f"{resolved.lease_duration:g}s",
+    }
+
+
 def _environment(resolved: settings.Settings, addresses: Addresses, environ: Mapping[str, str]) -> Mapping[str, str]:
     known = {setting.env for setting in settings.SETTINGS if setting.env}
     env = {name: value for name, value in environ.items() if name not in known}
@@ -112,6 +130,8 @@ def _environment(resolved: settings.Settings, addresses: Addresses, environ: Map
         "HAL9_DATA_DIR": str(resolved.data_dir),
         "HAL9_LOG_DIR": str(resolved.log_dir),
         "HAL9_CHECKPOINT_URL": resolved.checkpoint_url,
+        "HAL9_CHECKPOINT_KEEP": str(resolved.checkpoint_keep),
+        "HAL9_NONCRITICAL": ",".join(resolved.noncritical),
         "HAL9_CATEGORIES": ",".join(map(str, resolved.category_files)),
         "HAL9_LEASE": f"{resolved.lease_duration:g}s",
         # By this mark the next stack finds what a killed supervisor left running.
@@ -123,7 +143,7 @@ def _environment(resolved: settings.Settings, addresses: Addresses, environ: Map
     if resolved.webhook_secret:
         env["HAL9_WEBHOOK_SECRET"] = resolved.webhook_secret
     if resolved.config_file:
-        env["HAL9_CONFIG"] = str(resolved.config_file.absolute())
+        env["HAL9_CONFIG"] = str(resolved.config_file)
     # In a checkout nothing is installed; the children work elsewhere and must find the packages.
     if (files.PROJECT / "pyproject.toml").is_file():
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(files.PROJECT), environ.get("PYTHONPATH")]))

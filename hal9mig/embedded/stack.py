@@ -105,7 +105,7 @@ class Stack:
                 self._state = "up"
                 self._write()
                 ready()
-                self._supervisor.run(lambda: self._rescale(maker))
+                self._supervisor.run(lambda: self._tick(maker))
             except StopRequested:
                 pass
             finally:
@@ -131,15 +131,7 @@ class Stack:
         self._say(f"{'schemas':<11} ready  up to date")
         self._supervisor.check_stop()
         resolved = _with_log_dir(self._settings, self._say)
-        self._shown |= {"stack.flower_port": addresses.flower_port, "stack.flower_auth": addresses.flower_auth}
-        if not self._settings.external:
-            self._shown |= {
-                "stores.flat_url": addresses.flat_url,
-                "stores.hier_url": addresses.hier_url,
-                "queue.redis_url": addresses.redis_url,
-                "log.dir": str(resolved.log_dir),
-                "checkpoints.url": resolved.checkpoint_url,
-            }
+        self._shown |= programs.shared(resolved, addresses)
         maker = self._make_programs(resolved, addresses, self._environ)
         supervisor = self._supervisor
         self._workers = [supervisor.add(maker.worker(number)) for number in range(1, self._settings.workers + 1)]
@@ -192,7 +184,7 @@ class Stack:
         self._supervisor.adopt(part, running)
 
     def _flower_auth(self) -> str:
-        if self._settings.flower_auth and self._settings.origins["stack.flower_auth"] != "stack":
+        if self._settings.flower_auth:
             if ":" not in self._settings.flower_auth:
                 raise errors.InvalidSettings("Flower's login lacks a colon.", hint="write it as user:password")
             return self._settings.flower_auth
@@ -202,6 +194,10 @@ class Stack:
             known = {"auth": f"hal9:{secrets.token_urlsafe(12)}"}
             files.write_document(path, known)
         return str(known["auth"])
+
+    def _tick(self, maker: programs.Programs) -> None:
+        files.trim(self._log)
+        self._rescale(maker)
 
     def _rescale(self, maker: programs.Programs) -> None:
         wanted = record.wanted_workers(self._data_dir)

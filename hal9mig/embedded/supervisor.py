@@ -279,8 +279,11 @@ class Supervisor:
         elif child.state is State.UP:
             if not child.alive():
                 self._died(child)
-            elif now - child.since > _HEALTHY_AFTER:
-                child.delay = _FIRST_DELAY
+            else:
+                # Not while it starts: what it says then is looked for after a place in its log.
+                files.trim(child.part.log)
+                if now - child.since > _HEALTHY_AFTER:
+                    child.delay = _FIRST_DELAY
 
     def _died(self, child: Child) -> None:
         if child.process:

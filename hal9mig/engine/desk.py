@@ -9,7 +9,7 @@ import psycopg2
 
 from hal9mig import model
 from hal9mig.engine.system import System
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, lost
 
 
 class Desk:
@@ -33,9 +33,19 @@ class Desk:
 
     @contextlib.contextmanager
     def trusted(self) -> Iterator[None]:
-        """Close everything when the block fails: a connection in doubt is not used again."""
+        """Close everything when the block fails: a connection in doubt is not used again.
+
+        Raises:
+            errors.StoreUnreachable: one of them broke.
+        """
         try:
             yield
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            broken = [connection for connection in self._open.values() if connection.closed]
+            self.clear()
+            if broken:
+                raise lost(broken[0], error) from error
+            raise
         except BaseException:
             self.clear()
             raise

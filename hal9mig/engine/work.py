@@ -15,6 +15,7 @@ from sqlalchemy import exc
 from hal9mig import errors
 from hal9mig.engine import dispatcher
 from hal9mig.engine.desk import Desk
+from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, copier, planner
 from hal9mig.ledger import batches, runs
@@ -51,14 +52,16 @@ class Heart(threading.Thread):
     def run(self) -> None:
         """Beat."""
         length = self._system.settings.lease_duration
+        outage = Outage()
         while not self._stop_asked.wait(length / 3):
             try:
                 with self._system.ledger.single() as session:
                     if not batches.extend(session, self._held, length):
                         return
+                outage.passed(f"the heartbeat of {self._held.name}")
             except (errors.HAL9Error, exc.SQLAlchemyError) as error:
                 # The lease may still hold by the time the database is back; the fence decides.
-                log.warning("%s: the heartbeat failed: %s", self._held.name, error)
+                outage.failed(f"the heartbeat of {self._held.name}", error)
 
     def stop(self) -> None:
         """Beat no more."""

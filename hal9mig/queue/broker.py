@@ -44,6 +44,7 @@ class Broker:
     def __init__(self, application: celery.Celery, redis_url: str, prefix: str):
         self._app = application
         self._prefix = prefix
+        self._server = where(redis_url)
         self._redis = connect(redis_url)
         queue = f"{prefix}{queue_app.BATCH_QUEUE}"
         self._lists = [f"{queue}:{step}" if step else queue for step in queue_app.PRIORITY_STEPS]
@@ -69,7 +70,9 @@ class Broker:
                         kwargsrepr=f"{message.category} {message.range}",
                     )
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-            raise errors.QueueUnreachable(f"Redis cannot be reached: {error}") from error
+            raise errors.QueueUnreachable(
+                f"Redis at {self._server} cannot be reached: {error}", server=self._server
+            ) from error
 
     def control(self, task: str, args: Sequence[object], *, shown: str, expires: float) -> None:
         """Publish an errand ahead of all batches; it is dropped when nobody takes it in ``expires`` seconds.
@@ -87,7 +90,9 @@ class Broker:
                 argsrepr=shown,
             )
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-            raise errors.QueueUnreachable(f"Redis cannot be reached: {error}") from error
+            raise errors.QueueUnreachable(
+                f"Redis at {self._server} cannot be reached: {error}", server=self._server
+            ) from error
 
     def depth(self) -> int:
         """Return the number of batch messages that wait or are in workers' hands.
@@ -172,6 +177,11 @@ def connect(redis_url: str, *, patience: float = 5) -> redis.Redis:
             f"Redis's address cannot be read: {error}", hint="redis://:password@host:6379/0"
         ) from None
     return client
+
+
+def where(redis_url: str) -> str:
+    """Return the host, port and database of a Redis URL, or its socket's path."""
+    return redis_url.rpartition("@")[2].partition("://")[2] or redis_url.rpartition("@")[2]
 
 
 def unreachable(error: Exception) -> errors.HAL9Error:

@@ -123,15 +123,30 @@ def engine(
         max_overflow=-1,
         pool_pre_ping=True,
     )
-    event.listen(built, "handle_error", _translate)
+    where = _where(_parsed(url))
+
+    def translate(context: sqlalchemy.engine.ExceptionContext) -> None:
+        # The pool's own ping replaces a connection that was lost while nobody used it; that is no error.
+        if context.is_disconnect and not context.is_pre_ping:
+            raise _lost(where, context.original_exception) from None
+
+    event.listen(built, "handle_error", translate)
     return built
 
 
-def _translate(context: sqlalchemy.engine.ExceptionContext) -> None:
-    # The pool's own ping replaces a connection that was lost while nobody used it; that is no error.
-    if context.is_disconnect and not context.is_pre_ping:
-        lost = context.original_exception
-        raise errors.StoreUnreachable(f"The connection to the database was lost: {lost}") from None
+def lost(connection: Connection, error: BaseException) -> errors.StoreUnreachable:
+    """Return our error for a connection that broke; the driver's own does not name the server."""
+    named = psycopg2.extensions.parse_dsn(connection.dsn)
+    return _lost(f"{named.get('host', 'local socket')}:{named.get('port', 5432)}/{named.get('dbname')}", error)
+
+
+def _lost(where: str, error: BaseException) -> errors.StoreUnreachable:
+    detail = " ".join(str(error).split())
+    return errors.StoreUnreachable(f"The connection to the database at {where} was lost: {detail}", server=where)
+
+
+def _where(parsed: sqlalchemy.URL) -> str:
+    return f"{parsed.host or 'local socket'}:{parsed.port or 5432}/{parsed.database}"
 
 
 def _parsed(url: str) -> sqlalchemy.URL:
@@ -150,7 +165,7 @@ def _parsed(url: str) -> sqlalchemy.URL:
 
 
 def _refusal(parsed: sqlalchemy.URL, error: psycopg2.OperationalError) -> errors.HAL9Error:
-    where = f"{parsed.host or 'local socket'}:{parsed.port or 5432}/{parsed.database}"
+    where = _where(parsed)
     detail = " ".join(str(error).split())
     if any(word in detail for word in _LOGIN_WORDS) and "No such file" not in detail:
         return errors.LoginRefused(f"The database at {where} refused the login: {detail}", server=where)

@@ -1,44 +1,118 @@
-"""What docker-compose.yml names exists in what config/Dockerfile puts there."""
+"""docker-compose.yml against the Dockerfile: what the one names, the other puts there."""
 
 from __future__ import annotations
 
-import pathlib
+import importlib.util
 import re
+import tomllib
+from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-DOCKERFILE = (ROOT / "config" / "Dockerfile").read_text(encoding="utf-8")
-#: Behind the last FROM stands the image that runs.
-IMAGE = DOCKERFILE.rpartition("\nFROM ")[2]
+import pytest
+import yaml
 
+from hal9mig import settings
+from tests.support.servers import ROOT
 
-def test_files_of_the_image_that_commands_name() -> None:
-    named = set(re.findall(r"/srv/hal9-migrate/[\w./-]+", COMPOSE))
-    assert named
-    for path in named:
-        source = path.removeprefix("/srv/hal9-migrate/")
-        assert (ROOT / source).is_file()
-        assert f"COPY {source} {path}\n" in IMAGE
+STAGES = re.split(r"^FROM ", (ROOT / "config/Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "hal9-migrate"}
+CHECKPOINTS = "/var/lib/hal9-checkpoints"
 
 
-def test_files_of_the_host_that_volumes_name() -> None:
-    named = set(re.findall(r"- \./([\w./-]+):", COMPOSE))
-    assert named == {"config/postgresql.conf", "config/redis.conf"}
-    assert all((ROOT / path).is_file() for path in named)
+def image() -> set[str]:
+    """Return every file and folder that the image's last stage makes."""
+    stage = STAGES[-1].replace("\\\n", " ")
+    made = {path for line in re.findall(r"install -d (.*)", stage) for path in re.findall(r"(?<!\S)/\S+", line)}
+    return made | {target for _, target in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", stage, re.MULTILINE)}
 
 
-def test_what_is_copied_exists() -> None:
-    for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.M):
-        assert all((ROOT / one).exists() for one in line.split()[:-1]), line
+def words(service: dict[str, Any]) -> list[str]:
+    """Return the words of a service's command, also those of a shell's line."""
+    return " ".join(service.get("command", ())).split()
 
 
-def test_all_of_them_share_one_place_for_checkpoints() -> None:
-    (place,) = re.findall(r"HAL9_CHECKPOINT_URL: (\S+)", COMPOSE)
-    assert f"- checkpoints:{place}\n" in COMPOSE
-    assert re.search(rf"chown hal9:hal9 .*{place}", COMPOSE)
-    assert re.search(rf"install -d -o hal9 -g hal9 .*{place}", IMAGE)
-    assert "volumes" not in re.sub(r"(?s)^.*?x-running", "", COMPOSE.split("  flat:\n    <<: *postgres")[0])
+def paths(service: dict[str, Any]) -> set[str]:
+    """Return every absolute path of the container that a service names outside its mounts."""
+    found = set(re.findall(r"(?:^|[\s=])(/[^\s:]+)", " ".join(words(service)), re.MULTILINE))
+    return found | {value for value in service.get("environment", {}).values() if re.fullmatch(r"/[^\s:]+", value)}
 
 
-def test_the_image_has_the_tested_versions() -> None:
-    assert "pip install -c /wheels/constraints.txt" in IMAGE
+def mounts(service: dict[str, Any]) -> dict[str, str]:
+    """Return what is mounted in a service, by where."""
+    # A default value in a source holds a colon too: the target is the last absolute path.
+    split = [re.fullmatch(r"(.+?):(/[^:}]+)(?::ro)?", volume) for volume in service.get("volumes", ())]
+    return {match[2]: match[1] for match in split if match}
+
+
+def test_the_compose_file_has_the_services_of_the_stack() -> None:
+    assert set(OURS) == {"prepare", "worker", "beat", "flower", "cli"}
+    assert set(COMPOSE["services"]) - set(OURS) == {"flat", "hier", "redis"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_path_is_in_the_image_or_mounted(name: str) -> None:
+    service = OURS[name]
+    there = image() | set(mounts(service))
+    # The beat's file is made by it; its folder has to be there.
+    missing = {path for path in paths(service) if path not in there and not path.endswith("/beat-schedule")}
+    assert missing == set()
+    assert "/var/lib/hal9-migrate" in there
+
+
+def test_the_check_of_paths_sees_paths() -> None:
+    assert "/srv/hal9-migrate/config/flowerconfig.py" in paths(OURS["flower"])
+    assert {CHECKPOINTS, "/var/log/hal9"} <= paths(OURS["prepare"])
+    assert CHECKPOINTS in paths(OURS["cli"])
+    assert set(mounts(OURS["worker"])) == {"/var/log/hal9", CHECKPOINTS}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_everything_the_image_copies_is_there(stage: str) -> None:
+    copied = [name for names in re.findall(r"^COPY (?!--from)(.+) \S+$", stage, re.MULTILINE) for name in names.split()]
+    assert copied
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_what_is_mounted_of_the_checkout_is_there_and_volumes_are_declared() -> None:
+    for service in COMPOSE["services"].values():
+        for source in mounts(service).values():
+            if source.startswith("./"):
+                assert (ROOT / source).is_file(), source
+            else:
+                assert source in COMPOSE["volumes"] or source.startswith("${"), source
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_programs_and_applications_come_with_the_wheel(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    line = words(OURS[name])
+    if not line:
+        return
+    assert line[0] in {"celery", "sh", *project["project"]["scripts"]}
+    if line[0] == "celery":
+        module = line[line.index("-A") + 1]
+        assert importlib.util.find_spec(module)
+        assert module.partition(".")[0] in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_is_a_setting(name: str) -> None:
+    known = {setting.env for setting in settings.SETTINGS}
+    assert set(OURS[name]["environment"]) <= known
+
+
+@pytest.mark.parametrize("name", ["prepare", "worker", "beat", "cli"])
+def test_whoever_works_with_checkpoints_shares_their_volume(name: str) -> None:
+    assert OURS[name]["environment"]["HAL9_CHECKPOINT_URL"] == CHECKPOINTS
+    assert mounts(OURS[name])[CHECKPOINTS] == "checkpoints"
+
+
+def test_the_shared_folders_belong_to_the_workers_user() -> None:
+    opened = re.search(r"chown hal9:hal9 (.*?) &&", " ".join(words(OURS["prepare"])))
+    assert opened
+    assert set(opened[1].split()) == set(mounts(OURS["worker"]))
+
+
+def test_the_image_takes_the_versions_that_were_tested() -> None:
+    (install,) = re.findall(r"pip install (.*)", STAGES[-1])
+    assert install.startswith("-c /wheels/constraints.txt ")

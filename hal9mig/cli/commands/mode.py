@@ -185,7 +185,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
     effects = [
         "dual-write: every write of the flat store is captured, and applied to the hierarchical one",
         f"reconciliation: every {units.format_duration(float(str(interval)))}, by {counted(len(accepting), 'worker')}",
-        f"audit log: {call.settings.log_dir / alarms.LOG_NAME}, and the ledger's events",
+        f"audit log: {call.settings.log_dir / alarms.LOG_NAME} (each host's own), and the ledger's events",
         f"non-critical operations paused: {paused}",
     ]
     if dry_run:

@@ -60,7 +60,7 @@ def stack() -> None:
 @click.option("--detach", is_flag=True, help="Return once everything is up, and leave it running.")
 @click.pass_context
 def up(context: click.Context, workers: int | None, flower_port: int | None, detach: bool) -> None:
-    resolved = _settings(context, {"stack.workers": workers, "stack.flower_port": flower_port})
+    resolved = _starting(context, {"stack.workers": workers, "stack.flower_port": flower_port})
     status = record.read(resolved.data_dir)
     if status.supervisor:
         _already_up(resolved, status, workers)
@@ -82,7 +82,7 @@ def up(context: click.Context, workers: int | None, flower_port: int | None, det
 @click.option("--show-login", is_flag=True, help="Print Flower's login in full.")
 @click.pass_context
 def status(context: click.Context, as_json: bool, show_login: bool) -> None:
-    resolved = _settings(context, {})
+    resolved = invocation.current(context).settings
     found = record.read(resolved.data_dir)
     if as_json or invocation.current(context).json:
         click.echo(json.dumps(_document(found, show_login), indent=2))
@@ -96,7 +96,7 @@ def status(context: click.Context, as_json: bool, show_login: bool) -> None:
 @click.option("--timeout", default="3m", metavar="TIME", show_default=True, help="How long to wait for the end.")
 @click.pass_context
 def down(context: click.Context, timeout: str) -> None:
-    resolved = _settings(context, {})
+    resolved = invocation.current(context).settings
     if not record.down(resolved.data_dir, _talk, timeout=units.parse_duration(timeout)):
         _talk(f"not running in {resolved.data_dir}")
 
@@ -116,14 +116,13 @@ def _talk(line: str) -> None:
     click.echo(errors.masked(line), err=True)
 
 
-def _settings(context: click.Context, flags: Mapping[str, object]) -> settings.Settings:
+def _starting(context: click.Context, flags: Mapping[str, object]) -> settings.Settings:
     call = invocation.current(context)
-    if all(value is None for value in flags.values()):
-        return call.settings
     # The flags of `hal9-migrate` itself were read already; these join them.
     known = call.settings
     earlier = {key: known.values[key] for key, origin in known.origins.items() if origin == "flag"}
-    return settings.load(flags={**earlier, **flags}, config=call.config, environ=os.environ)
+    # Nothing of what a killed stack wrote down: this one says anew where everything is.
+    return settings.load(flags={**earlier, **flags}, config=call.config, environ=os.environ, stack=False)
 
 
 def _already_up(resolved: settings.Settings, found: record.StackStatus, workers: int | None) -> None:
@@ -190,14 +189,15 @@ def _show_status(resolved: settings.Settings, found: record.StackStatus, show_lo
 
 def _show_urls(resolved: settings.Settings, found: record.StackStatus) -> None:
     for setting in settings.SETTINGS:
-        if setting.key in ("stores.flat_url", "stores.hier_url", "queue.redis_url"):
+        if setting.key in settings.SERVERS:
             value = found.settings.get(setting.key) or resolved.values.get(setting.key)
             click.echo(f"{setting.key}: {settings.shown(setting, value)}")
 
 
 def _document(found: record.StackStatus, show_login: bool) -> dict[str, object]:
     login = str(found.settings.get("stack.flower_auth") or "")
-    shown = {key: errors.masked(str(value)) for key, value in found.settings.items()}
+    known = {setting.key: setting for setting in settings.SETTINGS}
+    shown = {key: settings.shown(known[key], value) for key, value in found.settings.items() if key in known}
     if login:
         shown["stack.flower_auth"] = login if show_login else login.partition(":")[0] + ":***"
     children = []

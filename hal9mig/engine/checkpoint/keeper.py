@@ -16,6 +16,7 @@ from sqlalchemy import exc
 from hal9mig import errors, model
 from hal9mig.engine.checkpoint import archive, instant, restore
 from hal9mig.engine.checkpoint.instant import Taken
+from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, instants, runs
 from hal9mig.ledger.database import Session
@@ -34,12 +35,14 @@ class Keeper(threading.Thread):
 
     Args:
         name: who keeps them; unique among the workers.
+        outage: what is told of servers that fail; its own by default.
     """
 
-    def __init__(self, system: System, name: str):
+    def __init__(self, system: System, name: str, *, outage: Outage | None = None):
         super().__init__(name="keeper", daemon=True)
         self._system = system
         self._keeper = name
+        self._outage = outage or Outage()
         self._lease = system.settings.lease_duration
         self._held: dict[tuple[int, int], Taken] = {}
         self._ended = threading.Event()
@@ -50,8 +53,9 @@ class Keeper(threading.Thread):
         while not self._ended.wait(_LOOK_EVERY):
             try:
                 self.look()
+                self._outage.passed("the keeper's look")
             except _TROUBLE as error:
-                log.warning("the keeper missed a look: %s", errors.masked(" ".join(str(error).split())))
+                self._outage.failed("the keeper's look", error)
             except Exception:
                 log.exception("the keeper missed a look")
         for run_id, number in list(self._held):

@@ -1,0 +1,34 @@
+"""The beat's scheduler, which tells an outage of Redis in a line."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import celery.beat
+
+from hal9mig import errors
+from hal9mig.engine.outage import Outage
+from hal9mig.queue import broker
+
+log = logging.getLogger(__name__)
+
+
+class Scheduler(celery.beat.Scheduler):
+    """Celery's own, which keeps its state in memory; a task that is not sent fills no page of the log."""
+
+    outage = Outage()
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send a due task; whether it was sent or not, the next one follows."""
+        doing = f"sending {entry.name}"
+        log.info("Sending due task %s (%s)", entry.name, entry.task)
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except celery.beat.SchedulingError as error:
+            server = broker.where(self.app.connection_for_write().as_uri())
+            self.outage.failed(
+                doing, errors.QueueUnreachable(f"Redis at {server} cannot be reached: {error}", server=server)
+            )
+        else:
+            self.outage.passed(doing)
