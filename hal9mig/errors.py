@@ -17,17 +17,6 @@ EXIT_UNREACHABLE = 5
 EXIT_TIMEOUT = 124
 EXIT_INTERRUPTED = 130
 
-EXIT_CODES: dict[int, str] = {
-    EXIT_OK: "done",
-    EXIT_FAILED: "failed while working",
-    EXIT_USAGE: "the command line is wrong; nothing was changed",
-    EXIT_PROBLEMS: "checked, and found problems (differences, quarantined records, something that stands still)",
-    EXIT_REFUSED: "refused; nothing was changed",
-    EXIT_UNREACHABLE: "a server it needs cannot be reached",
-    EXIT_TIMEOUT: "the time limit given with --timeout passed",
-    EXIT_INTERRUPTED: "interrupted; work on the workers goes on",
-}
-
 # A password ends at the LAST @ of the authority, so that one containing @ or : is masked whole.
 _URL_SECRET = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):(?P<secret>[^\s/]*)@", re.I)
 _KEYWORD_SECRET = re.compile(r"(?P<head>\b(?:password|passwd|secret|token)\s*=\s*)('[^']*'|\S+)", re.I)

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from hal9mig import errors
+from hal9mig.cli.commands import help
 
 TREE = [
     found for _, found in inspect.getmembers(errors, inspect.isclass) if issubclass(found, errors.HAL9Error)
@@ -20,7 +21,7 @@ def test_every_error_says_a_sentence_and_has_a_code(kind: type[errors.HAL9Error]
     assert re.fullmatch(r"[A-Z].*\.", error.message)
     assert str(error) == error.message
     assert re.fullmatch(r"[A-Z]+(_[A-Z]+)*", kind.code)
-    assert kind.exit_code in errors.EXIT_CODES
+    assert kind.exit_code in help.EXIT_CODES
 
 
 def test_codes_are_unique() -> None:
@@ -29,7 +30,7 @@ def test_codes_are_unique() -> None:
 
 def test_every_exit_code_is_explained() -> None:
     named = {value for name, value in vars(errors).items() if name.startswith("EXIT_") and isinstance(value, int)}
-    assert named == set(errors.EXIT_CODES)
+    assert named == set(help.EXIT_CODES)
 
 
 def test_a_hint_given_wins_over_the_usual_one() -> None:

@@ -7,7 +7,18 @@ import click
 from hal9mig import errors
 from hal9mig.cli import invocation, options
 
-_EXIT_CODES = """Print what each exit code means.
+#: What each exit code means.
+EXIT_CODES: dict[int, str] = {
+    errors.EXIT_OK: "done",
+    errors.EXIT_FAILED: "failed while working",
+    errors.EXIT_USAGE: "the command line is wrong; nothing was changed",
+    errors.EXIT_PROBLEMS: "checked, and found problems (differences, quarantined records, something that stands still)",
+    errors.EXIT_REFUSED: "refused; nothing was changed",
+    errors.EXIT_UNREACHABLE: "a server it needs cannot be reached",
+    errors.EXIT_TIMEOUT: "the time limit given with --timeout passed",
+    errors.EXIT_INTERRUPTED: "interrupted; work on the workers goes on",
+}
+_HELP = """Print what each exit code means.
 
 \b
 Examples:
@@ -20,11 +31,11 @@ def manual() -> None:
     """Look things up."""
 
 
-@manual.command("exit-codes", help=_EXIT_CODES)
+@manual.command("exit-codes", help=_HELP)
 @options.output
 @click.pass_context
 def exit_codes(context: click.Context) -> None:
     call = invocation.current(context)
     if not call.json:
-        call.console.table(["CODE", "MEANING"], list(errors.EXIT_CODES.items()), numbers=("CODE",))
-    call.conclude({"exit_codes": {str(code): meaning for code, meaning in errors.EXIT_CODES.items()}})
+        call.console.table(["CODE", "MEANING"], list(EXIT_CODES.items()), numbers=("CODE",))
+    call.conclude({"exit_codes": {str(code): meaning for code, meaning in EXIT_CODES.items()}})
