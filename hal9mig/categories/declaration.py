@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors
+from hal9mig.categories import identifiers
 
-_RANGE = re.compile(r"RANGE\(([^()]*)\)")
-_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_QUOTED = r'"(?:[^"]|"")*"'
+_RANGE = re.compile(rf'RANGE\(((?:{_QUOTED}|[^()"])*)\)')
+_OPERAND = re.compile(rf'(?:{_QUOTED}|[^,"])+')
 _SLUG = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -48,6 +50,11 @@ class Source:
     key: tuple[str, ...]
     version: str | None = None
     ignored: tuple[str, ...] = ()
+
+    @property
+    def qualified(self) -> str:
+        """``schema.table``, in quotes where it needs them."""
+        return identifiers.qualified(self.schema, self.table)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,8 +154,8 @@ class Target:
 
     @property
     def qualified(self) -> str:
-        """``schema.table``; declared names are plain lower-case identifiers, so they need no quotes."""
-        return f"{self.schema}.{self.table}"
+        """``schema.table``, in quotes where it needs them."""
+        return identifiers.qualified(self.schema, self.table)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,11 +219,19 @@ class Category:
         """The tables whose rows belong to one record: roots and parts."""
         return tuple(target for target in self.targets if target.role is not Role.SHARED)
 
+    def typed(self, target: Target) -> tuple[Column, ...]:
+        """Return a target's columns with their types: what passes through has its source's."""
+        types = {column.name: column.type for column in self.source.columns}
+        return tuple(
+            Column(column.name, types[column.source] if isinstance(column, Pass) else column.type)
+            for column in target.columns
+        )
+
     def rebuild_where(self, predicate: Callable[[tuple[str, ...]], str]) -> str:
         """Return ``rebuild`` with each ``RANGE(...)`` replaced by ``predicate(columns)``."""
 
         def replaced(found: re.Match[str]) -> str:
-            return predicate(tuple(name.strip() for name in found[1].split(",")))
+            return predicate(tuple(name.strip() for name in _OPERAND.findall(found[1])))
 
         return _RANGE.sub(replaced, self.rebuild)
 
@@ -225,12 +240,13 @@ def _problems(category: Category) -> Iterable[str]:
     source, names = category.source, set(category.source.names)
     if not _SLUG.fullmatch(category.slug):
         yield "the slug must be lower-case words joined by hyphens"
-    plain = [source.schema, source.table, *source.names]
+    tables, columns = [source.schema, source.table], [*source.names]
     for target in category.targets:
-        plain += [target.schema, target.table, *target.names]
-    for name in plain:
-        if not _NAME.fullmatch(name):
-            yield f"{name!r} is not a plain lower-case SQL name"
+        tables += [target.schema, target.table]
+        columns += target.names
+    for found in (*(identifiers.problem(name, table=True) for name in tables), *map(identifiers.problem, columns)):
+        if found is not None:
+            yield found
     if not source.key or not set(source.key) <= names:
         yield "the key columns must be among the source's columns"
     if source.version is not None and source.version not in names:

@@ -11,6 +11,7 @@ import difflib
 import re
 
 from hal9mig import errors
+from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category
 
 _CONDITION = re.compile(
@@ -41,7 +42,7 @@ class Filter:
         parts: list[str] = []
         values: list[object] = []
         for condition in self.conditions:
-            column = f"{alias}.{condition.column}"
+            column = identifiers.quoted(condition.column, alias)
             if condition.op == "in":
                 parts.append(f"{column} = ANY(%s::{condition.type}[])")
                 values.append(list(condition.values))

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from hal9mig import errors, model
-from hal9mig.categories import compiled, wire
+from hal9mig.categories import compiled, keys, wire
 from hal9mig.categories.declaration import Category, Target
 
 #: The columns of a fingerprinted COPY after the source's own: the record's hash as the source sees it.
@@ -68,7 +68,11 @@ class Transform:
 
     def key_of(self, parts: Sequence[bytes]) -> model.Key:
         """Return the key whose fields these are as texts."""
-        return tuple(wire.key_text(kind, part) for kind, part in zip(self._key_types, parts, strict=True))
+        return tuple(keys.text(kind, part) for kind, part in zip(self._key_types, parts, strict=True))
+
+    def canonical(self, key: model.Key) -> model.Key:
+        """Return a key as ``key`` spells it; it may come from before a key had one text only."""
+        return keys.canonical(self._key_types, key)
 
     def apply(self, records: Sequence[Sequence[bytes]]) -> Output:
         """Transform a step's records, each given as its fields (what follows the source's is ignored).

@@ -258,6 +258,12 @@ _SCALARS: dict[str, tuple[Codec, int]] = {
     "uuid": (_Uuid(), 2950),
     "jsonb": (_Jsonb(), 3802),
 }
+_OTHERS = frozenset(
+    {
+        "inet", "cidr", "macaddr", "interval", "time without time zone", "time with time zone", "timetz", "time",
+        "money", "xml", "point", "tsvector",
+    }
+)  # fmt: skip
 _ALIASES = {
     "bool": "boolean", "int2": "smallint", "int4": "integer", "int": "integer", "int8": "bigint",
     "float4": "real", "float8": "double precision", "varchar": "character varying", "char": "character",
@@ -277,6 +283,12 @@ def canonical_type(name: str) -> str:
     return _ALIASES.get(base, base)
 
 
+def is_builtin(name: str) -> bool:
+    """Whether a type is one of PostgreSQL's own that is known here, so that no server has to be asked about it."""
+    kind = canonical_type(name).removesuffix("[]")
+    return kind in _SCALARS or kind in _OTHERS
+
+
 def codec(type_name: str) -> Codec:
     """Return the codec of a type.
 
@@ -291,41 +303,6 @@ def codec(type_name: str) -> Codec:
             f"Values of type {type_name} cannot be read or made in Python.", hint="let the column Pass through"
         )
     return _SCALARS[name][0]
-
-
-#: Types a record's key may have: those whose text form is one-to-one and castable back.
-KEY_TYPES = frozenset(
-    {
-        "uuid", "text", "character", "character varying", "bigint", "integer", "smallint", "numeric", "date",
-        "timestamp with time zone", "timestamp without time zone", "boolean",
-    }
-)  # fmt: skip
-
-
-def key_text(type_name: str, data_field: bytes) -> str:
-    """Return a key's field as the text that PostgreSQL prints: the journal's and the locks' keys are such texts.
-
-    Raises:
-        errors.InvalidCategory: the type cannot be a key.
-    """
-    kind = canonical_type(type_name)
-    if kind not in KEY_TYPES:
-        raise errors.InvalidCategory(f"A column of type {type_name} cannot be a key.")
-    value = codec(kind).decode(data_field[4:])
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case decimal.Decimal():
-            return f"{value:f}"
-        case datetime.datetime():
-            moment = value.replace(tzinfo=None)
-            fraction = f".{moment.microsecond:06}".rstrip("0") if moment.microsecond else ""
-            zone = "+00" if value.tzinfo else ""
-            return f"{moment.replace(microsecond=0).isoformat(' ')}{fraction}{zone}"
-        case datetime.date():
-            return value.isoformat()
-    # The cast to text takes the blanks that fill a character(n).
-    return str(value).rstrip(" ") if kind == "character" else str(value)
 
 
 def document(rows: Sequence[bytes]) -> bytes:

@@ -28,7 +28,8 @@ from hal9mig.client.ruling import Place, Ruling
 from hal9mig.client.transaction import Transaction, Write
 from hal9mig.engine.transfer.writer import Cursor
 from hal9mig.model import StoreName
-from hal9mig.stores import capture, projection
+from hal9mig.stores import capture, domains, projection
+from hal9mig.stores import connection as stores
 from hal9mig.stores.capture import Mode
 
 log = logging.getLogger(__name__)
@@ -86,10 +87,15 @@ def connect(
         errors.InvalidSettings, errors.InvalidCategory: a file cannot be read.
     """
     found = resolved or settings.load(environ=os.environ)
+    flat = flat_url or found.require_flat()
+
+    def connect() -> stores.Connection:
+        return stores.connect(flat, application_name=application_name, connect_timeout=found.connect_timeout)
+
     return Client(
-        flat_url=flat_url or found.require_flat(),
+        flat_url=flat,
         hier_url=hier_url or found.require_hier(),
-        categories=registry.load(found.category_files),
+        categories=domains.resolved(registry.load(found.category_files), connect),
         noncritical=found.noncritical,
         application_name=application_name,
         connect_timeout=found.connect_timeout,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors, model
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers, wire
+from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category, Pass, Role, Target
 from hal9mig.categories.filters import Filter
 from hal9mig.categories.transform import Output, Transform
@@ -14,7 +15,7 @@ from hal9mig.client import sides, values
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
 from hal9mig.engine.transfer import applier
-from hal9mig.engine.transfer.writer import Cursor, Writer
+from hal9mig.engine.transfer.writer import Cursor, Writer, replacing
 from hal9mig.ledger import database
 from hal9mig.stores import projection
 
@@ -54,8 +55,8 @@ class HierarchicalSide:
         parts: list[str] = []
         parameters: list[object] = []
         for root in write.category.roots:
-            where, key = projection.Keys(keys=[write.key]).sql(write.category, [f"r.{name}" for name in root.owner])
-            version = f"r.{root.version}" if root.version else "NULL"
+            where, key = projection.Keys(keys=[write.key]).sql(write.category, identifiers.each(root.owner, "r"))
+            version = identifiers.quoted(root.version, "r") if root.version else "NULL"
             parts.append(f"SELECT {version}::bigint AS version FROM {root.qualified} r WHERE {where}")
             parameters += key
         cursor.execute(
@@ -102,8 +103,8 @@ class HierarchicalSide:
         order = projection.key_order(category, "s", bytewise=True)
         scope = projection.Bounds(after=after, bytewise=True)
         for root in category.roots:
-            owner = ", ".join(f"r.{name} AS {key}" for name, key in zip(root.owner, category.key, strict=True))
-            where, bounds = scope.sql(category, [f"s.{name}" for name in category.key])
+            owner = projection.as_key(category, root.owner, "r")
+            where, bounds = scope.sql(category, identifiers.each(category.key, "s"))
             parts.append(
                 f"(SELECT * FROM (SELECT {owner} FROM {root.qualified} r) s WHERE {where} ORDER BY {order} LIMIT %s)"
             )
@@ -160,23 +161,21 @@ def _statements(category: Category, target: Target, write: Write, rows: list[lis
     """Yield what makes a table hold these rows of the record and no others."""
     if target.role is not Role.SHARED and (target.role is Role.PART or not rows):
         # A root without a row is the one of another kind, in which the record may have been.
-        where, key = projection.Keys(keys=[write.key]).sql(category, target.owner)
+        owner = identifiers.each(target.owner)
+        where, key = projection.Keys(keys=[write.key]).sql(category, owner)
         yield f"DELETE FROM {target.qualified} WHERE {where}", key
     if not rows:
         return
-    types = {column.name: column.type for column in category.source.columns}
-    casts = [
-        f"%s::{wire.canonical_type(types[column.source] if isinstance(column, Pass) else column.type)}"
-        for column in target.columns
-    ]
+    casts = [f"%s::{key_texts.cast(column.type)}" for column in category.typed(target)]
     action = ""
     if target.role is not Role.PART:
-        changed = [f"{name} = excluded.{name}" for name in target.names if name not in target.key]
-        update = f"UPDATE SET {', '.join(changed)}" if changed and target.role is Role.ROOT else "NOTHING"
-        action = f" ON CONFLICT ({', '.join(target.key)}) DO {update}"
+        changed = key_texts.changed(category.typed(target), target.key)
+        update = f"UPDATE SET {replacing(changed)}" if changed and target.role is Role.ROOT else "NOTHING"
+        action = f" ON CONFLICT ({identifiers.listed(target.key)}) DO {update}"
     one = f"({', '.join(casts)})"
     yield (
-        f"INSERT INTO {target.qualified} ({', '.join(target.names)}) VALUES {', '.join([one] * len(rows))}{action}",
+        f"INSERT INTO {target.qualified} ({identifiers.listed(target.names)}) "
+        f"VALUES {', '.join([one] * len(rows))}{action}",
         [value for row in rows for value in row],
     )
 
@@ -184,8 +183,8 @@ def _statements(category: Category, target: Target, write: Write, rows: list[lis
 def _encoded(cursor: Cursor, category: Category, record: Mapping[str, Any]) -> list[bytes]:
     """Return a record's fields as the server sends them, with its hash, as a copy would read them."""
     columns = category.source.columns
-    values = ", ".join(f"%s::{wire.canonical_type(column.type)} AS {column.name}" for column in columns)
-    names = ", ".join(f"s.{column.name}" for column in columns)
+    values = ", ".join(f"%s::{key_texts.cast(column.type)} AS {identifiers.quoted(column.name)}" for column in columns)
+    names = identifiers.listed((column.name for column in columns), "s")
     fingerprint = projection.record_hash(category, "s")
     query = cursor.mogrify(
         f"SELECT {names}, {fingerprint} FROM (SELECT {values}) s", [record[column.name] for column in columns]

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 import psycopg2
 
 from hal9mig import errors, model
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers
+from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import EVERYTHING, Filter
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
-from hal9mig.engine.transfer.writer import Cursor
+from hal9mig.engine.transfer.writer import Cursor, replacing
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
 
@@ -60,11 +61,11 @@ def spelled(cursor: Cursor, category: Category, parameters: tuple[Any, ...]) -> 
 
 
 def _spelled(cursor: Cursor, category: Category, keys: Sequence[tuple[Any, ...]]) -> list[model.Key]:
-    kinds = [wire.canonical_type(column.type) for column in category.source.key_columns]
+    kinds = [key_texts.cast(column.type) for column in category.source.key_columns]
     names = [f"k{place}" for place in range(len(kinds))]
     arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
     cursor.execute(
-        f"SELECT {', '.join(f'{name}::text' for name in names)} FROM unnest({arrays}) "
+        f"SELECT {', '.join(map(key_texts.text_sql, kinds, names))} FROM unnest({arrays}) "
         f"WITH ORDINALITY u ({', '.join(names)}, n) ORDER BY n",
         [list(part) for part in zip(*keys, strict=True)],
     )
@@ -109,26 +110,28 @@ class FlatSide:
             self._upsert(cursor, write, write.record)
 
     def _upsert(self, cursor: Cursor, write: Write, record: Mapping[str, Any]) -> None:
-        source, key = write.category.source, ", ".join(write.category.key)
-        casts = {column.name: f"%s::{wire.canonical_type(column.type)}" for column in source.columns}
+        source, key = write.category.source, identifiers.listed(write.category.key)
+        casts = {column.name: f"%s::{key_texts.cast(column.type)}" for column in source.columns}
         parameters: list[Any] = []
         inserted, changed = [], []
+        replaced = key_texts.changed(source.columns, source.key)
         for name in source.names:
             if name == source.version:
                 inserted.append(f"coalesce(%s::bigint, {FIRST_VERSION})")
                 parameters.append(_number(write.given))
-                changed.append(f"{name} = greatest(t.{name} + 1, %s::bigint)")
+                changed.append(_next_version(name))
             else:
                 inserted.append(casts[name])
                 parameters.append(record[name])
-                if name not in write.category.key:
-                    changed.append(f"{name} = excluded.{name}")
+                if name in replaced:
+                    changed.append(replacing([name]))
         action = "NOTHING" if write.expected == 0 or not changed else f"UPDATE SET {', '.join(changed)}"
         if "%s" in action:
             parameters.append(_number(write.given))
         # xmax is 0 in a row that was inserted, and the locking transaction in one that was updated.
         cursor.execute(
-            f"INSERT INTO {_table(write.category)} AS t ({', '.join(source.names)}) VALUES ({', '.join(inserted)}) "
+            f"INSERT INTO {_table(write.category)} AS t ({identifiers.listed(source.names)}) "
+            f"VALUES ({', '.join(inserted)}) "
             f"ON CONFLICT ({key}) DO {action} RETURNING t.xmax <> 0, {_version(write.category, 't')}",
             parameters,
         )
@@ -142,13 +145,15 @@ class FlatSide:
 
     def _update(self, cursor: Cursor, write: Write, record: Mapping[str, Any]) -> None:
         source, version = write.category.source, str(write.category.source.version)
-        others = [column for column in source.columns if column.name not in (*source.key, version)]
+        replaced = key_texts.changed(source.columns, (*source.key, version))
+        others = [column for column in source.columns if column.name in replaced]
         where, key = _is(write)
-        changed = [f"{column.name} = %s::{wire.canonical_type(column.type)}" for column in others]
+        changed = [f"{identifiers.quoted(column.name)} = %s::{key_texts.cast(column.type)}" for column in others]
+        column = identifiers.quoted(version, "t")
         cursor.execute(
             f"UPDATE {_table(write.category)} AS t SET "
-            f"{', '.join([*changed, f'{version} = greatest(t.{version} + 1, %s::bigint)'])} "
-            f"WHERE {where} AND t.{version} = %s::bigint RETURNING t.{version}",
+            f"{', '.join([*changed, _next_version(version)])} "
+            f"WHERE {where} AND {column} = %s::bigint RETURNING {column}",
             [*(record[column.name] for column in others), _number(write.given), *key, _number(write.expected)],
         )
         row = cursor.fetchone()
@@ -159,7 +164,7 @@ class FlatSide:
     def _delete(self, cursor: Cursor, write: Write) -> None:
         where, parameters = _is(write)
         if write.expected is not None:
-            where += f" AND t.{write.category.source.version} = %s::bigint"
+            where += f" AND {_version(write.category, 't')} = %s::bigint"
             parameters = [*parameters, _number(write.expected)]
         cursor.execute(
             f"DELETE FROM {_table(write.category)} AS t WHERE {where} RETURNING {_version(write.category, 't')}",
@@ -198,23 +203,27 @@ class FlatSide:
 
 
 def _table(category: Category) -> str:
-    return f"{category.source.schema}.{category.source.table}"
+    return category.source.qualified
 
 
 def _version(category: Category, alias: str) -> str:
-    return f"{alias}.{category.source.version}" if category.source.version else "NULL::bigint"
+    return identifiers.quoted(category.source.version, alias) if category.source.version else "NULL::bigint"
+
+
+def _next_version(name: str) -> str:
+    return f"{identifiers.quoted(name)} = greatest({identifiers.quoted(name, 't')} + 1, %s::bigint)"
 
 
 def _is(write: Write) -> tuple[str, list[Any]]:
     columns = write.category.source.key_columns
-    return " AND ".join(f"t.{column.name} = %s::{wire.canonical_type(column.type)}" for column in columns), [*write.key]
+    parts = [f"{identifiers.quoted(column.name, 't')} = %s::{key_texts.cast(column.type)}" for column in columns]
+    return " AND ".join(parts), [*write.key]
 
 
 def select(cursor: Cursor, category: Category, rows: str, parameters: Sequence[object]) -> list[Record]:
     names = category.source.names
     cursor.execute(
-        f"SELECT {', '.join(f's.{name}' for name in names)} {rows} "
-        f"ORDER BY {projection.key_order(category, 's', bytewise=True)}",
+        f"SELECT {identifiers.listed(names, 's')} {rows} ORDER BY {projection.key_order(category, 's', bytewise=True)}",
         parameters,
     )
     return _rows(cursor, names)

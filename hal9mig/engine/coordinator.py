@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import psycopg2
 
 from hal9mig import errors, model, units
-from hal9mig.categories import filters
+from hal9mig.categories import filters, identifiers
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import dispatcher
 from hal9mig.engine.system import System
@@ -298,8 +298,8 @@ def _counted(flat: Connection, category: Category, chosen: filters.Filter) -> in
 
 def _record_bytes(flat: Connection, category: Category, chosen: filters.Filter) -> int:
     condition, params = chosen.sql("s")
-    columns = ", ".join(f"s.{name}" for name in category.source.names)
-    table = f"{category.source.schema}.{category.source.table}"
+    columns = identifiers.listed(category.source.names, "s")
+    table = category.source.qualified
     with flat.cursor() as cursor:
         cursor.execute(
             f"SELECT coalesce(avg(octet_length(record_send(r))), 0)::int FROM "

@@ -15,7 +15,7 @@ from hal9mig.engine.throttle import Throttle
 from hal9mig.ledger.database import Ledger
 from hal9mig.queue import app as queue_app
 from hal9mig.queue.broker import Broker
-from hal9mig.stores import connection, rights
+from hal9mig.stores import connection, domains, rights
 
 
 class System:
@@ -36,8 +36,12 @@ class System:
 
     @functools.cached_property
     def registry(self) -> registry.Registry:
-        """Every declared category."""
-        return registry.load(self.settings.category_files)
+        """Every declared category, with the types that domains are over.
+
+        Raises:
+            errors.Unreachable: one has a type that only the flat store knows, and it cannot be reached.
+        """
+        return domains.resolved(registry.load(self.settings.category_files), self.flat)
 
     @functools.cached_property
     def ledger(self) -> Ledger:

@@ -11,8 +11,9 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from hal9mig import model
-from hal9mig.categories import wire
-from hal9mig.categories.declaration import Category
+from hal9mig.categories import identifiers, wire
+from hal9mig.categories.declaration import Category, Source, Target
+from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.foreign_keys import Cursor
 
@@ -43,20 +44,23 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class _Captured:
-    """A table whose writes are captured: the columns that hold the record's key."""
+    """A table whose writes are captured: the columns that hold the record's key, and the function that notes it."""
 
     table: str
     key: tuple[str, ...]
-
-    @property
-    def function(self) -> str:
-        return f"hal9cap.capture_{self.table.replace('.', '_')}"
+    function: str
 
 
 def _captured(category: Category, side: model.StoreName) -> list[_Captured]:
+    found: list[tuple[Source | Target, tuple[str, ...]]]
     if side is model.StoreName.FLAT:
-        return [_Captured(f"{category.source.schema}.{category.source.table}", category.source.key)]
-    return [_Captured(target.qualified, target.owner) for target in category.owned]
+        found = [(category.source, category.source.key)]
+    else:
+        found = [(target, target.owner) for target in category.owned]
+    return [
+        _Captured(one.qualified, key, f"hal9cap.{identifiers.derived('capture', one.schema, one.table)}")
+        for one, key in found
+    ]
 
 
 def tables(category: Category, side: model.StoreName) -> list[str]:
@@ -141,7 +145,7 @@ def _definitions(category: Category, side: model.StoreName) -> dict[str, tuple[s
 
 
 def _function(category: Category, side: model.StoreName, captured: _Captured) -> str:
-    key = f"ARRAY[{', '.join(f'{name}::text' for name in captured.key)}]"
+    key = f"ARRAY[{projection.texts(category, captured.key)}]"
     name = "flat" if side is model.StoreName.FLAT else "hierarchical"
     journal = f"INSERT INTO hal9cap.journal (category, key) SELECT DISTINCT '{category.slug}', {key} FROM"
     # The text of a key that is a time would depend on who writes; setting the zone costs, so only then.

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import psycopg2
 
 from hal9mig import errors
-from hal9mig.categories import wire
-from hal9mig.categories.declaration import Category, Column, Pass, Target
+from hal9mig.categories import keys, wire
+from hal9mig.categories.declaration import Category, Column, Computed, Element, Pass, Target
+from hal9mig.stores import domains
 from hal9mig.stores.connection import Connection
 
-# What a domain, or one over another, is made of; a type that is none is itself.
-_BASE = """
-(WITH RECURSIVE made(oid) AS (
-   SELECT {type}::oid UNION ALL SELECT t.typbasetype FROM pg_type AS t JOIN made USING (oid) WHERE t.typtype = 'd')
- SELECT format_type(made.oid, NULL) FROM made JOIN pg_type AS t USING (oid) WHERE t.typtype <> 'd')
-"""
-_BASES = f"SELECT n, {_BASE.format(type='to_regtype(n)')} FROM unnest(%s::text[]) AS n"
 _COLUMNS = f"""
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), {_BASE.format(type="a.atttypid")}, a.attnotnull,
-       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', a.attgenerated <> ''
-  FROM pg_attribute AS a
+SELECT a.attname, CASE WHEN t.typtype = 'd' THEN format_type({domains.base("t.oid")}, NULL)
+       ELSE format_type(a.atttypid, a.atttypmod) END, a.attnotnull,
+       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '', a.attgenerated <> '',
+       coalesce(c.collisdeterministic, true)
+  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid LEFT JOIN pg_collation AS c ON c.oid = a.attcollation
  WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
-"""
-_LOOSE = """
-SELECT a.attname::text, a.atttypid = 'numeric'::regtype AND a.atttypmod = -1,
-       CASE WHEN c.collisdeterministic THEN NULL ELSE c.collname::text END
-  FROM pg_attribute AS a LEFT JOIN pg_collation AS c ON c.oid = a.attcollation
- WHERE a.attrelid = to_regclass(%s) AND a.attname = ANY(%s::name[])
 """
 # An index with a predicate or an expression does not make a row unique; nor does a column that may be NULL.
 _KEYS = """
@@ -43,13 +33,19 @@ SELECT i.indisprimary, array_agg(a.attname::text ORDER BY k.position), bool_and(
 """
 
 
+_KEY_HINT = (
+    "give the column a type and a collation in which equal keys have one text, or declare another unique key: "
+    "docs/categories.md lists the types"
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Found:
     type: str
-    base: str
     not_null: bool
     filled: bool
     generated: bool
+    deterministic: bool
 
 
 def check_category(category: Category, flat: Connection, hier: Connection) -> None:
@@ -58,18 +54,24 @@ def check_category(category: Category, flat: Connection, hier: Connection) -> No
     Raises:
         errors.SchemaMismatch: the message lists every missing table, column or key, and every other type.
     """
+    _refuse(category, _key_types(domains.category(category, flat), flat, hier), hint=_KEY_HINT)
     _refuse(category, problems(category, flat, hier))
 
 
 def problems(category: Category, flat: Connection, hier: Connection) -> list[str]:
     """Return what a store lacks, or has and nobody declared, as sentences; none is good."""
+    category = domains.category(category, flat)
     found = [
+        *_key_types(category, flat, hier),
         *_source_problems(category, flat),
         *_undeclared(category, flat),
-        *_identities(category, flat),
         *_target_problems(category, hier),
     ]
     return found or list(_rebuild_problems(category, hier))
+
+
+def _key_types(category: Category, flat: Connection, hier: Connection) -> list[str]:
+    return [*_source_key(category, flat), *_target_keys(category, hier)]
 
 
 def check_source(category: Category, flat: Connection) -> None:
@@ -78,27 +80,40 @@ def check_source(category: Category, flat: Connection) -> None:
     Raises:
         errors.SchemaMismatch: as ``check_category``.
     """
+    category = domains.category(category, flat)
+    _refuse(category, list(_source_key(category, flat)), hint=_KEY_HINT)
     _refuse(category, list(_source_problems(category, flat)))
 
 
-def _refuse(category: Category, found: Sequence[str]) -> None:
-    if found:
+def _refuse(category: Category, problems: Sequence[str], *, hint: str | None = None) -> None:
+    if problems:
         raise errors.SchemaMismatch(
-            f"The stores are not as category {category.slug} declares them: {'; '.join(found)}.",
+            f"The stores are not as category {category.slug} declares them: {'; '.join(problems)}.",
+            hint=hint,
             category=category.slug,
         )
 
 
+def _source_key(category: Category, flat: Connection) -> Iterable[str]:
+    table = category.source.qualified
+    return _key_type_problems(f"flat store: {table}", category.key, _columns(flat, table))
+
+
+def _target_keys(category: Category, hier: Connection) -> Iterable[str]:
+    for target in category.owned:
+        here = f"hierarchical store: {target.qualified}"
+        yield from _key_type_problems(here, target.owner, _columns(hier, target.qualified))
+
+
 def _source_problems(category: Category, flat: Connection) -> Iterable[str]:
     source = category.source
-    table = f"{source.schema}.{source.table}"
+    table = source.qualified
     found = _columns(flat, table)
     if not found:
         yield f"flat store: table {table} is missing"
         return
-    bases = _bases(flat, [column.type for column in source.columns])
     for column in source.columns:
-        yield from _column_problems(f"flat store: {table}", column, found, bases)
+        yield from _column_problems(f"flat store: {table}", column, found)
     if source.version is not None and source.version in found and found[source.version].type != "bigint":
         yield f"flat store: version column {table}.{source.version} is {found[source.version].type}, not bigint"
     keys = _keys(flat, table)
@@ -108,41 +123,17 @@ def _source_problems(category: Category, flat: Connection) -> Iterable[str]:
 
 def _undeclared(category: Category, flat: Connection) -> Iterable[str]:
     source = category.source
-    table = f"{source.schema}.{source.table}"
-    found = _columns(flat, table)
+    found = _columns(flat, source.qualified)
     known = {*source.names, *source.ignored, source.version}
     for name, column in found.items():
         if name not in known and not column.generated:
             yield (
-                f"flat store: {table}.{name} is not declared, and would be left behind: "
+                f"flat store: {source.qualified}.{name} is not declared, and would be left behind: "
                 f'declare it, or name it in ignored=("{name}",)'
             )
     for name in source.ignored:
         if found and name not in found:
-            yield f"flat store: {table}.{name} is to be ignored, and is not there"
-
-
-def _identities(category: Category, flat: Connection) -> Iterable[str]:
-    """Say which key columns hold values that are equal and not spelled alike.
-
-    A key's text is what is locked, marked and held: with two texts of one key two appliers would not exclude each
-    other, and the older one could write last.
-    """
-    source = category.source
-    table = f"{source.schema}.{source.table}"
-    with flat.cursor() as cursor:
-        cursor.execute(_LOOSE, (table, list(source.key)))
-        for name, loose, collation in cursor.fetchall():
-            if loose:
-                yield (
-                    f"flat store: key column {table}.{name} is numeric without a scale, so that 1.0 and 1.00 are one "
-                    "key and two texts: give it a scale, as numeric(20,0)"
-                )
-            if collation:
-                yield (
-                    f"flat store: key column {table}.{name} has the nondeterministic collation {collation}, under "
-                    "which two texts are one key: use a deterministic one"
-                )
+            yield f"flat store: {source.qualified}.{name} is to be ignored, and is not there"
 
 
 def _target_problems(category: Category, hier: Connection) -> Iterable[str]:
@@ -153,17 +144,21 @@ def _target_problems(category: Category, hier: Connection) -> Iterable[str]:
         if not found:
             yield f"hierarchical store: table {target.qualified} is missing"
             continue
-        declared = [
-            Column(column.name, types[column.source] if isinstance(column, Pass) else column.type)
-            for column in target.columns
-        ]
-        bases = _bases(hier, [column.type for column in declared])
-        for column in declared:
-            yield from _column_problems(here, column, found, bases)
+        for column in target.columns:
+            declared = types[column.source] if isinstance(column, Pass) else _declared(column)
+            yield from _column_problems(here, Column(column.name, declared), found)
         for name, column_found in found.items():
             if name not in target.names and column_found.not_null and not column_found.filled:
                 yield f"{here}.{name} is NOT NULL without a default, and the category does not write it"
         yield from _key_problems(here, target, hier)
+
+
+def _key_type_problems(here: str, names: Sequence[str], found: dict[str, _Found]) -> Iterable[str]:
+    for name in names:
+        if name in found:
+            why = keys.refusal(found[name].type, deterministic=found[name].deterministic)
+            if why is not None:
+                yield f"{here}.{name} {why}"
 
 
 def _key_problems(here: str, target: Target, hier: Connection) -> Iterable[str]:
@@ -180,7 +175,7 @@ def _rebuild_problems(category: Category, hier: Connection) -> Iterable[str]:
     with hier.cursor() as cursor:
         cursor.execute("SAVEPOINT hal9mig_inspect")
         try:
-            cursor.execute(f"SELECT * FROM ({query}) AS rebuilt LIMIT 0")
+            cursor.execute(f"SELECT * FROM ({query}) AS rebuilt LIMIT 0", ())  # so that %% is one percent sign
         except psycopg2.Error as error:
             cursor.execute("ROLLBACK TO SAVEPOINT hal9mig_inspect")
             yield f"the rebuild query fails: {' '.join(str(error).split())}"
@@ -195,19 +190,17 @@ def _rebuild_problems(category: Category, hier: Connection) -> Iterable[str]:
     if [name for name, _ in described] != list(category.source.names):
         yield f"the rebuild query returns ({', '.join(found)}), not ({', '.join(category.source.names)})"
         return
-    bases = _bases(hier, [column.type for column in category.source.columns])
     for column in category.source.columns:
-        if wire.canonical_type(found[column.name]) != wire.canonical_type(bases[column.type]):
+        if wire.canonical_type(found[column.name]) != wire.canonical_type(column.type):
             yield f"the rebuild query returns {column.name} as {found[column.name]}, not {column.type}"
 
 
-def _column_problems(here: str, column: Column, found: Mapping[str, _Found], bases: Mapping[str, str]) -> Iterable[str]:
+def _column_problems(here: str, column: Column, found: dict[str, _Found]) -> Iterable[str]:
     if column.name not in found:
         yield f"{here}.{column.name} is missing"
         return
     actual = found[column.name].type
-    # A domain is declared by its own name or by what it is made of: its bytes are the same.
-    same = wire.canonical_type(found[column.name].base) == wire.canonical_type(bases[column.type])
+    same = wire.canonical_type(actual) == wire.canonical_type(column.type)
     # A declared length has to be the actual one; without one any length will do.
     if not same or ("(" in column.type and _length(actual) != _length(column.type)):
         yield f"{here}.{column.name} is {actual}, not {column.type}"
@@ -217,19 +210,18 @@ def _length(type_name: str) -> str:
     return type_name.partition("(")[2].partition(")")[0].replace(" ", "")
 
 
-def _bases(opened: Connection, names: Sequence[str]) -> dict[str, str]:
-    """Return for each type's name what it is made of, as the server resolves it; an unknown name stands for itself."""
-    with opened.cursor() as cursor:
-        cursor.execute(_BASES, (list(names),))
-        return {name: base or name for name, base in cursor.fetchall()}
+def _declared(column: Computed | Element) -> str:
+    return column.type
 
 
 def _columns(opened: Connection, table: str) -> dict[str, _Found]:
     with opened.cursor() as cursor:
         cursor.execute(_COLUMNS, (table,))
         return {
-            name: _Found(type=type_name, base=base, not_null=not_null, filled=filled, generated=generated)
-            for name, type_name, base, not_null, filled, generated in cursor.fetchall()
+            name: _Found(
+                type=type_name, not_null=not_null, filled=filled, generated=generated, deterministic=deterministic
+            )
+            for name, type_name, not_null, filled, generated, deterministic in cursor.fetchall()
         }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers, keys, wire
 from hal9mig.categories.declaration import Category, Column
 from hal9mig.categories.filters import Filter
 from hal9mig.model import Key
@@ -85,7 +85,7 @@ def between(columns: Sequence[str], kinds: Sequence[str], after: Key | None, upt
 
 
 def _typed(category: Category, columns: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, column.type) for name, column in zip(columns, category.source.key_columns, strict=True)]
+    return [(name, keys.cast(column.type)) for name, column in zip(columns, category.source.key_columns, strict=True)]
 
 
 def _tuple(parts: Sequence[str]) -> str:
@@ -104,7 +104,8 @@ def is_text(type_name: str) -> bool:
 def key_order(category: Category, alias: str, *, bytewise: bool = False) -> str:
     """Return the ORDER BY list of the key."""
     return ", ".join(
-        _ordered(f"{alias}.{column.name}", column.type, bytewise) for column in category.source.key_columns
+        _ordered(identifiers.quoted(column.name, alias), column.type, bytewise)
+        for column in category.source.key_columns
     )
 
 
@@ -113,20 +114,23 @@ def bucket(category: Category, alias: str, edges: Sequence[Key]) -> tuple[str, P
     if not edges:
         return "0", []
     columns = category.source.key_columns
-    parts = [_ordered(f"{alias}.{column.name}", column.type, True) for column in columns]
+    parts = [_ordered(identifiers.quoted(column.name, alias), column.type, True) for column in columns]
     arrays: Params = [list(part) for part in zip(*edges, strict=True)]
     if len(columns) == 1:
-        return f"width_bucket({parts[0]}, %s::{columns[0].type}[])", arrays
+        return f"width_bucket({parts[0]}, %s::{keys.cast(columns[0].type)}[])", arrays
     names = [f"k{at}" for at in range(len(columns))]
     row = ", ".join(_ordered(f"u.{name}", column.type, True) for name, column in zip(names, columns, strict=True))
-    unnested = ", ".join(f"%s::{column.type}[]" for column in columns)
-    keys = f"unnest({unnested}) WITH ORDINALITY AS u ({', '.join(names)}, n)"
+    unnested = ", ".join(f"%s::{keys.cast(column.type)}[]" for column in columns)
+    edge_rows = f"unnest({unnested}) WITH ORDINALITY AS u ({', '.join(names)}, n)"
     # The query of the keys stands by itself, so it runs once.
-    return f"width_bucket(row({', '.join(parts)}), (SELECT array_agg(row({row}) ORDER BY u.n) FROM {keys}))", arrays
+    return (
+        f"width_bucket(row({', '.join(parts)}), (SELECT array_agg(row({row}) ORDER BY u.n) FROM {edge_rows}))",
+        arrays,
+    )
 
 
 def _canonical(alias: str, column: Column) -> str:
-    name, kind = f"{alias}.{column.name}", wire.canonical_type(column.type)
+    name, kind = identifiers.quoted(column.name, alias), wire.canonical_type(column.type)
     if kind in _SENT:
         return f"{_SENT[kind]}({name})"
     # An array is sent with the number of its element type, which is the same everywhere only for types
@@ -151,10 +155,9 @@ def column_hash(column: Column, alias: str) -> str:
 
 def flat_rows(category: Category, scope: Scope, chosen: Filter, *, alias: str = "s") -> tuple[str, Params]:
     """Return ``FROM ... WHERE ...`` over the flat table."""
-    where, values = scope.sql(category, [f"{alias}.{name}" for name in category.key])
+    where, values = scope.sql(category, identifiers.each(category.key, alias))
     condition, more = chosen.sql(alias)
-    table = f"{category.source.schema}.{category.source.table}"
-    return f"FROM {table} {alias} WHERE {where} AND {condition}", values + more
+    return f"FROM {category.source.qualified} {alias} WHERE {where} AND {condition}", values + more
 
 
 def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s") -> tuple[str, Params]:
@@ -171,4 +174,16 @@ def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s") -> tuple
 
 def key_texts(category: Category, alias: str = "s") -> str:
     """Return the select list of the key, cast to text."""
-    return ", ".join(f"{alias}.{name}::text" for name in category.key)
+    return texts(category, category.key, alias)
+
+
+def texts(category: Category, columns: Sequence[str], alias: str = "") -> str:
+    """Return the select list of the texts of these columns, which hold the key."""
+    pairs = zip(category.source.key_columns, columns, strict=True)
+    return ", ".join(keys.text_sql(column.type, identifiers.quoted(name, alias)) for column, name in pairs)
+
+
+def as_key(category: Category, owner: Sequence[str], alias: str) -> str:
+    """Return the select list of the columns that hold the key, named as the source's."""
+    pairs = zip(owner, category.key, strict=True)
+    return ", ".join(f"{identifiers.quoted(name, alias)} AS {identifiers.quoted(key)}" for name, key in pairs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import psycopg2.extensions
 
+from hal9mig.categories import identifiers
 from hal9mig.stores.relation import Relation
 
 Cursor = psycopg2.extensions.cursor
@@ -52,7 +53,8 @@ def refill(cursor: Cursor, one: Relation, *, shadow: str, referenced: bool) -> l
     for (statement,) in cursor.fetchall():
         cursor.execute(statement)
     names = ", ".join(one.names)
-    same_key = " AND ".join(f't."{column.name}" = s."{column.name}"' for column in one.key)
+    key = [column.name for column in one.key]
+    same_key = identifiers.same("t", key, "s", key)
     # As they are stored: not every type can be compared, and to some 1.0 and 1.00 are the same.
     old, new = (f"ROW({', '.join(f'{alias}.{name}' for name in one.names)})" for alias in "ts")
     same = same_key if referenced else f"{same_key} AND record_image_eq({old}, {new})"

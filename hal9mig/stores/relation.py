@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import psycopg2.extensions
 
 from hal9mig import errors, model
+from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category, Column, Role
-from hal9mig.stores import projection
+from hal9mig.stores import domains, projection
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.projection import Params
 
@@ -42,29 +43,28 @@ class Relation:
 
     @property
     def qualified(self) -> str:
-        """``schema.table``; declared names are plain lower-case identifiers, so they need no quotes."""
-        return f"{self.schema}.{self.table}"
+        """``schema.table``, in quotes where it needs them."""
+        return identifiers.qualified(self.schema, self.table)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns' names in quotes: only those that a category declares are plain."""
-        return tuple('"{}"'.format(column.name.replace('"', '""')) for column in self.columns)
+        """The columns' names in quotes."""
+        return tuple(identifiers.quoted(column.name) for column in self.columns)
 
     def range(self, after: model.Key | None, upto: model.Key | None, alias: str = "t") -> tuple[str, Params]:
         """Return the predicate of the rows above ``after`` and up to ``upto``, in the server's own order."""
-        columns = [f"{alias}.{column.name}" for column in self.key]
+        columns = [identifiers.quoted(column.name, alias) for column in self.key]
         return projection.between(columns, [column.type for column in self.key], after, upto)
 
     def select(self, after: model.Key | None, upto: model.Key | None) -> tuple[str, Params]:
         """Return the query of a range's rows, whole, in the order of their keys."""
         where, params = self.range(after, upto)
-        # A name may hold what would be taken for a parameter.
-        columns = ", ".join(f"t.{name}".replace("%", "%%") for name in self.names)
+        columns = ", ".join(f"t.{name}" for name in self.names)
         return f"SELECT {columns} FROM {self.qualified} t WHERE {where} ORDER BY {self._order}", params
 
     @property
     def _order(self) -> str:
-        return ", ".join(f"t.{column.name}" for column in self.key)
+        return identifiers.listed((column.name for column in self.key), "t")
 
 
 @contextlib.contextmanager
@@ -80,14 +80,13 @@ def spelled_out(cursor: Cursor) -> Iterator[None]:
 
 
 def named(oid: str) -> str:
-    """Return the expression of a table's name as ``Relation.qualified`` has it, or in quotes where it is not plain.
-
-    A name that is plain needs none behind its schema's, though the server puts one that is a keyword into some.
-    """
+    """Return the expression of a table's name as ``Relation.qualified`` has it."""
+    plain, reserved = "~ '^[a-z_][a-z0-9_]*$'", ", ".join(f"'{word}'" for word in sorted(identifiers.RESERVED))
     return (
-        "(SELECT quote_ident(n.nspname) || '.' || CASE WHEN c.relname ~ '^[a-z_][a-z0-9_]*$' THEN c.relname "
-        f"ELSE quote_ident(c.relname) END FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        f"WHERE c.oid = {oid})"
+        f"(SELECT CASE WHEN n.nspname {plain} AND n.nspname NOT IN ({reserved}) THEN n.nspname "
+        "ELSE '\"' || replace(n.nspname, '\"', '\"\"') || '\"' END || '.' || "
+        f"CASE WHEN c.relname {plain} THEN c.relname ELSE '\"' || replace(c.relname, '\"', '\"\"') || '\"' END "
+        f"FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {oid})"
     )
 
 
@@ -100,17 +99,16 @@ def relations(connection: Connection, categories: Sequence[Category], store: mod
     found: dict[str, Relation] = {}
     for category in categories:
         for schema, table, role, key, owner in _declared(category, store):
-            if f"{schema}.{table}" in found:
+            qualified = identifiers.qualified(schema, table)
+            if qualified in found:
                 continue
-            columns = _columns(connection, f"{schema}.{table}")
+            columns = _columns(connection, qualified, key)
             if not columns:
-                raise errors.SchemaMismatch(f"The {store} store has no table {schema}.{table}.")
+                raise errors.SchemaMismatch(f"The {store} store has no table {qualified}.")
             kinds = {column.name: column for column in columns}
             if not set(key) <= kinds.keys():
-                raise errors.SchemaMismatch(
-                    f"Table {schema}.{table} of the {store} store has no key ({', '.join(key)})."
-                )
-            found[f"{schema}.{table}"] = Relation(
+                raise errors.SchemaMismatch(f"Table {qualified} of the {store} store has no key ({', '.join(key)}).")
+            found[qualified] = Relation(
                 store=store, category=category.slug, schema=schema, table=table, role=role, columns=columns,
                 key=tuple(kinds[name] for name in key), owner=owner,
             )  # fmt: skip
@@ -129,15 +127,20 @@ def _declared(
         yield target.schema, target.table, names[target.role], target.key, target.owner
 
 
-def _columns(connection: Connection, table: str) -> tuple[Column, ...]:
+def _columns(connection: Connection, table: str, key: Sequence[str] = ()) -> tuple[Column, ...]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "SELECT attname, format_type(atttypid, atttypmod), "
+            f"format_type({domains.base('atttypid')}, NULL), {domains.base('atttypid')} <> atttypid FROM pg_attribute "
             "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' "
             "ORDER BY attnum",
             (table,),
         )
-        return tuple(Column(name, kind) for name, kind in cursor.fetchall())
+        # Of a key what a domain is over: its text is read without the server.
+        return tuple(
+            Column(name, over if is_domain and name in key else kind)
+            for name, kind, over, is_domain in cursor.fetchall()
+        )
 
 
 def journal(store: model.StoreName) -> Relation:
@@ -163,8 +166,8 @@ def quarantine(connection: Connection) -> Relation:
 def stride(cursor: Cursor, relation: Relation, after: model.Key | None, size: int) -> tuple[int, model.Key | None]:
     """Return how many rows, at most ``size``, follow a key, and the last one's key (None: no row)."""
     where, params = relation.range(after, None)
-    names = ", ".join(f"t.{column.name}" for column in relation.key)
-    texts = ", ".join(f"k.{column.name}::text" for column in relation.key)
+    names = identifiers.listed((column.name for column in relation.key), "t")
+    texts = ", ".join(f"{identifiers.quoted(column.name, 'k')}::text" for column in relation.key)
     # LIMIT outside: one pass over the index that stops after the stride, however large the table.
     cursor.execute(
         f"SELECT n, {texts} FROM (SELECT {names}, row_number() OVER (ORDER BY {names}) AS n "

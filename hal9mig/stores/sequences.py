@@ -21,7 +21,7 @@ def advance(connection: Connection, category: Category, side: StoreName) -> list
     """
     tables: Sequence[str]
     if side is StoreName.FLAT:
-        tables = [f"{category.source.schema}.{category.source.table}"]
+        tables = [category.source.qualified]
     else:
         tables = [target.qualified for target in category.targets]
     with connection, connection.cursor() as cursor:

@@ -18,6 +18,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from hal9mig import errors
+from hal9mig.categories import identifiers
 from hal9mig.stores import foreign_keys
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.relation import Relation, spelled_out
@@ -33,7 +34,7 @@ _INDEX_MEMORY = "256MB"
 
 def schema_of(name: str) -> str:
     """Return the schema in which the shadows of a schema's tables stand."""
-    return f"{_PREFIX}_{name}"
+    return identifiers.derived(_PREFIX, name)
 
 
 def schema(relation: Relation) -> str:
@@ -43,7 +44,7 @@ def schema(relation: Relation) -> str:
 
 def table(relation: Relation) -> str:
     """Return a shadow's qualified name."""
-    return f"{schema(relation)}.{relation.table}"
+    return identifiers.qualified(schema(relation), relation.table)
 
 
 def prepare(connection: Connection, relations: Sequence[Relation], *, mark: str = "") -> None:

@@ -42,7 +42,7 @@ def records(flat: Connection, categories: Sequence[Category]) -> dict[str, Recor
     found: dict[str, Records | None] = {}
     with flat.cursor() as cursor:
         for category in categories:
-            table = f"{category.source.schema}.{category.source.table}"
+            table = category.source.qualified
             cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", (table,))
             row = cursor.fetchone()
             if row is None:

@@ -19,6 +19,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from hal9mig import errors
+from hal9mig.categories import identifiers
 from hal9mig.stores import (
     capture,
     foreign_keys,
@@ -201,4 +202,4 @@ def _move(cursor: Cursor, moved: Sequence[Relation]) -> None:
     # At once, so that they may hang on each other.
     cursor.execute(f"DROP TABLE {', '.join(one.qualified for one in moved)}")
     for one in moved:
-        cursor.execute(f"ALTER TABLE {shadow.table(one)} SET SCHEMA {one.schema}")
+        cursor.execute(f"ALTER TABLE {shadow.table(one)} SET SCHEMA {identifiers.schema(one.schema)}")

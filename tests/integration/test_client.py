@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from hal9mig import client, errors, sample
-from hal9mig.categories import wire
+from hal9mig.categories import keys, wire
 from hal9mig.client import Json
 from hal9mig.client import client as client_module
 from hal9mig.client.values import Record
@@ -345,11 +345,11 @@ def test_the_engine_spells_a_key_as_the_journal_does(stores: servers.Stores, kin
     connection = stores_connection.connect(stores.flat_url, application_name="test")
     with contextlib.closing(connection), connection.cursor() as cursor:
         for literal in literals:
-            cursor.execute(f"SELECT %s::{kind}::text", (literal,))
+            cursor.execute(f"SELECT {keys.text_sql(kind, f'%s::{kind}')}", (literal,))
             found = cursor.fetchone()
             copied = io.BytesIO()
             query = cursor.mogrify(f"SELECT %s::{kind}", (literal,)).decode()
             cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", copied)
             row = wire.rows_of(copied.getvalue().removesuffix(wire.TRAILER))
             assert row is not None
-            assert (wire.key_text(kind, wire.split(row, 1)[0]),) == found
+            assert (keys.text(kind, wire.split(row, 1)[0]),) == found

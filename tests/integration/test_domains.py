@@ -75,5 +75,5 @@ def test_another_type_is_told(open_bench: Callable[..., Bench]) -> None:
     flat, hier = bench.desk.flat("test"), bench.desk.hier("test")
     with flat, hier:
         found = "; ".join(category_check.problems(bench.system.category("domains"), flat, hier))
-    assert "flat store: public.domains.pos is posint, not bigint" in found
-    assert "flat store: public.domains.name is code, not posint" in found
+    assert "flat store: public.domains.pos is integer, not bigint" in found
+    assert "flat store: public.domains.name is text, not integer" in found

@@ -77,7 +77,7 @@ class TestRelations:
             assert one.columns[-3:] == (
                 Column("filler", "character(84)"), Column('A "b%', "numeric(5,2)[]"), Column("mood", "mood"),
             )  # fmt: skip
-            assert one.names[-2] == '"A ""b%"'
+            assert one.names[-2] == r'U&"A ""b\0025"'
             with made.cursor() as cursor:
                 cursor.execute(*one.select(("0",), ("1",)))
                 (row,) = cursor.fetchall()

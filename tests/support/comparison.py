@@ -35,7 +35,7 @@ class Differences:
 
 def rows(url: str, query: str, key: Collection[str]) -> dict[Key, bytes]:
     """Return each row of a query in binary form, by its key."""
-    names = ", ".join(f"r.{name}::text" for name in key)
+    names = ", ".join(f"r.{_quoted(name)}::text" for name in key)
     connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
@@ -47,16 +47,25 @@ def rows(url: str, query: str, key: Collection[str]) -> dict[Key, bytes]:
         connection.close()
 
 
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def flat_rows(stores: Stores, category: Category, where: str = "true") -> dict[Key, bytes]:
     """Return every row of the flat table."""
     source = category.source
-    query = f"SELECT {', '.join(source.names)} FROM {source.schema}.{source.table} WHERE {where}"
+    # What is sent names each column's type, and a domain's is another one than that which it is over.
+    columns = [
+        _quoted(one.name) + ("" if "char" in one.type else f"::{one.type} AS {_quoted(one.name)}")
+        for one in source.columns
+    ]
+    query = f"SELECT {', '.join(columns)} FROM {_quoted(source.schema)}.{_quoted(source.table)} WHERE {where}"
     return rows(stores.flat_url, query, category.key)
 
 
 def hierarchical_rows(stores: Stores, category: Category) -> dict[Key, bytes]:
     """Return a flat row for every record of the hierarchical tables."""
-    return rows(stores.hier_url, re.sub(r"RANGE\([^()]*\)", "true", category.rebuild), category.key)
+    return rows(stores.hier_url, re.sub(r"RANGE\([^()]*\)", "true", category.rebuild).replace("%%", "%"), category.key)
 
 
 def orphans(stores: Stores, category: Category) -> int:
@@ -69,8 +78,8 @@ def orphans(stores: Stores, category: Category) -> int:
                 if part.role is not Role.PART:
                     continue
                 absent = " AND ".join(
-                    f"({', '.join(f'p.{name}' for name in part.owner)}) NOT IN "
-                    f"(SELECT {', '.join(root.owner)} FROM {root.qualified})"
+                    f"({', '.join(f'p.{_quoted(name)}' for name in part.owner)}) NOT IN "
+                    f"(SELECT {', '.join(map(_quoted, root.owner))} FROM {root.qualified})"
                     for root in category.roots
                 )
                 cursor.execute(f"SELECT count(*) FROM {part.qualified} p WHERE {absent}")

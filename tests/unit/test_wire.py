@@ -146,19 +146,3 @@ class TestValues:
 def test_a_type_has_one_name(written: str, canonical: str) -> None:
     """As PostgreSQL prints it, whatever the declaration calls it."""
     assert wire.canonical_type(written) == canonical
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "text"),
-    [("bigint", -5, "-5"), ("text", "a'b", "a'b"), ("uuid", uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-     ("numeric", D("1.50"), "1.50"), ("date", datetime.date(99, 1, 2), "0099-01-02")],
-)  # fmt: skip
-def test_a_key_s_text_is_what_postgresql_prints(kind: str, value: object, text: str) -> None:
-    """So that a key is named alike by the ledger, the quarantine and a query."""
-    assert wire.key_text(kind, wire.codec(kind).encode(value)) == text
-
-
-def test_a_type_whose_text_is_no_name_cannot_be_a_key() -> None:
-    """Two doubles may be printed alike."""
-    with pytest.raises(errors.InvalidCategory):
-        wire.key_text("double precision", wire.codec("double precision").encode(0.1))

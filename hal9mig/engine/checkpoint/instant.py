@@ -136,7 +136,7 @@ def _target(system: System, ruling: model.StoreName) -> Connection:
 
 def _export_flat(flat: Connection, categories: Sequence[Category]) -> str:
     # The locks come before the snapshot: a table that is swapped afterwards would look empty under it.
-    tables = [*(f"{one.source.schema}.{one.source.table}" for one in categories), "hal9cap.journal"]
+    tables = [*(one.source.qualified for one in categories), "hal9cap.journal"]
     with flat.cursor() as cursor:
         cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         cursor.execute(f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE")

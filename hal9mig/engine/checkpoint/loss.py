@@ -63,7 +63,7 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
 def weigh(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
     """Count what differs between a chunk and its range as it is now."""
     started = time.monotonic()
-    store_name, qualified, number = held.subject.split(" ")
+    store_name, qualified, number = save.parted(held.subject)
     store = model.StoreName(store_name)
     connection = desk.store(store, "restore")
     places = restore.places(connection, store, restore.manifest(system, held), save.scope(system, held))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors, model
+from hal9mig.categories import identifiers
 from hal9mig.engine.switch import gate
 
 #: The form of the file; goes up when a program of today could not read it.
@@ -63,7 +64,7 @@ class Table:
     @property
     def qualified(self) -> str:
         """``schema.table``."""
-        return f"{self.schema}.{self.table}"
+        return identifiers.qualified(self.schema, self.table)
 
     @property
     def rows(self) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hal9mig import model
-from hal9mig.categories import filters, wire
+from hal9mig.categories import filters, identifiers, wire
 from hal9mig.categories.declaration import Category, Role
 from hal9mig.engine.checkpoint import archive, restore, salvage, save
 from hal9mig.engine.checkpoint.manifest import Manifest
@@ -78,17 +78,17 @@ def _derived(
             if target.role is not Role.SHARED or target.qualified not in wanted or not output.rows[place]:
                 continue
             made = shadowed(target.qualified, [target.qualified])
-            columns = ", ".join(transform.writers[place].columns)
-            stage = f"hal9_derived_{target.table}"
+            columns, key = identifiers.listed(transform.writers[place].columns), identifiers.listed(target.key)
+            stage = identifiers.derived("hal9_derived", target.schema, target.table)
             cursor.execute(
                 f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DROP AS SELECT {columns} FROM {made} "
                 f"WITH NO DATA; TRUNCATE {stage}"
             )
             document = io.BytesIO(output.document(place))
             cursor.copy_expert(f"COPY {stage} ({columns}) FROM STDIN (FORMAT binary)", document)
-            same = " AND ".join(f"m.{name} = s.{name}" for name in target.key)
+            same = identifiers.same("m", target.key, "s", target.key)
             cursor.execute(
-                f"INSERT INTO {made} ({columns}) {OVERRIDING} SELECT DISTINCT ON ({', '.join(target.key)}) {columns} "
+                f"INSERT INTO {made} ({columns}) {OVERRIDING} SELECT DISTINCT ON ({key}) {columns} "
                 f"FROM {stage} s WHERE NOT EXISTS (SELECT FROM {made} m WHERE {same})"
             )
             added += cursor.rowcount
@@ -100,7 +100,7 @@ def _flat_records(
 ) -> Iterator[list[list[bytes]]]:
     """Yield the flat records of a checkpoint that can be read, some at a time, as the transform takes them."""
     kept = archive.opened(system.settings)
-    table = made.table(_FLAT, f"{category.source.schema}.{category.source.table}")
+    table = made.table(_FLAT, category.source.qualified)
     names = [name for name, _ in table.columns]
     places = [names.index(name) for name in category.source.names]
     for one in table.chunks:
@@ -113,8 +113,9 @@ def _flat_records(
 def shadowed(sql: str, tables: Sequence[str]) -> str:
     """Return a statement over the shadows of these tables."""
     for name in tables:
-        schema, _, table = name.partition(".")
-        sql = re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", f"{shadow.schema_of(schema)}.{table}", sql)
+        schema, table = identifiers.parted(name)
+        beside = identifiers.qualified(shadow.schema_of(schema), table)
+        sql = re.sub(identifiers.pattern(schema, table), beside.replace("\\", r"\\"), sql)
     return sql
 
 
@@ -221,7 +222,7 @@ class _Resolving:
         return projection.Bounds(after=ends["after"], upto=ends["upto"])
 
     def _where(self, span: projection.Bounds, columns: Sequence[str]) -> tuple[str, list[object]]:
-        where, params = span.sql(self._category, columns)
+        where, params = span.sql(self._category, identifiers.each(columns))
         # The record of the lower end may have lost its last parts.
         return where.replace(" > ", " >= "), params
 
@@ -229,16 +230,14 @@ class _Resolving:
         """Return the keys of the records that a store's shadow holds within a span."""
         names = self._category.key if store is _FLAT else self._category.roots[0].owner
         tables = (
-            [f"{self._category.source.schema}.{self._category.source.table}"]
-            if store is _FLAT
-            else [root.qualified for root in self._category.roots]
+            [self._category.source.qualified] if store is _FLAT else [root.qualified for root in self._category.roots]
         )
         found: set[model.Key] = set()
         connection = self._connections[store]
         with connection, connection.cursor() as cursor:
             for table in tables:
                 where, params = self._where(span, names)
-                texts = ", ".join(f"{name}::text" for name in names)
+                texts = projection.texts(self._category, names)
                 cursor.execute(f"SELECT {texts} FROM {shadowed(table, [table])} WHERE {where}", params)
                 found |= {tuple(row) for row in cursor.fetchall()}
         return found
@@ -255,7 +254,7 @@ class _Resolving:
 
     def _present(self, place: Place, span: projection.Bounds, owner: Sequence[str]) -> set[model.Key]:
         where, params = self._where(span, owner)
-        texts = ", ".join(f"{name}::text" for name in owner)
+        texts = projection.texts(self._category, owner)
         connection = self._connections[place.table.store]
         with connection, connection.cursor() as cursor:
             cursor.execute(f"SELECT {texts} FROM {place.shadow.qualified} WHERE {where}", params)
@@ -265,14 +264,14 @@ class _Resolving:
         """Take records out of a store's shadow whole."""
         scope = projection.Keys(keys=sorted(keys))
         source = self._category.source
-        tables = [(f"{source.schema}.{source.table}", self._category.key)]
+        tables = [(source.qualified, self._category.key)]
         if store is _HIER:
             tables = [(target.qualified, target.owner) for target in reversed(self._category.owned)]
         connection = self._connections[store]
         with connection, connection.cursor() as cursor:
             shadow.require(cursor, self._mark)
             for table, columns in tables:
-                where, params = scope.sql(self._category, columns)
+                where, params = scope.sql(self._category, identifiers.each(columns))
                 cursor.execute(f"DELETE FROM {shadowed(table, [table])} WHERE {where}", params)
 
     def _hold(self, store: model.StoreName, place: Place, damage: Damage, hit: set[model.Key]) -> None:
@@ -306,11 +305,11 @@ class _Resolving:
         scope = projection.Keys(keys=sorted(keys))
         if store is _FLAT:
             rows, params = projection.flat_rows(self._category, scope, filters.EVERYTHING)
-            tables = [f"{self._category.source.schema}.{self._category.source.table}"]
+            tables = [self._category.source.qualified]
         else:
             rows, params = projection.rebuilt_rows(self._category, scope)
             tables = [target.qualified for target in self._category.targets]
-        texts = ", ".join(f"s.{name}::text" for name in self._category.key)
+        texts = projection.key_texts(self._category)
         connection = self._connections[store]
         with connection, connection.cursor() as cursor:
             cursor.execute(shadowed(f"SELECT {texts}, row_to_json(s)::text {rows}", tables), params)

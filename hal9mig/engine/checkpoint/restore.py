@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hal9mig import errors, model
+from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.checkpoint import archive, chunk, salvage, save
 from hal9mig.engine.checkpoint.manifest import Chunk, Manifest, Table
@@ -45,7 +46,7 @@ class Place:
     @property
     def columns(self) -> str:
         """The columns that a chunk's tuples hold."""
-        return ", ".join(f'"{name}"' for name, _ in self.table.columns)
+        return identifiers.listed(name for name, _ in self.table.columns)
 
 
 def manifest(system: System, held: batches.Lease) -> Manifest:
@@ -338,7 +339,7 @@ def measure(system: System, desk: Desk, held: batches.Lease, session: Session) -
 
 
 def _find(system: System, desk: Desk, held: batches.Lease) -> tuple[Place, Chunk, Connection]:
-    store, qualified, number = held.subject.split(" ")
+    store, qualified, number = save.parted(held.subject)
     connection = desk.store(model.StoreName(store), "restore")
     found = places(connection, model.StoreName(store), manifest(system, held), save.scope(system, held))
     connection.rollback()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hal9mig import model
+from hal9mig.engine.checkpoint import save
 from hal9mig.engine.checkpoint.manifest import Digest
 from hal9mig.engine.checkpoint.types import Damage, Restored, Untouched
 from hal9mig.ledger.run_options import KeptOptions
@@ -23,7 +24,7 @@ def collect(run: model.Run, done: Sequence[Mapping[str, Any]]) -> Restored:
         if batch["status"] != model.BatchStatus.DONE:
             continue
         if batch["kind"] == "load":
-            store, table, _ = subject.split(" ")
+            store, table, _ = save.parted(subject)
             # The journals and the quarantine are put back as well, and are no state of the application's.
             if not table.startswith(("hal9cap.", "hal9mig.")):
                 name = f"{store} {table}"

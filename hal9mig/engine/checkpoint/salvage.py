@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hal9mig import errors, model
-from hal9mig.categories import wire
+from hal9mig.categories import keys, wire
 from hal9mig.engine.checkpoint import chunk
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Chunk, Table
@@ -42,7 +42,7 @@ def key_text(table: Table) -> Callable[[bytes], model.Key]:
 
     def read(row: bytes) -> model.Key:
         fields = wire.split(row, len(names))
-        return tuple(wire.key_text(kind, fields[place]) for place, kind in places)
+        return tuple(keys.text(kind, fields[place]) for place, kind in places)
 
     return read
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors, model
-from hal9mig.categories import filters
+from hal9mig.categories import filters, identifiers
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.checkpoint import archive, chunk, instant
 from hal9mig.engine.checkpoint.archive import Archive
@@ -43,6 +43,13 @@ def scope(system: System, held: batches.Lease) -> Sequence[Category]:
 def subject(store: model.StoreName, table: str) -> str:
     """Return how a batch names a table."""
     return f"{store} {table}"
+
+
+def parted(text: str) -> tuple[str, str, str]:
+    """Return the store, the table and the chunk's number of a batch's subject; a table's name may hold blanks."""
+    store, rest = text.split(" ", 1)
+    qualified, number = rest.rsplit(" ", 1)
+    return store, qualified, number
 
 
 def relations(store: model.StoreName, connection: Connection, categories: Sequence[Category]) -> Sequence[Relation]:
@@ -214,7 +221,7 @@ def _unchanged(cursor: Any, query: str, kept: Archive, name: str, held: batches.
 
 
 def _written(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, one: Relation) -> dict[str, Any]:
-    file = f"{one.store}/{one.schema}.{one.table}/{held.seq:06d}-{held.attempt}.copy.zst"
+    file = f"{one.store}/{identifiers.folder(one.schema, one.table)}/{held.seq:06d}-{held.attempt}.copy.zst"
     with kept.writing(name, file) as stream:
         writer = chunk.Writer(stream)
         cursor.copy_expert(query, writer)

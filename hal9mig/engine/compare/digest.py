@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from hal9mig import model
-from hal9mig.categories import filters
+from hal9mig.categories import filters, identifiers
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.compare.keystream import Cursor, Query
 from hal9mig.ledger import runs
@@ -41,7 +41,7 @@ def covered(category: Category, covers: Iterable[runs.Cover]) -> Query:
         condition, values = filters.parse(category, cover.filter).sql("s")
         # Copies are planned in the flat server's own order of keys, so their ranges are read in it.
         bounds = projection.Bounds(after=cover.after, upto=cover.upto)
-        within, more = bounds.sql(category, [f"s.{name}" for name in category.key])
+        within, more = bounds.sql(category, identifiers.each(category.key, "s"))
         if condition == within == "TRUE":
             return TRUE
         parts[f"{condition} {within} {values + more}"] = (f"({condition} AND {within})", values + more)

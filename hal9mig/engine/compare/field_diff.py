@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hal9mig import model
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category, Column
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.engine.compare.keystream import Cursor, Query
@@ -77,7 +77,7 @@ def _hashes(cursor: Cursor, category: Category, rows: Query) -> dict[model.Key, 
 def _values(cursor: Cursor, columns: Sequence[Column], rows: Query) -> Values:
     parts = []
     for column in columns:
-        text = f"s.{column.name}::text"
+        text = f"{identifiers.quoted(column.name, 's')}::text"
         parts.append(f"CASE WHEN length({text}) <= {_WHOLE} THEN {text} ELSE left({text}, {CLIP}) END, length({text})")
     cursor.execute(f"SELECT {', '.join(parts)} {rows[0]} LIMIT 1", rows[1])
     row = cursor.fetchone()

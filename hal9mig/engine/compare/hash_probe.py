@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg2
 
 from hal9mig import errors
+from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
@@ -72,7 +73,9 @@ def require_alike(flat: Connection, hier: Connection) -> None:
 def _hashes(connection: Connection) -> tuple[str, list[int]]:
     idle = connection.info.transaction_status == 0
     source = _PROBE.source
-    values = ", ".join(f"({value})::{kind} AS {column.name}" for column, (kind, value) in _columns())
+    values = ", ".join(
+        f"({value})::{kind} AS {identifiers.quoted(column.name)}" for column, (kind, value) in _columns()
+    )
     hashes = [projection.column_hash(column, "s") for column in source.columns]
     hashes.append(projection.record_hash(_PROBE, "s"))
     try:

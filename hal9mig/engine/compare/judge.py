@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors, model
+from hal9mig.categories import identifiers
+from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import EVERYTHING, Filter
 from hal9mig.engine.compare import digest, keystream, orphans
@@ -149,7 +151,8 @@ def judge(
         psycopg2.Error: a store failed.
     """
     found: list[Verdict] = []
-    wanted = list(dict.fromkeys(keys))
+    kinds = [column.type for column in both.category.source.key_columns]
+    wanted = list(dict.fromkeys(key_texts.canonical(kinds, key) for key in keys))
     for start in range(0, len(wanted), _LOOK):
         found += _judge(both, wanted[start : start + _LOOK], before, chosen)
     both.require_same()
@@ -212,8 +215,8 @@ def _held(both: Sides, keys: Sequence[model.Key]) -> set[tuple[Any, ...]]:
     columns = ", ".join(
         f"(q.key->>{at})::{column.type} AS {column.name}" for at, column in enumerate(both.category.source.key_columns)
     )
-    where, params = projection.Keys(keys=keys).sql(both.category, [f"s.{name}" for name in both.category.key])
-    names = ", ".join(f"s.{name}" for name in both.category.key)
+    where, params = projection.Keys(keys=keys).sql(both.category, identifiers.each(both.category.key, "s"))
+    names = identifiers.listed(both.category.key, "s")
     # Materialised: keys of other categories must not be cast to this one's types.
     query = (
         "WITH q AS MATERIALIZED (SELECT key FROM hal9mig.quarantine WHERE status = 'held' AND category = %s) "
@@ -238,7 +241,9 @@ def versions(both: Sides, keys: Sequence[model.Key]) -> dict[model.Key, Versions
     found: list[dict[model.Key, int]] = []
     for connection, rows in sides_:
         with connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT s.{column}, {projection.key_texts(both.category)} {rows[0]}", rows[1])
+            cursor.execute(
+                f"SELECT {identifiers.quoted(column, 's')}, {projection.key_texts(both.category)} {rows[0]}", rows[1]
+            )
             found.append({tuple(key): version for version, *key in cursor.fetchall()})
     source, target = found if both.forward else found[::-1]
     return {key: (source.get(key), target.get(key)) for key in keys}

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import psycopg2.extensions
 
 from hal9mig import errors, model
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
@@ -68,7 +68,7 @@ def select(category: Category, rows: Query, *, covered: Query, chosen: Query, or
         ordered: in bytewise order of the key.
     """
     source, params = rows
-    keys = ", ".join(f"s.{name}" for name in category.key)
+    keys = identifiers.listed(category.key, "s")
     sql = (
         f"SELECT {keys}, {projection.key_texts(category)}, {projection.record_hash(category, 's')}, "
         f"coalesce({covered[0]}, false), coalesce({chosen[0]}, false) {source}"

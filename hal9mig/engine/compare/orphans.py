@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category, Role, Target
 from hal9mig.engine.compare.keystream import Query
 from hal9mig.stores import projection
@@ -13,19 +14,19 @@ def query(category: Category, scope: projection.Scope) -> Query | None:
     values: projection.Params = []
     for part in category.targets:
         if part.role is Role.PART:
-            where, params = scope.sql(category, [f"p.{name}" for name in part.owner])
+            where, params = scope.sql(category, identifiers.each(part.owner, "p"))
             values += params
             absent = []
             for root in category.roots:
                 # The range stands here too: without it a merge would read the root's index from its beginning.
-                within, params = scope.sql(category, [f"r.{name}" for name in root.owner])
+                within, params = scope.sql(category, identifiers.each(root.owner, "r"))
                 absent.append(f"NOT EXISTS (SELECT FROM {root.qualified} r WHERE {_same(root, part)} AND {within})")
                 values += params
-            keys = ", ".join(f"p.{name} AS {key}" for name, key in zip(part.owner, category.key, strict=True))
+            keys = projection.as_key(category, part.owner, "p")
             selects.append(f"SELECT {keys} FROM {part.qualified} p WHERE {where} AND {' AND '.join(absent)}")
     if not selects:
         return None
-    names = ", ".join(f"s.{name}" for name in category.key)
+    names = identifiers.listed(category.key, "s")
     order = projection.key_order(category, "s", bytewise=True)
     return (
         f"SELECT {names}, {projection.key_texts(category)}, 0::bigint, false, false "
@@ -35,4 +36,4 @@ def query(category: Category, scope: projection.Scope) -> Query | None:
 
 
 def _same(root: Target, part: Target) -> str:
-    return " AND ".join(f"r.{one} = p.{other}" for one, other in zip(root.owner, part.owner, strict=True))
+    return identifiers.same("r", root.owner, "p", part.owner)

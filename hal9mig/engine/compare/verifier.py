@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from hal9mig import errors, model
-from hal9mig.categories import filters
+from hal9mig.categories import filters, identifiers
 from hal9mig.engine.compare import digest, hash_probe, judge, keystream
 from hal9mig.engine.compare.keystream import Pair, Query, Stream
 from hal9mig.engine.compare.suspects import Listing, Suspects
@@ -181,9 +181,9 @@ class Verifier:
         found = [row for row in marked if row.hash == _STEP]
         with self._session.begin(), self._connection.cursor() as cursor:
             for root in self._category.roots:
-                names = [f"r.{name}" for name in root.owner]
+                names = identifiers.each(root.owner, "r")
                 where, params = scope.sql(self._category, names)
-                aliased = ", ".join(f"{name} AS {key}" for name, key in zip(names, self._category.key, strict=True))
+                aliased = projection.as_key(self._category, root.owner, "r")
                 rows = f"FROM (SELECT {aliased} FROM {root.qualified} r WHERE {where}) s", params
                 found += keystream.collect(cursor, self._category, self._every(rows, _STEP))
         bound = min(found, key=lambda row: row.key) if found else None
@@ -191,7 +191,7 @@ class Verifier:
 
     def _every(self, rows: Query, count: int) -> Query:
         """Return the query of each record that follows ``count`` others, up to a step's end, with their number."""
-        names = ", ".join(f"s.{name}" for name in self._category.key)
+        names = identifiers.listed(self._category.key, "s")
         order = projection.key_order(self._category, "s", bytewise=True)
         return (
             f"SELECT {names}, {projection.key_texts(self._category)}, s.above, false, false "

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Sequence
 
 from hal9mig import model
+from hal9mig.categories import identifiers
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.engine.compare import field_diff
 from hal9mig.engine.compare.judge import Sides
@@ -124,7 +125,7 @@ def _sides(both: Sides, outcome: Outcome) -> list[FieldDifference]:
 
 def _values(connection: Connection, both: Sides, rows: tuple[str, list[object]]) -> dict[str, str | None]:
     names = both.category.source.names
-    columns = ", ".join(f"left(s.{name}::text, {field_diff.CLIP})" for name in names)
+    columns = ", ".join(f"left({identifiers.quoted(name, 's')}::text, {field_diff.CLIP})" for name in names)
     with connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT {columns} {rows[0]} LIMIT 1", rows[1])
         row = cursor.fetchone()

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from hal9mig import model
+from hal9mig.categories import identifiers
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.engine.compare import digest, keystream, orphans
 from hal9mig.engine.compare.judge import Sides
@@ -65,9 +66,9 @@ def _bound(both: Sides, after: model.Key | None, until: model.Key | None, span: 
     rows = projection.flat_rows(category, scope, EVERYTHING)
     found = _nth(both.flat, both, rows, span)
     for root in category.roots:
-        names = [f"r.{name}" for name in root.owner]
+        names = identifiers.each(root.owner, "r")
         where, params = scope.sql(category, names)
-        aliased = ", ".join(f"{name} AS {key}" for name, key in zip(names, category.key, strict=True))
+        aliased = projection.as_key(category, root.owner, "r")
         rows = f"FROM (SELECT {aliased} FROM {root.qualified} r WHERE {where}) s", params
         found += _nth(both.hier, both, rows, span)
     return min(found, key=lambda row: row.key).text if found else None
@@ -75,7 +76,7 @@ def _bound(both: Sides, after: model.Key | None, until: model.Key | None, span: 
 
 def _nth(connection: Connection, both: Sides, rows: Query, span: int) -> list[Row]:
     category = both.category
-    keys = ", ".join(f"s.{name}" for name in category.key)
+    keys = identifiers.listed(category.key, "s")
     order = projection.key_order(category, "s", bytewise=True)
     sql = (
         f"SELECT {keys}, {projection.key_texts(category)}, 0::bigint, false, false {rows[0]} "

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors, model, units
+from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category, Role
 from hal9mig.engine.compare import digest
 from hal9mig.engine.switch import lock_patience
@@ -107,7 +108,7 @@ def _counted(system: System) -> tuple[Mapping[str, Mapping[str, int]], Mapping[s
         counts: dict[str, dict[str, int]] = {}
         for category in system.registry.ordered():
             sides = {
-                model.StoreName.FLAT: _count(flat, f"{category.source.schema}.{category.source.table}"),
+                model.StoreName.FLAT: _count(flat, category.source.qualified),
                 model.StoreName.HIERARCHICAL: sum(_count(hier, root.qualified) for root in category.roots),
             }
             with system.ledger.begin() as session:
@@ -147,8 +148,7 @@ def _coverage(session: database.Session, flat: Connection, category: Category) -
     predicate, params = digest.covered(category, runs.covers(session, category.slug))
     with flat, flat.cursor() as cursor:
         cursor.execute(
-            f"SELECT count(*), count(*) FILTER (WHERE {predicate}) "
-            f"FROM {category.source.schema}.{category.source.table} s",
+            f"SELECT count(*), count(*) FILTER (WHERE {predicate}) FROM {category.source.qualified} s",
             params,
         )
         total, covered = cursor.fetchone() or (0, 0)
@@ -274,7 +274,9 @@ def _prove_capture(hier: Connection, category: Category) -> None:
                 cursor.execute("SELECT count(*) FROM hal9cap.journal")
                 before = (cursor.fetchone() or (0,))[0]
                 # Of a key that the database makes some are not to be updated, to whatever value.
-                column = next((name for name in target.names if name not in target.key), target.owner[0])
+                column = identifiers.quoted(
+                    next((name for name in target.names if name not in target.key), target.owner[0])
+                )
                 cursor.execute(
                     f"UPDATE {target.qualified} SET {column} = {column} WHERE ctid IN "
                     f"(SELECT ctid FROM {target.qualified} LIMIT 1)"

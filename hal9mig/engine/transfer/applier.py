@@ -18,7 +18,7 @@ import psycopg2
 import psycopg2.errors
 
 from hal9mig import errors, model
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers, wire
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.transfer import fence, reader
@@ -101,16 +101,26 @@ class Applier:
             errors.StaleEpoch: the target rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
-        wanted = set(keys)
+        wanted = {self._transform.canonical(key) for key in keys}
         while wanted:
             try:
-                return self._apply(sorted(wanted), run_id)
+                applied = self._apply(sorted(wanted), run_id)
+                self._release(keys, applied)
+                return applied
             except _NeedsMoreError as needs:
                 # From the beginning: all are locked in one order, so that two who need each other's keys
                 # wait for one another and not in a circle.
                 wanted |= needs.keys
                 self._grown += 1
         return Applied(written=(), deleted=(), rejected={})
+
+    def _release(self, keys: Sequence[model.Key], applied: Applied) -> None:
+        """Release what is held under another spelling, from before a key had one text only."""
+        done = {*applied.written, *applied.deleted}
+        others = [key for key in keys if (one := self._transform.canonical(key)) != key and one in done]
+        if others:
+            with self._session.begin():
+                quarantine.release(self._session, self._category.slug, others)
 
     def _apply(self, wanted: Sequence[model.Key], run_id: int | None) -> Applied:
         slug = self._category.slug
@@ -272,7 +282,7 @@ def hashes(cursor: Cursor, transform: Transform, scope: projection.Scope) -> dic
     """Return the hash field of each record that the target holds in a scope, by its key fields."""
     category = transform.category
     rows, params = projection.rebuilt_rows(category, scope)
-    keys = ", ".join(f"s.{name}" for name in category.key)
+    keys = identifiers.listed(category.key, "s")
     sql = f"SELECT {keys}, {projection.record_hash(category, 's')} {rows}"
     count = len(category.key) + 1
     found: dict[tuple[bytes, ...], bytes] = {}

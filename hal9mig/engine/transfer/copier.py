@@ -13,7 +13,7 @@ import psycopg2
 import psycopg2.errors
 
 from hal9mig import errors, model
-from hal9mig.categories import filters
+from hal9mig.categories import filters, identifiers
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier as applier_module
@@ -253,7 +253,7 @@ class Copier:
             return False
         scope = projection.Keys(keys=[self._transform.key(fields) for fields in records])
         for root in self._category.roots:
-            where, params = scope.sql(self._category, root.owner)
+            where, params = scope.sql(self._category, identifiers.each(root.owner))
             cursor.execute(f"SELECT FROM {root.qualified} WHERE {where} LIMIT 1", params)
             if cursor.rowcount:
                 return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from hal9mig import model
-from hal9mig.categories import filters
+from hal9mig.categories import filters, identifiers
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
 from hal9mig.ledger import batches, runs, tuning
@@ -28,8 +28,8 @@ def stride(
     """Return how many records, at most ``size``, follow a key, and the last one's key (None: no record)."""
     rows, params = projection.flat_rows(category, projection.Bounds(after=after, bytewise=bytewise), chosen)
     order = projection.key_order(category, "s", bytewise=bytewise)
-    names = ", ".join(f"s.{name}" for name in category.key)
-    texts = ", ".join(f"k.{name}::text" for name in category.key)
+    names = identifiers.listed(category.key, "s")
+    texts = projection.key_texts(category, "k")
     with connection.cursor() as cursor:
         # LIMIT outside: one pass over the index that stops after the stride, however large the table.
         cursor.execute(

@@ -8,6 +8,7 @@ import enum
 import psycopg2
 
 from hal9mig import errors, model
+from hal9mig.categories import identifiers
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.system import System
@@ -81,21 +82,22 @@ def _tried(system: System, flat: Connection, transform: Transform, record: quara
                 raise
             return Retrial(record=record, outcome=Outcome.HELD, error=applier.sentence(error))
     applied = applier.apply(system.ledger, flat, transform, [record.key], run_id=record.run_id)
-    if record.key in applied.rejected:
-        return Retrial(record=record, outcome=Outcome.HELD, error=applied.rejected[record.key])
-    return Retrial(record=record, outcome=Outcome.GONE if record.key in applied.deleted else Outcome.RELEASED)
+    key = transform.canonical(record.key)
+    if key in applied.rejected:
+        return Retrial(record=record, outcome=Outcome.HELD, error=applied.rejected[key])
+    return Retrial(record=record, outcome=Outcome.GONE if key in applied.deleted else Outcome.RELEASED)
 
 
 def _offered_to_flat(flat: Connection, transform: Transform, record: quarantine.Held) -> None:
     """Write a record that only the hierarchical store had, as the application would, where it is not there."""
     source = transform.category.source
-    names = ", ".join(source.names)
+    names = identifiers.listed(source.names)
     with flat, flat.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {source.schema}.{source.table} ({names}) {OVERRIDING} SELECT {names} "
-            f"FROM json_populate_record(NULL::{source.schema}.{source.table}, %s::json) "
+            f"INSERT INTO {source.qualified} ({names}) {OVERRIDING} SELECT {names} "
+            f"FROM json_populate_record(NULL::{source.qualified}, %s::json) "
             # Only of its key: were another's unique value in its way, it must not pass for one that is there.
-            f"ON CONFLICT ({', '.join(source.key)}) DO NOTHING",
+            f"ON CONFLICT ({identifiers.listed(source.key)}) DO NOTHING",
             (record.payload,),
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import psycopg2
 
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
 from hal9mig.categories.transform import FINGERPRINT_FIELDS
@@ -158,7 +158,7 @@ def select(
 ) -> tuple[str, projection.Params]:
     """Return the query of a scope's flat rows in key order, each followed by its hash where it is ``hashed``."""
     rows, params = projection.flat_rows(category, scope, chosen)
-    columns = [f"s.{name}" for name in category.source.names]
+    columns = identifiers.each(category.source.names, "s")
     if hashed:
         columns.append(projection.record_hash(category, "s"))
     return f"SELECT {', '.join(columns)} {rows} ORDER BY {projection.key_order(category, 's')}", params

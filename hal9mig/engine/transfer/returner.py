@@ -13,12 +13,13 @@ import psycopg2
 import psycopg2.errors
 
 from hal9mig import model
-from hal9mig.categories import wire
+from hal9mig.categories import identifiers, wire
+from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.transfer import fence
 from hal9mig.engine.transfer.applier import Applied, blames_record, sentence
-from hal9mig.engine.transfer.writer import OVERRIDING, Cursor, emptied
+from hal9mig.engine.transfer.writer import OVERRIDING, Cursor, emptied, replacing
 from hal9mig.ledger.database import json_text
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
@@ -46,7 +47,7 @@ class Returner:
             errors.StaleEpoch: the flat store rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
-        wanted = sorted(set(keys))
+        wanted = sorted({self._transform.canonical(key) for key in keys})
         if not wanted:
             return Applied(written=(), deleted=(), rejected={})
         rejected: dict[model.Key, str] = {}
@@ -66,7 +67,7 @@ class Returner:
 
     def _delete(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
         if keys:
-            where, params = projection.Keys(keys=keys).sql(self._category, self._category.key)
+            where, params = projection.Keys(keys=keys).sql(self._category, identifiers.each(self._category.key))
             cursor.execute(f"DELETE FROM {self._table} WHERE {where}", params)
 
     def _write(
@@ -99,11 +100,14 @@ class Returner:
 
     @property
     def _table(self) -> str:
-        return f"{self._category.source.schema}.{self._category.source.table}"
+        return self._category.source.qualified
+
+    @property
+    def _stage_table(self) -> str:
+        return identifiers.derived(_STAGE, self._category.source.schema, self._category.source.table)
 
     def _stage(self, cursor: Cursor, rows: Sequence[bytes]) -> None:
-        names = ", ".join(self._category.source.names)
-        stage = f"{_STAGE}_{self._category.source.table}"
+        names, stage = identifiers.listed(self._category.source.names), self._stage_table
         cursor.execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
             f"SELECT {names} FROM {self._table} WITH NO DATA; {emptied(stage)}"
@@ -111,14 +115,12 @@ class Returner:
         cursor.copy_expert(f"COPY {stage} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(wire.document(rows)))
 
     def _upsert(self, cursor: Cursor) -> None:
-        names = ", ".join(self._category.source.names)
-        key = ", ".join(self._category.key)
-        changed = [name for name in self._category.source.names if name not in self._category.key]
-        update = ", ".join(f"{name} = excluded.{name}" for name in changed)
+        names, key = identifiers.listed(self._category.source.names), identifiers.listed(self._category.key)
+        changed = key_texts.changed(self._category.source.columns, self._category.key)
         cursor.execute(
             f"INSERT INTO {self._table} ({names}) {OVERRIDING} "
-            f"SELECT {names} FROM {_STAGE}_{self._category.source.table} "
-            f"ORDER BY {key} ON CONFLICT ({key}) DO " + (f"UPDATE SET {update}" if changed else "NOTHING")
+            f"SELECT {names} FROM {self._stage_table} "
+            f"ORDER BY {key} ON CONFLICT ({key}) DO " + (f"UPDATE SET {replacing(changed)}" if changed else "NOTHING")
         )
 
 
@@ -134,7 +136,7 @@ def read(hier: Connection, transform: Transform, keys: Sequence[model.Key]) -> d
                 found[transform.key(wire.split(row, len(category.source.columns)))] = row
 
     rows, params = projection.rebuilt_rows(category, projection.Keys(keys=keys))
-    names = ", ".join(f"s.{name}" for name in category.source.names)
+    names = identifiers.listed(category.source.names, "s")
     with hier.cursor() as cursor:
         query = cursor.mogrify(f"SELECT {names} {rows}", params).decode()
         cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", _Collector())

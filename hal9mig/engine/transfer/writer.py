@@ -12,8 +12,11 @@ from collections.abc import Sequence
 
 import psycopg2.extensions
 
+from hal9mig.categories import identifiers
+from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category, Role, Target
 from hal9mig.categories.transform import Output, Transform
+from hal9mig.stores import projection
 
 Cursor = psycopg2.extensions.cursor
 _CHUNK = 1 << 18  # bytes handed to the driver at a time
@@ -22,16 +25,20 @@ OVERRIDING = "OVERRIDING SYSTEM VALUE"
 
 
 def _stage(target: Target) -> str:
-    return f"hal9_stage_{target.table}"
+    return identifiers.derived("hal9_stage", target.schema, target.table)
 
 
 def _columns(names: Sequence[str], alias: str = "") -> str:
-    return ", ".join(f"{alias}.{name}" if alias else name for name in names)
+    return identifiers.listed(names, alias)
 
 
 def _equal(left: str, left_names: Sequence[str], right: str, right_names: Sequence[str]) -> str:
-    pairs = zip(left_names, right_names, strict=True)
-    return " AND ".join(f"{left}.{one} = {right}.{other}" for one, other in pairs)
+    return identifiers.same(left, left_names, right, right_names)
+
+
+def replacing(names: Sequence[str]) -> str:
+    """Return the assignments of an ON CONFLICT that takes what is new of these columns."""
+    return ", ".join(f"{identifiers.quoted(name)} = {identifiers.quoted(name, 'excluded')}" for name in names)
 
 
 def emptied(table: str) -> str:
@@ -48,7 +55,7 @@ class Writer:
     def __init__(self, transform: Transform):
         self.category: Category = transform.category
         # Of its own for each category: a session works several, whose keys have other types.
-        self._won_table = f"hal9_won_{self.category.slug.replace('-', '_')}"
+        self._won_table = identifiers.derived("hal9_won", self.category.slug.replace("-", "_"))
         self._columns = [writer.columns for writer in transform.writers]
 
     def straight(self, cursor: Cursor, output: Output) -> None:
@@ -101,7 +108,7 @@ class Writer:
                 "WHERE i.indrelid = %s::regclass AND i.indisunique AND NOT i.indisprimary GROUP BY i.indexrelid",
                 (target.qualified,),
             )
-            owner = ", ".join(f"t.{name}::text" for name in target.owner)
+            owner = projection.texts(self.category, target.owner, "t")
             for (columns,) in cursor.fetchall():
                 cursor.execute(
                     f"SELECT DISTINCT {owner} FROM {target.qualified} t JOIN {_stage(target)} s "
@@ -115,7 +122,7 @@ class Writer:
         if not keys:
             return
         arrays = [list(part) for part in zip(*keys, strict=True)]
-        kinds = ", ".join(f"%s::{column.type}[]" for column in self.category.source.key_columns)
+        kinds = ", ".join(f"%s::{key_texts.cast(column.type)}[]" for column in self.category.source.key_columns)
         # Parts first: a root may be referenced by them.
         for target in reversed(self.category.owned):
             owner = _columns(target.owner)
@@ -145,7 +152,10 @@ class Writer:
         )
 
     def _won(self, cursor: Cursor) -> None:
-        keys = ", ".join(f"NULL::{column.type} AS k{at}" for at, column in enumerate(self.category.source.key_columns))
+        keys = ", ".join(
+            f"NULL::{key_texts.cast(column.type)} AS k{at}"
+            for at, column in enumerate(self.category.source.key_columns)
+        )
         cursor.execute(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {self._won_table} ON COMMIT DELETE ROWS AS "
             f"SELECT {keys} WITH NO DATA; {emptied(self._won_table)}"
@@ -158,16 +168,21 @@ class Writer:
     def _merge_root(self, cursor: Cursor, root: Target, *, newer_only: bool) -> None:
         names, key = _columns(root.names), _columns(root.key)
         others = [other for other in self.category.roots if other is not root]
-        changed = [name for name in root.names if name not in root.key]
+        changed = key_texts.changed(self.category.typed(root), root.key)
         # A record whose kind changed sits in another root; a newer one there wins too.
         elsewhere = "".join(
             f" AND NOT EXISTS (SELECT FROM {other.qualified} o WHERE {_equal('o', other.owner, 's', root.owner)}"
-            f" AND o.{other.version} >= s.{root.version})"
+            f" AND {identifiers.quoted(other.version, 'o')} >= {identifiers.quoted(root.version, 's')})"
             for other in others
-            if newer_only
+            if newer_only and other.version and root.version
         )
-        update = ", ".join(f"{name} = excluded.{name}" for name in changed)
-        condition = f" WHERE excluded.{root.version} > t.{root.version}" if newer_only else ""
+        update = replacing(changed)
+        version = root.version if newer_only else None
+        condition = (
+            ""
+            if version is None
+            else (f" WHERE {identifiers.quoted(version, 'excluded')} > {identifiers.quoted(version, 't')}")
+        )
         action = f"UPDATE SET {update}{condition}" if changed else "NOTHING"
         cursor.execute(
             f"WITH won AS (INSERT INTO {root.qualified} AS t ({names}) {OVERRIDING} "
