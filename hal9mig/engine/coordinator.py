@@ -71,6 +71,14 @@ class Plan:
     warnings: Sequence[str]
 
 
+#: How people say that a run is over.
+_ENDED = {
+    model.RunStatus.SUCCEEDED: "has succeeded already",
+    model.RunStatus.FAILED: "has failed",
+    model.RunStatus.CANCELLED: "was cancelled",
+}
+
+
 class Coordinator:
     """The one way in for whoever gives orders."""
 
@@ -144,7 +152,7 @@ class Coordinator:
             seconds=seconds,
             validation=tuned.validation,
             slots=slots,
-            warnings=_warnings(tuned, slots),
+            warnings=_warnings(tuned, slots, order.filter if not records else ""),
         )
 
     def migrate(self, order: MigrateOrder) -> tuple[model.Run, Plan]:
@@ -243,7 +251,7 @@ class Coordinator:
         with self._system.ledger.begin() as session:
             if runs.get(session, run_id).status is model.RunStatus.FAILED:
                 runs.retry_failed(session, run_id)
-        already = (model.RunStatus.RUNNING, model.RunStatus.PLANNING, model.RunStatus.SUCCEEDED)
+        already = (model.RunStatus.RUNNING, model.RunStatus.PLANNING)
         return self._move(run_id, model.RunStatus.RUNNING, "retry", already=already)
 
     def watch(self, run_ids: Sequence[int], *, timeout: float | None = None) -> Iterator[Sequence[model.Run]]:
@@ -278,7 +286,13 @@ class Coordinator:
 
     def _move(self, run_id: int, new: model.RunStatus, action: str, *, already: Sequence[model.RunStatus]) -> model.Run:
         with self._system.ledger.begin() as session:
-            if runs.get(session, run_id).status not in already:
+            run = runs.get(session, run_id)
+            if run.status not in already:
+                if run.ended and (run.status, new) not in model.RUN_TRANSITIONS:
+                    raise errors.IllegalTransition(
+                        f"{run.name.capitalize()} {_ENDED[run.status]}; there is nothing to {action}.",
+                        hint=f"hal9-migrate runs show {run_id}",
+                    )
                 runs.move(session, run_id, new, f"{action} by {self._actor}")
                 audit.log(session, action, actor=self._actor, run_id=run_id)
         dispatcher.tick(self._system)
@@ -343,8 +357,9 @@ def _refuse_foreign_rows(hier: Connection, category: Category) -> None:
             )
 
 
-def _warnings(tuned: tuning.Tuning, slots: int) -> list[str]:
-    warnings = []
+def _warnings(tuned: tuning.Tuning, slots: int, nothing: str) -> list[str]:
+    """Return what an operator ought to know first; ``nothing`` is a filter that takes no record."""
+    warnings = [f"0 records match the filter {nothing!r}, so there is nothing to migrate"] if nothing else []
     if not slots:
         warnings.append("no worker is alive; the run waits until one is")
     elif tuned.parallel_workers < 64 and tuned.parallel_workers > slots:

@@ -13,7 +13,7 @@ from hal9mig.ledger import batches
 from hal9mig.ledger.workers import alive as live_workers
 from tests.support import comparison, migration_driver
 from tests.support.migration_driver import NEURONS, Driver
-from tests.support.servers import Running, Stores
+from tests.support.servers import Cli, Running, Stores
 
 Status = model.RunStatus
 Workers = Callable[..., list[Running]]
@@ -229,3 +229,21 @@ def peak(worker: Running) -> float:
     found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)
     assert found
     return int(found[1]) / 1000
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel", "retry"])
+def test_what_is_over_is_said_to_be_over(driver: Driver, workers: Workers, cli: Cli, verb: str) -> None:
+    driver.load(NEURONS, 10)
+    workers(1)
+    run = driver.finish(driver.start())
+    told = cli("runs", verb, str(run.id))
+    assert told.exit_code == 4
+    assert f"Run {run.id} has succeeded already; there is nothing to {verb}." in told.stderr
+
+
+def test_a_filter_that_takes_nothing_is_told(driver: Driver, workers: Workers, cli: Cli) -> None:
+    driver.load(NEURONS, 10)
+    workers(1)
+    told = cli("state", "migrate", "--category", NEURONS, "--filter", "layer=nowhere")
+    assert told.exit_code == 0
+    assert "0 records match the filter 'layer=nowhere', so there is nothing to migrate" in told.stderr

@@ -118,6 +118,7 @@ def mode(context: click.Context) -> None:
 @click.option("--disable-dual-write", is_flag=True, help="From dual-write to hierarchical-only, through the gate.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, or the gate, and change nothing.")
 @click.option("--attest", is_flag=True, help="Confirm beforehand what cannot be checked: canary, backup, team.")
+@options.yes
 @options.output
 @click.pass_context
 def migration(context: click.Context, enable: bool, disable_dual_write: bool, dry_run: bool, attest: bool) -> None:
@@ -136,6 +137,7 @@ def migration(context: click.Context, enable: bool, disable_dual_write: bool, dr
 @mode.command("flat-only", help=_FLAT_ONLY)
 @click.option("--force", is_flag=True, help="Discard writes that cannot be brought back; shows how many, and asks.")
 @click.option("--reason", default="", help="Why a safety check is overridden; kept in the audit.")
+@options.yes
 @options.output
 @click.pass_context
 def flat_only(context: click.Context, force: bool, reason: str) -> None:
