@@ -87,6 +87,16 @@ def test_what_drifted_is_repaired_and_all_of_it_looked_at_once_more(bench: Bench
     assert clean_from(bench) is not None
 
 
+def test_a_rolling_pass_that_began_before_and_ends_after_takes_nothing_back(bench: Bench) -> None:
+    with bench.system.ledger.begin() as session:
+        sweeps.begin(session, SLUG)
+    finish(bench, start(bench))
+    before = clean_from(bench)
+    with bench.system.ledger.begin() as session:
+        assert sweeps.end(session, SLUG)
+    assert clean_from(bench) == before
+
+
 def test_only_looking_repairs_nothing_and_proves_nothing(bench: Bench) -> None:
     hurt(bench)
     before = bench.hier("SELECT * FROM keyed ORDER BY id")

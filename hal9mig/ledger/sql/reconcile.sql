@@ -54,7 +54,9 @@ UPDATE hal9mig.sweeps SET differing = differing + %(differing)s WHERE category =
 
 -- name: end_pass
 UPDATE hal9mig.sweeps
-   SET position = NULL, pass = pass + 1, clean_from = CASE WHEN differing = 0 THEN pass_began ELSE clean_from END,
+   SET position = NULL, pass = pass + 1,
+       -- A whole pass beside it may have begun later, and been clean already.
+       clean_from = CASE WHEN differing = 0 THEN greatest(clean_from, pass_began) ELSE clean_from END,
        clean_until = CASE WHEN differing = 0 THEN clock_timestamp() ELSE clean_until END
  WHERE category = %(category)s
 RETURNING differing = 0 AS clean
