@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from hal9mig import client, settings
+from hal9mig import client, model, settings
 from hal9mig.engine.switch import switch
 from hal9mig.engine.system import System
 from hal9mig.stores import schema
@@ -33,11 +33,22 @@ def test_each_role_does_its_part(world: World, stack_env: dict[str, str], caplog
             keeping.take("before", full=True)
             application.put(live_state.CONFIGURATION, live_state.setting(KEY, "second"))
             keeping.roll_back("before")
+            assert keeping.recover("before").status is model.RunStatus.SUCCEEDED
+            compared = driver.coordinator.verify(live_state.CONFIGURATION)
+            assert driver.work(compared.id).status is model.RunStatus.SUCCEEDED
         found = application.get(live_state.CONFIGURATION, KEY)
         assert found is not None
         assert found["value"] == {"note": "first"}
         # What is restored is the application's to write, as it was.
         application.put(live_state.CONFIGURATION, live_state.setting(KEY, "third"))
+        # Over, written there, and back: each under the accounts that do it.
+        mode = switch.Switch(operator, actor="test")
+        assert mode.leave_flat(dict).changed
+        application.put(live_state.CONFIGURATION, live_state.setting(KEY, "there"))
+        assert mode.return_to_flat().changed
+        found = application.get(live_state.CONFIGURATION, KEY)
+        assert found is not None
+        assert found["value"] == {"note": "there"}
     operator.ledger.close()
     assert "permission denied" not in caplog.text
     for role in ("worker", "operator", "application", "reader"):
