@@ -12,7 +12,7 @@ from hal9mig import model
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
 from hal9mig.stores import capture, capture_triggers, connection
 from hal9mig.stores.capture import Mode, State
-from tests.support import servers
+from tests.support import migration_driver, servers
 
 FLAT = model.StoreName.FLAT
 EVENTS = Category(
@@ -189,3 +189,32 @@ def test_another_role_cannot_read_what_opens(world: World) -> None:
         finally:
             with admin, admin.cursor() as cursor:
                 cursor.execute("DROP OWNED BY plain_writer; DROP ROLE plain_writer")
+
+
+def test_a_subscription_that_writes_is_told(world: World, server_session: servers.Session) -> None:
+    """Its apply worker fires triggers of rows only, so what it writes is in no journal."""
+    world.begin(INHERITED)
+    publisher = server_session.cluster("publisher", more={"wal_level": "logical"})
+    try:
+        publisher.create_database("source")
+        with migration_driver.connected(publisher.admin_url("source")) as there:
+            there.execute("CREATE TABLE events_1 (id bigint, day date, body text, PRIMARY KEY (id, day))")
+            there.execute("CREATE PUBLICATION feed FOR TABLE events_1")
+            with migration_driver.connected(world.admin_url) as here:
+                here.execute("CREATE SUBSCRIPTION feed CONNECTION %s PUBLICATION feed WITH (copy_data = false)",
+                             (publisher.admin_url("source"),))  # fmt: skip
+                try:
+                    there.execute("INSERT INTO events_1 VALUES (77, '2026-01-07', 'replicated')")
+                    migration_driver.until(
+                        lambda: world.run("SELECT 1 FROM events WHERE id = 77"), "the row to be replicated"
+                    )
+                    assert world.journalled() == set()
+                    assert world.findings() == [
+                        "the subscription feed writes to public.events_1, which capture does not see"
+                    ]
+                    here.execute("ALTER SUBSCRIPTION feed DISABLE")
+                    assert world.findings() == []
+                finally:
+                    here.execute("DROP SUBSCRIPTION feed")
+    finally:
+        publisher.stop()

@@ -54,9 +54,9 @@ class Session:
             start_new_session=True,
         )
 
-    def cluster(self, name: str, version: int = 18) -> Cluster:
-        """Start a PostgreSQL cluster."""
-        return Cluster(self.folder / name, version, settings=TEST_SETTINGS).start()
+    def cluster(self, name: str, version: int = 18, *, more: Mapping[str, str] | None = None) -> Cluster:
+        """Start a PostgreSQL cluster, with settings of its own beside the tests'."""
+        return Cluster(self.folder / name, version, settings={**TEST_SETTINGS, **(more or {})}).start()
 
     def redis_server(self, name: str = "redis") -> RedisServer:
         """Start a Redis server."""
