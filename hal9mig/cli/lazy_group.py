@@ -13,7 +13,7 @@ import click
 CONTEXT: dict[str, Any] = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
 
-class Group(click.Group):
+class LazyGroup(click.Group):
     """A group that finds its commands in modules.
 
     Args:

@@ -54,7 +54,7 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.exit()
 
 
-@click.group(cls=lazy_group.Group, commands_at=_COMMANDS, help=_HELP, context_settings=lazy_group.CONTEXT)
+@click.group(cls=lazy_group.LazyGroup, commands_at=_COMMANDS, help=_HELP, context_settings=lazy_group.CONTEXT)
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class RestoreFlags:
     """How a restore is gone about, as the options say."""
 
     force: bool
@@ -70,7 +70,9 @@ class Restore:
         verb: what it does, for the question: ``Go back to`` or ``Recover from``.
     """
 
-    def __init__(self, call: Invocation, checkpoints: Checkpoints, plan: RestorePlan, flags: Flags, *, verb: str):
+    def __init__(
+        self, call: Invocation, checkpoints: Checkpoints, plan: RestorePlan, flags: RestoreFlags, *, verb: str
+    ):
         self._call = call
         self._checkpoints = checkpoints
         self._plan = plan

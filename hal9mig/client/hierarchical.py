@@ -15,7 +15,7 @@ from hal9mig.client import sides, values
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
 from hal9mig.engine.transfer import applier
-from hal9mig.engine.transfer.writer import Cursor, Writer, replacing
+from hal9mig.engine.transfer.writer import BatchWriter, Cursor, replacing
 from hal9mig.ledger import database
 from hal9mig.stores import projection
 
@@ -45,7 +45,7 @@ class HierarchicalSide:
             raise conflict(write, found)
         if write.record is None:
             write.version = found
-            Writer(self._transform(write.category.slug)).delete(cursor, [write.key])
+            BatchWriter(self._transform(write.category.slug)).delete(cursor, [write.key])
             return
         if write.category.source.version is not None:
             write.version = max(found + 1, write.given or 0) if found is not None else (write.given or first)

@@ -15,7 +15,7 @@ from hal9mig import errors
 from hal9mig.client.pool import Pool
 from hal9mig.model import StoreName
 from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode, State
+from hal9mig.stores.capture import Mode, WriteState
 
 _OTHER = {StoreName.FLAT: StoreName.HIERARCHICAL, StoreName.HIERARCHICAL: StoreName.FLAT}
 
@@ -28,7 +28,7 @@ class Place:
     """
 
     side: StoreName
-    state: State
+    state: WriteState
     open: bool
 
 
@@ -57,7 +57,7 @@ class Ruling:
             errors.SchemaBehind: a store has nothing that says.
         """
         first = self._known.side if self._known else StoreName.FLAT
-        found: dict[StoreName, State] = {}
+        found: dict[StoreName, WriteState] = {}
         down: errors.Unreachable | None = None
         for side in (first, _OTHER[first]):
             try:
@@ -77,7 +77,7 @@ class Ruling:
         # The two were asked one after the other, and a switch ended in between.
         raise errors.WritesClosed
 
-    def _state(self, side: StoreName) -> State:
+    def _state(self, side: StoreName) -> WriteState:
         try:
             with self._pools[side].taken() as connection:
                 return capture.state(connection)

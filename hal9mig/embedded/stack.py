@@ -19,7 +19,7 @@ from hal9mig.embedded import binaries, files, process, programs, record
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.process import Process
 from hal9mig.embedded.redis import RedisServer
-from hal9mig.embedded.supervisor import Child, Part, State, Steps, StopRequested, Supervisor
+from hal9mig.embedded.supervisor import Child, ChildState, Part, Steps, StopRequested, Supervisor
 
 FLAT_DATABASE = "hal9_flat"
 HIER_DATABASE = "hal9_hier"
@@ -220,7 +220,7 @@ class Stack:
         self._supervisor.stop([*([beat] if beat else []), *self._workers])
         if flower := by_name.get("flower"):
             self._supervisor.stop([flower])
-        servers = [child for child in reversed(children) if child.state is not State.STOPPED]
+        servers = [child for child in reversed(children) if child.state is not ChildState.STOPPED]
         self._supervisor.stop(servers, may_hurry=False)
         if not self._settings.external:
             # Those of a killed supervisor, when this one failed before it took them over.

@@ -85,7 +85,7 @@ class Program:
             return False
 
 
-class State(enum.Enum):
+class ChildState(enum.Enum):
     """Where a child is."""
 
     STARTING = "starting"
@@ -100,7 +100,7 @@ class Child:
     def __init__(self, part: Part, process: Process | None = None) -> None:
         self.part = part
         self.process = process
-        self.state = State.UP if process else State.STOPPED
+        self.state = ChildState.UP if process else ChildState.STOPPED
         self.restarts = 0
         self.delay = _FIRST_DELAY
         self.since = 0.0
@@ -116,7 +116,7 @@ class Child:
         log = self.part.log
         self.log_offset = log.stat().st_size if log.exists() else 0
         self.process = self.part.launch()
-        self.state, self.since = State.STARTING, now
+        self.state, self.since = ChildState.STARTING, now
 
     def alive(self) -> bool:
         """Whether its process runs."""
@@ -189,7 +189,7 @@ class Supervisor:
                 if not child.alive():
                     raise self._failure(child, f"did not start: it ended with {child.ending()}")
                 if child.part.ready():
-                    child.state = State.UP
+                    child.state = ChildState.UP
                     self._announce(child)
                     waiting.remove(child)
                 elif self._clock() - child.since > self._patience:
@@ -246,7 +246,7 @@ class Supervisor:
                 # The group as well: a worker's pool process may have outlived it.
                 child.process.signal(signal.SIGKILL, group=True)
                 child.process.wait(5)
-            child.state = State.STOPPED
+            child.state = ChildState.STOPPED
         self._changed()
 
     def remove(self, children: Iterable[Child]) -> None:
@@ -258,7 +258,7 @@ class Supervisor:
 
     def _look_after(self, child: Child) -> None:
         now = self._clock()
-        if child.state is State.WAITING:
+        if child.state is ChildState.WAITING:
             if now >= child.since:
                 child.restarts += 1
                 try:
@@ -266,17 +266,17 @@ class Supervisor:
                 except errors.HAL9Error as error:
                     self._wait(child, f"could not be started again ({error.message})")
                 self._changed()
-        elif child.state is State.STARTING:
+        elif child.state is ChildState.STARTING:
             if not child.alive():
                 self._died(child)
             elif child.part.ready():
-                child.state, child.since = State.UP, now
+                child.state, child.since = ChildState.UP, now
                 self._announce(child)
             elif now - child.since > self._patience:
                 self._say(f"{child.name} is not ready after {self._patience:.0f} s and is killed")
                 if child.process:
                     child.process.signal(signal.SIGKILL, group=True)
-        elif child.state is State.UP:
+        elif child.state is ChildState.UP:
             if not child.alive():
                 self._died(child)
             else:
@@ -293,7 +293,7 @@ class Supervisor:
 
     def _wait(self, child: Child, what: str) -> None:
         self._say(f"{child.name} {what}, restarting in {units.format_duration(child.delay)}")
-        child.state, child.since = State.WAITING, self._clock() + child.delay
+        child.state, child.since = ChildState.WAITING, self._clock() + child.delay
         child.delay = min(child.delay * 2, _LONGEST_DELAY)
         self._changed()
 

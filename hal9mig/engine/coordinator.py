@@ -47,7 +47,7 @@ class MigrateOrder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class MigratePlan:
     """What a migration would do.
 
     Attributes:
@@ -86,7 +86,7 @@ class Coordinator:
         self._system = system
         self._actor = actor or database.actor()
 
-    def plan(self, order: MigrateOrder) -> Plan:
+    def plan(self, order: MigrateOrder) -> MigratePlan:
         """Check an order and return what it would do; nothing is changed.
 
         Raises:
@@ -142,7 +142,7 @@ class Coordinator:
             seconds = dispatcher.cost(tuned.rate_limit, max(1, total), size) / tuned.rate_limit.per_second
             if tuned.rate_limit.unit is units.RateUnit.BATCHES:
                 seconds = total / tuned.rate_limit.per_second
-        return Plan(
+        return MigratePlan(
             category=category,
             records=records,
             record_bytes=size,
@@ -155,7 +155,7 @@ class Coordinator:
             warnings=_warnings(tuned, slots, order.filter if not records else ""),
         )
 
-    def migrate(self, order: MigrateOrder) -> tuple[model.Run, Plan]:
+    def migrate(self, order: MigrateOrder) -> tuple[model.Run, MigratePlan]:
         """Start a migration and return its run, with what it is going to do.
 
         Raises: as ``plan``.

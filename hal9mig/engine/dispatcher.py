@@ -105,7 +105,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
 
 
 def _take(
-    system: System, session: Session, run: dispatch.Waiting, rate: units.Rate | None, lanes: int
+    system: System, session: Session, run: dispatch.WaitingRun, rate: units.Rate | None, lanes: int
 ) -> tuple[list[dispatch.Planned], float, str]:
     """Take a run's next batches as far as the budget goes: those, seconds to wait, and why."""
     taken: list[dispatch.Planned] = []
@@ -168,7 +168,7 @@ def _find_lost(system: System) -> None:
             batches.requeue(session, old[task_id])
 
 
-def _message(run: dispatch.Waiting, batch: dispatch.Planned, attempt: int) -> Message:
+def _message(run: dispatch.WaitingRun, batch: dispatch.Planned, attempt: int) -> Message:
     low = ".." if batch.after is None else "/".join(batch.after)
     high = ".." if batch.upto is None else "/".join(batch.upto)
     return Message(

@@ -105,7 +105,7 @@ def attach_backend(session: database.Session, held: Lease, pid: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Standing:
+class Outlook:
     """What a step's commit learns about the world: whether its run goes on and its worker stays."""
 
     run_status: model.RunStatus
@@ -119,7 +119,7 @@ class Standing:
 
 def advance(
     session: database.Session, held: Lease, progress: Progress, *, lease: float, result: str | None = None
-) -> Standing:
+) -> Outlook:
     """Move a batch's cursor, in the transaction of the data that was written.
 
     Raises:
@@ -131,7 +131,7 @@ def advance(
     ).first()
     if row is None:
         raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing of this step was written.")
-    return Standing(run_status=model.RunStatus(row.run_status), draining=row.draining)
+    return Outlook(run_status=model.RunStatus(row.run_status), draining=row.draining)
 
 
 def conclude(

@@ -12,7 +12,7 @@ from hal9mig.ledger.run_options import TunedOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Waiting:
+class WaitingRun:
     """A run that has planned batches; ``record_bytes`` is the mean size of what it has copied so far."""
 
     id: int
@@ -78,10 +78,10 @@ def busy(session: database.Session) -> bool:
     return bool(database.run(session, "batches", "busy").scalar_one())
 
 
-def waiting(session: database.Session) -> Sequence[Waiting]:
+def waiting(session: database.Session) -> Sequence[WaitingRun]:
     """Return the runs that have planned batches, the most urgent first."""
     return [
-        Waiting(**{**row._mapping, "priority": model.Priority(row.priority), "kind": model.RunKind(row.kind)})
+        WaitingRun(**{**row._mapping, "priority": model.Priority(row.priority), "kind": model.RunKind(row.kind)})
         for row in database.run(session, "batches", "dispatchable")
     ]
 

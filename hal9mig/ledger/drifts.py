@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from hal9mig import model
 from hal9mig.ledger import database
-from hal9mig.ledger.verify_results import Kind
+from hal9mig.ledger.verify_results import DifferenceKind
 
 #: Seconds within which repairs of one key are counted.
 WINDOW = 3600.0
@@ -33,7 +33,7 @@ class Finding:
     """What is noted of a record that differs; ``payload`` is what the target held, where it may be lost."""
 
     key: model.Key
-    kind: Kind
+    kind: DifferenceKind
     cause: Cause
     payload: str | None = None
 

@@ -61,7 +61,7 @@ def parse_tolerance(text: str) -> int:
 LONGEST_ROUND = 30.0
 
 
-class Group(enum.StrEnum):
+class KnobGroup(enum.StrEnum):
     """Which command sets a value."""
 
     STATE_MIGRATION = "state-migration"
@@ -76,7 +76,7 @@ class Knob:
     parse: Callable[[str], object]
     default: str
     help: str
-    group: Group = Group.STATE_MIGRATION
+    group: KnobGroup = KnobGroup.STATE_MIGRATION
 
 
 KNOBS: tuple[Knob, ...] = (
@@ -92,15 +92,15 @@ KNOBS: tuple[Knob, ...] = (
     Knob(name="quarantine-policy", parse=parse_tolerance, default="0",
          help="records that may be in quarantine when the gate is passed"),
     Knob(name="reconcile-interval", parse=units.parse_duration, default="30s",
-         help="time from one round of the reconciler to the next", group=Group.RECONCILIATION),
+         help="time from one round of the reconciler to the next", group=KnobGroup.RECONCILIATION),
     Knob(name="auto-fix", parse=parse_switch, default="true",
-         help="whether a round repairs what it finds, or only notes it", group=Group.RECONCILIATION),
+         help="whether a round repairs what it finds, or only notes it", group=KnobGroup.RECONCILIATION),
     Knob(name="alert-threshold", parse=units.parse_share, default="0.01",
-         help="share of records that differ above which it alerts", group=Group.RECONCILIATION),
+         help="share of records that differ above which it alerts", group=KnobGroup.RECONCILIATION),
     Knob(name="reconcile-share", parse=parse_portion, default="0.1",
-         help="share of one core that comparing may take", group=Group.RECONCILIATION),
+         help="share of one core that comparing may take", group=KnobGroup.RECONCILIATION),
     Knob(name="journal-alarm", parse=units.parse_count, default="100000",
-         help="writes waiting in a journal above which it alerts", group=Group.RECONCILIATION),
+         help="writes waiting in a journal above which it alerts", group=KnobGroup.RECONCILIATION),
 )  # fmt: skip
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 #: Bytes at which a batch is cut: of wide records a number of them would be one worker's for long.
@@ -164,7 +164,7 @@ class Shown:
     changed_at: datetime.datetime | None
 
 
-def stored(session: database.Session, group: Group | None = None) -> list[Shown]:
+def stored(session: database.Session, group: KnobGroup | None = None) -> list[Shown]:
     """Return the present value of every knob, or of those of one group."""
     rows = {row.name: row for row in database.run(session, "tuning", "stored")}
     return [
@@ -202,7 +202,9 @@ def resolve(session: database.Session, overrides: Mapping[str, str] | None = Non
 
 def reconciliation(session: database.Session) -> Reconciliation:
     """Return how the reconciler works at present."""
-    values = {shown.name: _BY_NAME[shown.name].parse(shown.value) for shown in stored(session, Group.RECONCILIATION)}
+    values = {
+        shown.name: _BY_NAME[shown.name].parse(shown.value) for shown in stored(session, KnobGroup.RECONCILIATION)
+    }
     return Reconciliation(
         interval=values["reconcile-interval"],  # type: ignore[arg-type]
         auto_fix=values["auto-fix"],  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from hal9mig import model
 from hal9mig.ledger import database
 
 
-class Kind(enum.StrEnum):
+class DifferenceKind(enum.StrEnum):
     """How a record differs."""
 
     #: In both stores, with other values.
@@ -41,7 +41,7 @@ class Difference:
     """A record that differs; ``fields`` is filled for mismatches of a deep comparison."""
 
     key: model.Key
-    kind: Kind
+    kind: DifferenceKind
     fields: Sequence[FieldDifference] = ()
 
 
@@ -62,16 +62,18 @@ def find(session: database.Session, run_id: int, *, limit: int = 1000) -> Sequen
     return [
         Difference(
             key=tuple(row.key),
-            kind=Kind(row.kind),
+            kind=DifferenceKind(row.kind),
             fields=tuple(FieldDifference(**field) for field in row.fields),
         )
         for row in database.run(session, "differences", "select", run_id=run_id, limit=limit)
     ]
 
 
-def counts(session: database.Session, run_id: int) -> Mapping[Kind, int]:
+def counts(session: database.Session, run_id: int) -> Mapping[DifferenceKind, int]:
     """Return how many differences of each kind a run has noted; its batches may have counted more."""
-    return {Kind(row.kind): row.listed for row in database.run(session, "differences", "counts", run_id=run_id)}
+    return {
+        DifferenceKind(row.kind): row.listed for row in database.run(session, "differences", "counts", run_id=run_id)
+    }
 
 
 def partial(session: database.Session, *, run_id: int, seq: int) -> Mapping[str, Any] | None:

@@ -4,7 +4,7 @@ The same scale and seed give the same rows, on any machine and with any number o
 made in chunks of a fixed size, each with a generator seeded by its own number.
 """
 
-from hal9mig.sample.loading import Loaded, Progress, load, occupied
+from hal9mig.sample.loading import Loaded, LoadProgress, load, occupied
 from hal9mig.sample.shape import Shape
 
-__all__ = ["Loaded", "Progress", "Shape", "load", "occupied"]
+__all__ = ["LoadProgress", "Loaded", "Shape", "load", "occupied"]

@@ -18,7 +18,7 @@ _CHUNK = 500
 Subject = tuple[str, Key]
 
 
-class Problem(enum.StrEnum):
+class TrafficProblem(enum.StrEnum):
     """What can be wrong with a record."""
 
     #: An acknowledged write is not there at all.
@@ -32,13 +32,13 @@ class Problem(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
+class TrafficFinding:
     """A record that is not as it was acknowledged."""
 
     store: StoreName
     category: str
     key: Key
-    problem: Problem
+    problem: TrafficProblem
     expected: str
     found: str
 
@@ -58,9 +58,9 @@ class Checked:
     failed: int
     keys: int
     undecided: int
-    findings: Sequence[Finding]
+    findings: Sequence[TrafficFinding]
 
-    def count(self, problem: Problem) -> int:
+    def count(self, problem: TrafficProblem) -> int:
         """Return how many records have a problem."""
         return sum(finding.problem is problem for finding in self.findings)
 
@@ -147,7 +147,7 @@ def _histories(path: pathlib.Path) -> tuple[dict[Subject, _History], dict[str, i
     return histories, counts
 
 
-def _compare(client: Client, store: StoreName, histories: dict[Subject, _History]) -> Iterable[Finding]:
+def _compare(client: Client, store: StoreName, histories: dict[Subject, _History]) -> Iterable[TrafficFinding]:
     for slug in sorted({category for category, _ in histories}):
         category = client.registry.get(slug)
         keys = [key for found, key in histories if found == slug]
@@ -163,7 +163,7 @@ def _compare(client: Client, store: StoreName, histories: dict[Subject, _History
                 if problem is not None:
                     last = histories[slug, key].last
                     assert last is not None
-                    yield Finding(
+                    yield TrafficFinding(
                         store=store,
                         category=slug,
                         key=key,
@@ -173,16 +173,18 @@ def _compare(client: Client, store: StoreName, histories: dict[Subject, _History
                     )
 
 
-def _problem(history: _History, record: Record | None, fingerprint: str | None, version: int | None) -> Problem | None:
+def _problem(
+    history: _History, record: Record | None, fingerprint: str | None, version: int | None
+) -> TrafficProblem | None:
     last = history.last
     assert last is not None
     if any(maybe.hash == fingerprint for maybe in history.maybes):
         return None  # None for a deletion, and for no record
     if last.op != PUT:
-        return None if record is None else Problem.RESURRECTED
+        return None if record is None else TrafficProblem.RESURRECTED
     if record is None:
-        return Problem.MISSING
+        return TrafficProblem.MISSING
     if fingerprint == last.hash and version == last.version:
         return None
     older = version is not None and last.version is not None and version < last.version
-    return Problem.OLD if older or fingerprint in history.earlier else Problem.OTHER
+    return TrafficProblem.OLD if older or fingerprint in history.earlier else TrafficProblem.OTHER

@@ -31,7 +31,7 @@ _APPLICATION = "hal9-migrate sample-data"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
+class LoadProgress:
     """How far loading is with one category: records and bytes loaded, records there will be, seconds passed."""
 
     category: str
@@ -69,7 +69,7 @@ def load(
     seed: int,
     categories: Sequence[str] = (),
     workers: int = 1,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[LoadProgress], None] = lambda progress: None,
     replace: bool = False,
     edge_cases: bool = False,
 ) -> list[Loaded]:
@@ -155,7 +155,7 @@ def _load_category(
     shape: Shape,
     category: Category,
     run: Callable[[Sequence[_Chunk]], Iterable[tuple[int, int]]],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[LoadProgress], None],
     edge_cases: bool,
 ) -> Loaded:
     slug, started = category.slug, time.monotonic()
@@ -168,7 +168,7 @@ def _load_category(
     for loaded, sent in run(chunks):
         rows, size = rows + loaded, size + sent
         passed = time.monotonic() - started
-        on_progress(Progress(category=slug, done=rows, total=shape.records(slug), bytes=size, seconds=passed))
+        on_progress(LoadProgress(category=slug, done=rows, total=shape.records(slug), bytes=size, seconds=passed))
     with connection.connected(flat_url, application_name=_APPLICATION) as opened, opened.cursor() as cursor:
         if edge_cases:
             for values in edge_rows.rows(shape, category):

@@ -21,11 +21,11 @@ from hal9mig.client import Client
 from hal9mig.client.values import Record
 from hal9mig.sample import traffic_records
 from hal9mig.sample.traffic_log import TrafficLog
-from hal9mig.sample.traffic_writer import Port, Writer
+from hal9mig.sample.traffic_writer import Port, TrafficWriter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrafficPlan:
     """What is asked for.
 
     Attributes:
@@ -81,7 +81,7 @@ class Traffic:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: TrafficPlan,
         port: Port,
         path: pathlib.Path,
         existing: Callable[[str, int], Iterator[Record]],
@@ -105,7 +105,7 @@ class Traffic:
 
     def run(self) -> Summary:
         """Run until the time is up, enough is written, or ``stop`` is set."""
-        writers = [Writer(self, number) for number in range(self.plan.writers)]
+        writers = [TrafficWriter(self, number) for number in range(self.plan.writers)]
         self._share_out(writers)
         started = self._last = time.monotonic()
         threads = [threading.Thread(target=self._guarded, args=(writer,), daemon=True) for writer in writers]
@@ -133,7 +133,7 @@ class Traffic:
             stall=max(self._stall, ended - self._last),
         )
 
-    def _guarded(self, writer: Writer) -> None:
+    def _guarded(self, writer: TrafficWriter) -> None:
         try:
             writer.run()
         except BaseException as error:
@@ -141,7 +141,7 @@ class Traffic:
             self._fault = error
             self.stop.set()
 
-    def _share_out(self, writers: Sequence[Writer]) -> None:
+    def _share_out(self, writers: Sequence[TrafficWriter]) -> None:
         for slug in (traffic_records.NEURONS, *self.plan.categories):
             category = self.port.registry.get(slug)
             for record in self._existing(slug, self.plan.existing):

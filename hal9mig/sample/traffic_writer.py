@@ -37,7 +37,7 @@ class Port(Protocol):
         """Collect writes and make them at the end of the block."""
 
 
-class Writer:
+class TrafficWriter:
     """One writer, and what it knows of its keys."""
 
     def __init__(self, traffic: Traffic, number: int):

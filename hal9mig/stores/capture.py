@@ -51,7 +51,7 @@ _MODES = tuple(Mode)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class State:
+class WriteState:
     """A store's write mode and its epoch."""
 
     mode: Mode
@@ -59,7 +59,7 @@ class State:
 
 
 #: What a store begins with.
-INITIAL = State(mode=Mode.FLAT_ONLY, epoch=1)
+INITIAL = WriteState(mode=Mode.FLAT_ONLY, epoch=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,16 +78,16 @@ class Lag:
     seconds: float
 
 
-def state(connection: Connection) -> State:
+def state(connection: Connection) -> WriteState:
     """Return the store's write state as it is at this instant, whatever the transaction's snapshot."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT last_value FROM hal9cap.state")
         row = cursor.fetchone()
     number = int(row[0]) if row else 4
-    return State(mode=_MODES[number % 4], epoch=number // 4)
+    return WriteState(mode=_MODES[number % 4], epoch=number // 4)
 
 
-def set_state(connection: Connection, new: State) -> None:
+def set_state(connection: Connection, new: WriteState) -> None:
     """Set the store's write state; it acts at once and is not undone by a rollback."""
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT setval('hal9cap.state', %s)", (new.epoch * 4 + _MODES.index(new.mode),))

@@ -21,7 +21,7 @@ _RUNNING = ("worker", "operator")
 _PATIENCE = "200ms"
 
 
-class Kind(enum.StrEnum):
+class RightKind(enum.StrEnum):
     """What a right is on."""
 
     DATABASE = "database"
@@ -46,7 +46,7 @@ class Right:
     """
 
     roles: tuple[str, ...]
-    kind: Kind
+    kind: RightKind
     on: str = ""
     privileges: tuple[str, ...] = ()
     stores: tuple[model.StoreName, ...] = _BOTH
@@ -56,47 +56,47 @@ class Right:
 _WRITES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 RIGHTS: tuple[Right, ...] = (
-    Right(roles=("owner", *_RUNNING), kind=Kind.DATABASE, privileges=("CREATE",),
+    Right(roles=("owner", *_RUNNING), kind=RightKind.DATABASE, privileges=("CREATE",),
           why="db upgrade makes schemas, and a restore makes its shadow tables in schemas of their own"),
-    Right(roles=("owner", *_RUNNING), kind=Kind.SCHEMA, on=STATE, privileges=("USAGE", "CREATE"),
+    Right(roles=("owner", *_RUNNING), kind=RightKind.SCHEMA, on=STATE, privileges=("USAGE", "CREATE"),
           why="db upgrade makes tables; a restore moves tables into place"),
-    Right(roles=("application", "reader"), kind=Kind.SCHEMA, on=STATE, privileges=("USAGE",),
+    Right(roles=("application", "reader"), kind=RightKind.SCHEMA, on=STATE, privileges=("USAGE",),
           why="names the tables in it"),
-    Right(roles=("application", *_RUNNING), kind=Kind.TABLE, on=STATE, privileges=_WRITES,
+    Right(roles=("application", *_RUNNING), kind=RightKind.TABLE, on=STATE, privileges=_WRITES,
           why="reads and writes records"),
-    Right(roles=("reader",), kind=Kind.TABLE, on=STATE, privileges=("SELECT",),
+    Right(roles=("reader",), kind=RightKind.TABLE, on=STATE, privileges=("SELECT",),
           why="reports and status look at records"),
-    Right(roles=("owner",), kind=Kind.OWNERSHIP, on=STATE,
+    Right(roles=("owner",), kind=RightKind.OWNERSHIP, on=STATE,
           why="db upgrade changes the tables that are there"),
-    Right(roles=(*_RUNNING, "reader"), kind=Kind.TABLE, on="flat.alembic_version", privileges=("SELECT",),
+    Right(roles=(*_RUNNING, "reader"), kind=RightKind.TABLE, on="flat.alembic_version", privileges=("SELECT",),
           stores=(_FLAT,), why="tells how far the schema is"),
-    Right(roles=(*_RUNNING, "reader"), kind=Kind.TABLE, on="hier.alembic_version", privileges=("SELECT",),
+    Right(roles=(*_RUNNING, "reader"), kind=RightKind.TABLE, on="hier.alembic_version", privileges=("SELECT",),
           stores=(_HIER,), why="tells how far the schema is"),
-    Right(roles=_RUNNING, kind=Kind.OWNERSHIP, on=STATE,
+    Right(roles=_RUNNING, kind=RightKind.OWNERSHIP, on=STATE,
           why="capture puts triggers on a table and takes them off, a restore replaces it: only its owner may"),
-    Right(roles=_RUNNING, kind=Kind.SCHEMA, on="hal9cap", privileges=("USAGE", "CREATE"),
+    Right(roles=_RUNNING, kind=RightKind.SCHEMA, on="hal9cap", privileges=("USAGE", "CREATE"),
           why="capture makes its trigger functions there"),
-    Right(roles=("application", "reader"), kind=Kind.SCHEMA, on="hal9cap", privileges=("USAGE",),
+    Right(roles=("application", "reader"), kind=RightKind.SCHEMA, on="hal9cap", privileges=("USAGE",),
           why="reads the write mode there"),
-    Right(roles=_RUNNING, kind=Kind.TABLE, on="hal9cap.*", privileges=_WRITES,
+    Right(roles=_RUNNING, kind=RightKind.TABLE, on="hal9cap.*", privileges=_WRITES,
           why="the journal, and what a restore says about itself"),
-    Right(roles=_RUNNING, kind=Kind.SEQUENCE, on="hal9cap.*", privileges=("USAGE", "SELECT", "UPDATE"),
+    Right(roles=_RUNNING, kind=RightKind.SEQUENCE, on="hal9cap.*", privileges=("USAGE", "SELECT", "UPDATE"),
           why="a switch sets the write mode; the journal numbers its rows"),
-    Right(roles=("application", "reader"), kind=Kind.SEQUENCE, on="hal9cap.state", privileges=("SELECT",),
+    Right(roles=("application", "reader"), kind=RightKind.SEQUENCE, on="hal9cap.state", privileges=("SELECT",),
           why="reads the write mode"),
-    Right(roles=("application", "reader"), kind=Kind.TABLE, on="hal9cap.journal", privileges=("SELECT",),
+    Right(roles=("application", "reader"), kind=RightKind.TABLE, on="hal9cap.journal", privileges=("SELECT",),
           why="tells how far the other store is behind; triggers write it with their owner's rights"),
-    Right(roles=("reader",), kind=Kind.TABLE, on="hal9cap.alembic_version", privileges=("SELECT",),
+    Right(roles=("reader",), kind=RightKind.TABLE, on="hal9cap.alembic_version", privileges=("SELECT",),
           why="tells how far the schema is"),
-    Right(roles=_RUNNING, kind=Kind.SCHEMA, on="hal9mig", privileges=("USAGE",), stores=(_HIER,),
+    Right(roles=_RUNNING, kind=RightKind.SCHEMA, on="hal9mig", privileges=("USAGE",), stores=(_HIER,),
           why="the ledger"),
-    Right(roles=_RUNNING, kind=Kind.TABLE, on="hal9mig.*", privileges=_WRITES, stores=(_HIER,),
+    Right(roles=_RUNNING, kind=RightKind.TABLE, on="hal9mig.*", privileges=_WRITES, stores=(_HIER,),
           why="keeps runs, batches and the mode"),
-    Right(roles=_RUNNING, kind=Kind.SEQUENCE, on="hal9mig.*", privileges=("USAGE", "SELECT"), stores=(_HIER,),
+    Right(roles=_RUNNING, kind=RightKind.SEQUENCE, on="hal9mig.*", privileges=("USAGE", "SELECT"), stores=(_HIER,),
           why="numbers what the ledger keeps"),
-    Right(roles=("reader",), kind=Kind.SCHEMA, on="hal9mig", privileges=("USAGE",), stores=(_HIER,),
+    Right(roles=("reader",), kind=RightKind.SCHEMA, on="hal9mig", privileges=("USAGE",), stores=(_HIER,),
           why="the ledger"),
-    Right(roles=("reader",), kind=Kind.TABLE, on="hal9mig.*", privileges=("SELECT",), stores=(_HIER,),
+    Right(roles=("reader",), kind=RightKind.TABLE, on="hal9mig.*", privileges=("SELECT",), stores=(_HIER,),
           why="reports and status"),
 )  # fmt: skip
 
@@ -143,7 +143,7 @@ def _statements(
     connection: Connection, store: model.StoreName, categories: Sequence[Category], right: Right, account: str
 ) -> Iterator[str]:
     to = sql.SQL(" TO {}").format(sql.Identifier(account))
-    if right.kind is Kind.OWNERSHIP:
+    if right.kind is RightKind.OWNERSHIP:
         for owner in dict.fromkeys(_owners(connection, state_tables(categories, store)).values()):
             # A role is no member of itself, and PostgreSQL says so with an error.
             if owner != account:
@@ -158,12 +158,12 @@ def _objects(
     connection: Connection, store: model.StoreName, categories: Sequence[Category], right: Right
 ) -> Iterator[sql.Composable]:
     kind = sql.SQL(right.kind.upper() + " ")
-    if right.kind is Kind.DATABASE:
+    if right.kind is RightKind.DATABASE:
         yield kind + sql.Identifier(connection.info.dbname)
         return
     tables = state_tables(categories, store)
     if right.on == STATE:
-        wanted = dict.fromkeys((schema,) for schema, _ in tables) if right.kind is Kind.SCHEMA else tables
+        wanted = dict.fromkeys((schema,) for schema, _ in tables) if right.kind is RightKind.SCHEMA else tables
         for parts in wanted:
             yield kind + sql.Identifier(*parts)
         return
@@ -209,7 +209,7 @@ def _lacking(
             lacks = [row[0] for row in cursor.fetchall()]
         if not lacks:
             continue
-        if right.kind is Kind.OWNERSHIP:
+        if right.kind is RightKind.OWNERSHIP:
             grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(lacks[0]), user)
             what = f"ownership of {label}, which belongs to {lacks[0]}"
         else:
@@ -225,14 +225,14 @@ def _questions(
     connection: Connection, store: model.StoreName, categories: Sequence[Category], right: Right
 ) -> Iterator[_Question]:
     asked = list(right.privileges)
-    if right.kind is Kind.DATABASE:
+    if right.kind is RightKind.DATABASE:
         name = connection.info.dbname
         yield (name, sql.SQL("DATABASE ") + sql.Identifier(name),
                "SELECT p FROM unnest(%s::text[]) p WHERE NOT has_database_privilege(current_database(), p)",
                (asked,))  # fmt: skip
         return
     tables = state_tables(categories, store)
-    if right.kind is Kind.SCHEMA:
+    if right.kind is RightKind.SCHEMA:
         for name in dict.fromkeys(schema for schema, _ in tables) if right.on == STATE else [right.on]:
             # What is not there yet is made by db upgrade, which db check names anyway.
             yield (name, sql.SQL("SCHEMA ") + sql.Identifier(name),
@@ -242,7 +242,7 @@ def _questions(
     for schema, name in tables if right.on == STATE else _within(connection, right):
         where = "pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s AND NOT "
         label = f"{schema}.{name}"
-        if right.kind is Kind.OWNERSHIP:
+        if right.kind is RightKind.OWNERSHIP:
             yield (label, sql.SQL(""),
                    f"SELECT pg_get_userbyid(relowner)::text FROM {where} pg_has_role(relowner, 'USAGE')",
                    (schema, name))  # fmt: skip
@@ -261,7 +261,7 @@ def _within(connection: Connection, right: Right) -> list[tuple[str, str]]:
         cursor.execute(
             "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
             "WHERE nspname = %s AND relkind = ANY(%s) ORDER BY relname",
-            (schema, ["S"] if right.kind is Kind.SEQUENCE else ["r", "p"]),
+            (schema, ["S"] if right.kind is RightKind.SEQUENCE else ["r", "p"]),
         )
         return [(schema, str(found)) for (found,) in cursor.fetchall()]
 

@@ -92,7 +92,7 @@ if not hasattr(work, "obstacles"):
     _before(batches, "attach_backend", "claimed")
     _after(reader.Reader, "write", "read")
     _after(transform.Transform, "apply", "transformed")
-    _after(writer.Writer, "straight", "written", _SPEC["pause"])
+    _after(writer.BatchWriter, "straight", "written", _SPEC["pause"])
     _after(batches, "advance", "noted")
     _after(batches, "finish", "finished")
     reader.Reader.steps = _steps(reader.Reader.steps)  # type: ignore[method-assign]

@@ -93,7 +93,7 @@ def assert_settled(world: World, mode: Mode) -> None:
     """Assert that a mode is reached, in the ledger and in both stores, with one epoch."""
     line, (flat, hier) = world.line, world.states()
     assert (line.mode, line.target, line.step) == (mode, None, None)
-    assert flat == hier == capture.State(mode=mode, epoch=line.epoch)
+    assert flat == hier == capture.WriteState(mode=mode, epoch=line.epoch)
     assert "switch" not in line.attested
     assert takes(world, model.StoreName.FLAT) == (mode is not Mode.HIERARCHICAL_ONLY)
 

@@ -17,7 +17,7 @@ from hal9mig.engine.transfer.returner import Returner
 from hal9mig.model import StoreName
 from hal9mig.sample import bypass, check_traffic, traffic, traffic_records
 from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode, State
+from hal9mig.stores.capture import Mode, WriteState
 from tests.integration.client_world import CONFIGURATION, NEURONS, SESSIONS, World, neuron, session, setting
 from tests.support import comparison, servers
 
@@ -67,7 +67,7 @@ def test_while_a_switch_is_under_way_nobody_writes_and_everybody_reads(world: Wo
     world.client.put(CONFIGURATION, setting())
     world.switch.enable()
     flat = world.system.flat()
-    capture.set_state(flat, State(mode=Mode.CLOSED, epoch=3))
+    capture.set_state(flat, WriteState(mode=Mode.CLOSED, epoch=3))
     with client.connect(world.system.settings, patience=0.1) as hasty:
         assert hasty.get(CONFIGURATION, "a.b") is not None
         assert hasty.mode is Mode.CLOSED
@@ -76,7 +76,7 @@ def test_while_a_switch_is_under_way_nobody_writes_and_everybody_reads(world: Wo
     # A patient one waits until it is over.
     waiting = threading.Thread(target=lambda: world.client.put(CONFIGURATION, setting(value="patient")))
     waiting.start()
-    capture.set_state(flat, State(mode=Mode.DUAL_WRITE, epoch=4))
+    capture.set_state(flat, WriteState(mode=Mode.DUAL_WRITE, epoch=4))
     waiting.join(30)
     flat.close()
     found = world.client.get(CONFIGURATION, "a.b")
@@ -185,13 +185,13 @@ def test_no_acknowledged_write_is_lost_by_switching_back_and_forth_under_load(
 ) -> None:
     sample.load(world.stores.flat_url, scale=0.0003, seed=1)
     stop = threading.Event()
-    plan = traffic.Plan(
+    plan = traffic.TrafficPlan(
         categories=traffic_records.CATEGORIES, writers=4, rate=400, duration=300, seed=5, hot=3, existing=30
     )
     path = tmp_path / "traffic.jsonl"
     opened = client.connect(world.system.settings, patience=60)
     load = traffic.Traffic(plan, opened, path, traffic.existing_of(opened), stop=stop)
-    plain_plan = traffic.Plan(categories=[SESSIONS], writers=2, rate=40, duration=300, seed=6, existing=0)
+    plain_plan = traffic.TrafficPlan(categories=[SESSIONS], writers=2, rate=40, duration=300, seed=6, existing=0)
     plain = bypass.Bypass(world.stores.flat_url, world.system.registry, stop)
     beside = traffic.Traffic(plain_plan, plain, tmp_path / "plain.jsonl", lambda slug, limit: iter(()), stop=stop)
     summaries: list[traffic.Summary] = []

@@ -14,7 +14,7 @@ from hal9mig import errors, model
 from hal9mig.engine.switch import gate
 from hal9mig.engine.switch.gate import Predicate
 from hal9mig.ledger import quarantine, runs, workers
-from hal9mig.ledger.verify_results import Kind
+from hal9mig.ledger.verify_results import DifferenceKind
 from hal9mig.stores import capture, capture_triggers
 from hal9mig.stores.capture import Mode
 from tests.support import live_state, servers
@@ -128,7 +128,7 @@ class TestPredicates:
         (key,) = ready.flat_sql("SELECT session_id::text FROM flat.user_sessions LIMIT 1")[0]
         ready.hier_sql(
             "INSERT INTO hal9mig.drifts (category, key, kind, cause) VALUES (%s, %s, %s, 'foreign write')",
-            SESSIONS, json.dumps([key]), Kind.MISMATCH,
+            SESSIONS, json.dumps([key]), DifferenceKind.MISMATCH,
         )  # fmt: skip
         assert {one.name for one in ready.closed()} == {"no drift left unrepaired", "clean pass over user-sessions"}
         ready.hier_sql("UPDATE hal9mig.drifts SET repaired_at = now()")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hal9mig.engine.compare import judge
-from hal9mig.engine.compare.judge import State
+from hal9mig.engine.compare.judge import Judgement
 from hal9mig.engine.reconcile.repair import Action, Mender, RepairPolicy
 from hal9mig.ledger import quarantine
 from hal9mig.ledger.drifts import Cause
@@ -45,7 +45,7 @@ def test_what_is_held_is_held_for_all_however_its_key_is_spelled(open_bench: Cal
     assert summary(bench.verify("keyed")) == {"quarantined": {"1"}}
     both = sides(bench)
     (judged,) = judge.judge(both, [("1.00",)])
-    assert (judged.state, judged.held) == (State.DRIFTS, True)
+    assert (judged.state, judged.held) == (Judgement.DRIFTS, True)
     (found,) = Mender(bench.system, policy=RepairPolicy.AUTO).settle(both, [("1.00",)])
     assert (found.cause, found.action) == (Cause.QUARANTINE, Action.LEFT)
     assert bench.hier("SELECT count(*) FROM public.keyed") == [(0,)]
@@ -59,10 +59,10 @@ def test_each_kind(open_bench: Callable[..., Bench]) -> None:
     bench.flat("INSERT INTO public.keyed VALUES (1, 'same'), (2, 'missing'), (3, 'flat')")
     bench.hier("INSERT INTO public.keyed VALUES (1, 'same'), (3, 'hier'), (4, 'extra')")
     pending = judge.judge(sides(bench), [("2",)])
-    assert [one.state for one in pending] == [State.PENDING]
+    assert [one.state for one in pending] == [Judgement.PENDING]
     bench.covered("keyed")
     verified = summary(bench.verify("keyed"))
     judged = {one.key[0]: one for one in judge.judge(sides(bench), [(str(n),) for n in range(1, 6)])}
     assert verified == {"missing": {"2"}, "mismatch": {"3"}, "extra": {"4"}}
-    assert {str(one.kind): {key} for key, one in judged.items() if one.state is State.DRIFTS} == verified
-    assert [judged[key].state for key in ("1", "5")] == [State.AGREES, State.AGREES]
+    assert {str(one.kind): {key} for key, one in judged.items() if one.state is Judgement.DRIFTS} == verified
+    assert [judged[key].state for key in ("1", "5")] == [Judgement.AGREES, Judgement.AGREES]

@@ -23,7 +23,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import dispatch, drifts, quarantine, raised_alarms, rounds, runs, sweeps, tuning, workers
 from hal9mig.ledger.drifts import Cause
-from hal9mig.ledger.verify_results import Kind
+from hal9mig.ledger.verify_results import DifferenceKind
 from hal9mig.stores import capture
 from tests.support import comparison, servers
 
@@ -173,12 +173,12 @@ class TestDrift:
         done = world.round()
         found = {drift.key[0]: (drift.kind, drift.cause) for drift in world.drifts()}
         assert found == {
-            foreign: (Kind.MISMATCH, Cause.FOREIGN_WRITE),
-            doubled: (Kind.MISMATCH, Cause.FOREIGN_WRITE),
-            gone: (Kind.MISSING, Cause.MISSED_CAPTURE),
-            missed: (Kind.MISMATCH, Cause.MISSED_CAPTURE),
-            extra: (Kind.EXTRA, Cause.FOREIGN_WRITE),
-            orphan: (Kind.EXTRA, Cause.FOREIGN_WRITE),
+            foreign: (DifferenceKind.MISMATCH, Cause.FOREIGN_WRITE),
+            doubled: (DifferenceKind.MISMATCH, Cause.FOREIGN_WRITE),
+            gone: (DifferenceKind.MISSING, Cause.MISSED_CAPTURE),
+            missed: (DifferenceKind.MISMATCH, Cause.MISSED_CAPTURE),
+            extra: (DifferenceKind.EXTRA, Cause.FOREIGN_WRITE),
+            orphan: (DifferenceKind.EXTRA, Cause.FOREIGN_WRITE),
         }
         assert done.repaired == 6
         world.assert_equal()
@@ -224,7 +224,7 @@ class TestDrift:
         gone = world.hier_sql("SELECT unit_id::text FROM hier.units LIMIT 1")[0][0]
         for table in ("unit_connections", "unit_learning", "units"):
             world.hier_sql(f"DELETE FROM hier.{table} WHERE unit_id = %s", gone)
-        assert [(one.key, one.kind) for one in world.round().outcomes] == [((gone,), Kind.MISSING)]
+        assert [(one.key, one.kind) for one in world.round().outcomes] == [((gone,), DifferenceKind.MISSING)]
 
     def test_the_way_back_is_reconciled_too(self, world: World) -> None:
         world.prepare()
@@ -240,8 +240,8 @@ class TestDrift:
             cursor.execute("DELETE FROM flat.neuron_states WHERE neuron_id = %s", (gone,))
         done = world.round()
         assert {one.key[0]: (one.kind, one.cause, one.repaired) for one in done.outcomes} == {
-            other: (Kind.MISMATCH, Cause.FOREIGN_WRITE, True),
-            gone: (Kind.EXTRA, Cause.FOREIGN_WRITE, True),
+            other: (DifferenceKind.MISMATCH, Cause.FOREIGN_WRITE, True),
+            gone: (DifferenceKind.EXTRA, Cause.FOREIGN_WRITE, True),
         }
         world.assert_equal()
 
@@ -503,7 +503,7 @@ class TestRounds:
             state = capture.state(world.desk.hier("test"))
             world.desk.hier("test").rollback()
             capture.set_state(
-                world.desk.hier("test"), capture.State(mode=capture.Mode.HIERARCHICAL_ONLY, epoch=state.epoch + 1)
+                world.desk.hier("test"), capture.WriteState(mode=capture.Mode.HIERARCHICAL_ONLY, epoch=state.epoch + 1)
             )
             return found
 

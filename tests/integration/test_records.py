@@ -111,9 +111,9 @@ class TestPoison:
 
         # Tried again, it fails again; mended at its source, it is let in, one by one or by another run.
         one, *others = held.values()
-        assert quarantine_retry.retry(driver.system, one).outcome is quarantine_retry.Outcome.HELD
+        assert quarantine_retry.retry(driver.system, one).outcome is quarantine_retry.RetryOutcome.HELD
         flat(driver, "UPDATE flat.neuron_states SET momentum = 1, version = version + 1 WHERE momentum < 0")
-        assert quarantine_retry.retry(driver.system, one).outcome is quarantine_retry.Outcome.RELEASED
+        assert quarantine_retry.retry(driver.system, one).outcome is quarantine_retry.RetryOutcome.RELEASED
         assert len(driver.held()) == len(others)
         assert driver.copy(tuned=TINY).quarantined == 0
         driver.assert_equal(records=60)

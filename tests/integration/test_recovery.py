@@ -163,7 +163,7 @@ class TestQuarantine:
         assert {record.key[0] for record in records} == lost
         assert all(table.chunks[number(table, place)].file in record.error for record in records)
         for record in records:
-            assert quarantine_retry.retry(driver.system, record).outcome is quarantine_retry.Outcome.RELEASED
+            assert quarantine_retry.retry(driver.system, record).outcome is quarantine_retry.RetryOutcome.RELEASED
         assert checkpoint_runs.both(driver)["flat"] == everything["flat"]
         driver.assert_equal(NEURONS)
 
@@ -226,7 +226,7 @@ class TestMore:
         keeping.roll_back("with-losses")
         kept = held(keeping, NEURONS)
         assert {(record.key, record.origin) for record in kept} == {(record.key, "recover") for record in records}
-        assert quarantine_retry.retry(keeping.driver.system, kept[0]).outcome is quarantine_retry.Outcome.HELD
+        assert quarantine_retry.retry(keeping.driver.system, kept[0]).outcome is quarantine_retry.RetryOutcome.HELD
         keeping.archive.delete("with-losses")
 
     @pytest.mark.parametrize(("step", "store", "name"), [

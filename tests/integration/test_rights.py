@@ -98,7 +98,7 @@ def test_the_application_writes_under_capture_and_reads_no_more_than_it_must(wor
     category = next(one for one in CATEGORIES if one.slug == "configuration")
     with contextlib.closing(connection.connect(world.url("operator", FLAT), application_name="test")) as opened:
         capture_triggers.install(opened, category, FLAT)
-        capture.set_state(opened, capture.State(mode=capture.Mode.DUAL_WRITE, epoch=2))
+        capture.set_state(opened, capture.WriteState(mode=capture.Mode.DUAL_WRITE, epoch=2))
     table = f"{category.source.schema}.{category.source.table}"
     with world.connected("application", FLAT) as opened, opened.cursor() as cursor:
         cursor.execute(f"DELETE FROM {table}")

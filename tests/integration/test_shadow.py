@@ -210,7 +210,7 @@ class TestLikeness:
                 capture_triggers.install(made, category, side)
             found = relation.relations(made, categories, side)
             mode = capture.Mode.DUAL_WRITE if flat else capture.Mode.HIERARCHICAL_ONLY
-            capture.set_state(made, capture.State(mode=mode, epoch=1))
+            capture.set_state(made, capture.WriteState(mode=mode, epoch=1))
         world = World.__new__(World)
         world.cluster, world.name, world.url = cluster, "", url
         world.admin_url = cluster.admin_url(url.rpartition("/")[2])

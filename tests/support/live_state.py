@@ -273,7 +273,7 @@ class World:
         """The ledger's line on the mode."""
         return self.switch.line()
 
-    def states(self) -> tuple[capture.State, capture.State]:
+    def states(self) -> tuple[capture.WriteState, capture.WriteState]:
         """Return the flat store's state and the hierarchical one's."""
         with contextlib.closing(self.system.flat()) as flat, contextlib.closing(self.system.hier()) as hier:
             return capture.state(flat), capture.state(hier)

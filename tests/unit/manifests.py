@@ -6,7 +6,7 @@ import datetime
 from typing import Any
 
 from hal9mig import model
-from hal9mig.engine.checkpoint.manifest import Chunk, Digest, Manifest, Table
+from hal9mig.engine.checkpoint.manifest import CategoryDigest, Chunk, Manifest, Table
 
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 
@@ -38,6 +38,6 @@ def manifest(name: str = "one", *, hours: float = 0, **changes: Any) -> Manifest
         "taken_at": at, "finished_at": at + datetime.timedelta(minutes=1), "by": "somebody", "program": "1.0",
         "verified": True, "mode": "dual-write", "epoch": 3, "positions": {"covers": {"user-sessions": [["a", None]]}},
         "schemas": {"flat": "0001"}, "tables": (table(),),
-        "digests": {"user-sessions": {"flat": Digest(records=4, digest=5)}},
+        "digests": {"user-sessions": {"flat": CategoryDigest(records=4, digest=5)}},
     }  # fmt: skip
     return Manifest(**{**values, **changes})

@@ -64,6 +64,6 @@ def test_portions_and_switches() -> None:
 
 
 def test_every_value_has_a_default_that_can_be_read() -> None:
-    assert {knob.group for knob in tuning.KNOBS} == set(tuning.Group)
+    assert {knob.group for knob in tuning.KNOBS} == set(tuning.KnobGroup)
     for knob in tuning.KNOBS:
         knob.parse(knob.default)

@@ -46,7 +46,7 @@ def packed(rows: Sequence[bytes], *, frame: int = SMALL) -> tuple[bytes, Chunk]:
     """Write rows as the driver would hand them over, and return the file and its line of the manifest."""
     file = io.BytesIO()
     with mock.patch.object(chunk, "FRAME_BYTES", frame):
-        writer = chunk.Writer(file)
+        writer = chunk.ChunkWriter(file)
         for number, row in enumerate(rows or [b""]):
             writer.write(HEADER + row if number == 0 else row)
         writer.write(TRAILER)
@@ -373,7 +373,7 @@ class TestFeed:
         source.read.side_effect = cause
 
         class Cursor:
-            def copy_expert(self, statement: str, file: chunk.Source, size: int) -> None:
+            def copy_expert(self, statement: str, file: chunk.TupleSource, size: int) -> None:
                 try:
                     file.read(size)
                 except Exception as error:

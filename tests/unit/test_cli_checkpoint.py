@@ -14,12 +14,12 @@ import pytest
 from hal9mig import errors, model, units
 from hal9mig.cli import checkpoint_flow, invocation, restore_flow, restore_result, run_progress, run_result
 from hal9mig.cli.commands import state_checkpoint, state_list_checkpoints
-from hal9mig.engine.checkpoint.manifest import Chunk, Digest, Manifest, Table
+from hal9mig.engine.checkpoint.manifest import CategoryDigest, Chunk, Manifest, Table
 from hal9mig.engine.checkpoint.types import (
+    CheckpointListing,
     CheckpointOrder,
     Damage,
     Expected,
-    Listing,
     Loss,
     Restored,
     RestorePlan,
@@ -44,7 +44,7 @@ TABLE = Table(
 MADE = Manifest(
     name="before", description="", kind="full", label="", scope=("neuron-states",), whole=False, taken_at=AT,
     finished_at=AT, by="me@here", program="1", verified=True, mode="flat-only", epoch=1, positions={}, schemas={},
-    tables=(TABLE,), digests={"neuron-states": {"flat": Digest(records=2000, digest=10)}},
+    tables=(TABLE,), digests={"neuron-states": {"flat": CategoryDigest(records=2000, digest=10)}},
 )  # fmt: skip
 MARKER = dataclasses.replace(MADE, name="after", kind="marker", tables=())
 PLAN = RestorePlan(
@@ -59,7 +59,7 @@ DONE = Restored(
 )  # fmt: skip
 
 
-NONE = Listing(manifests=(), unusable=(), under_way=())
+NONE = CheckpointListing(manifests=(), unusable=(), under_way=())
 
 
 def run(kind: model.RunKind = model.RunKind.RESTORE, **changes: object) -> model.Run:
@@ -268,12 +268,17 @@ class TestCheckpoint:
     )
     def test_the_last_one_of_a_category(self, others: list[Manifest], last: list[str]) -> None:
         assert (
-            state_checkpoint.only_one_of(Listing(manifests=[MADE, *others], unusable=[], under_way=[]), "before")
+            state_checkpoint.only_one_of(
+                CheckpointListing(manifests=[MADE, *others], unusable=[], under_way=[]), "before"
+            )
             == last
         )
 
     def test_a_marker_is_never_the_last(self) -> None:
-        assert state_checkpoint.only_one_of(Listing(manifests=[MARKER], unusable=[], under_way=[]), "after") == []
+        assert (
+            state_checkpoint.only_one_of(CheckpointListing(manifests=[MARKER], unusable=[], under_way=[]), "after")
+            == []
+        )
 
     def test_rows_of_the_list(self) -> None:
         full = dataclasses.replace(MADE, label="safety", description="what was replaced by x", whole=True)
@@ -374,9 +379,9 @@ class TestRestored:
     """What a restore did."""
 
     def test_in_words(self, capsys: pytest.CaptureFixture[str]) -> None:
-        same = Untouched(category="metadata", store="flat", before=Digest(records=8, digest=255),
-                         after=Digest(records=8, digest=255))  # fmt: skip
-        written = dataclasses.replace(same, category="configuration", after=Digest(records=9, digest=1))
+        same = Untouched(category="metadata", store="flat", before=CategoryDigest(records=8, digest=255),
+                         after=CategoryDigest(records=8, digest=255))  # fmt: skip
+        written = dataclasses.replace(same, category="configuration", after=CategoryDigest(records=9, digest=1))
         done = dataclasses.replace(DONE, untouched=(same, written), mode_now="dual-write")
         restore_result.show(call(), done, run())
         told = capsys.readouterr()

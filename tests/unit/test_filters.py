@@ -16,19 +16,20 @@ SESSIONS, METADATA = sessions.CATEGORY, metadata.CATEGORY
     ("text", "sql", "values"),
     [
         ("", "TRUE", []),
-        ("active=true", "s.active = %s::boolean", ["true"]),
-        (" active = true ", "s.active = %s::boolean", ["true"]),
-        ("user_id != bob", "s.user_id <> %s::text", ["bob"]),
-        ("user-id=bob", "s.user_id = %s::text", ["bob"]),
-        ("created_at>=2024-01-01", "s.created_at >= %s::timestamptz", ["2024-01-01"]),
-        ("created_at<2024-01-01,active=false", "s.created_at < %s::timestamptz AND s.active = %s::boolean",
+        ("active=true", 's."active" = %s::boolean', ["true"]),
+        (" active = true ", 's."active" = %s::boolean', ["true"]),
+        ("user_id != bob", 's."user_id" <> %s::text', ["bob"]),
+        ("user-id=bob", 's."user_id" = %s::text', ["bob"]),
+        ("created_at>=2024-01-01", 's."created_at" >= %s::timestamptz', ["2024-01-01"]),
+        ("created_at<2024-01-01,active=false", 's."created_at" < %s::timestamptz AND s."active" = %s::boolean',
          ["2024-01-01", "false"]),
-        ("user_id='a, b'", "s.user_id = %s::text", ["a, b"]),
-        ('user_id="o\'neill" , active=true', "s.user_id = %s::text AND s.active = %s::boolean", ["o'neill", "true"]),
-        ("user_id=''", "s.user_id = %s::text", [""]),
-        ("user_id in a|b |c", "s.user_id = ANY(%s::text[])", [["a", "b", "c"]]),
-        ("user_id=a=b", "s.user_id = %s::text", ["a=b"]),
-        ("user_id=in", "s.user_id = %s::text", ["in"]),
+        ("user_id='a, b'", 's."user_id" = %s::text', ["a, b"]),
+        ('user_id="o\'neill" , active=true', 's."user_id" = %s::text AND s."active" = %s::boolean',
+         ["o'neill", "true"]),
+        ("user_id=''", 's."user_id" = %s::text', [""]),
+        ("user_id in a|b |c", 's."user_id" = ANY(%s::text[])', [["a", "b", "c"]]),
+        ("user_id=a=b", 's."user_id" = %s::text', ["a=b"]),
+        ("user_id=in", 's."user_id" = %s::text', ["in"]),
     ],
 )  # fmt: skip
 def test_conditions_become_a_predicate_with_parameters(text: str, sql: str, values: list[object]) -> None:
@@ -64,16 +65,16 @@ def test_a_value_is_only_ever_a_parameter(value: str) -> None:
     except errors.InvalidFilter:
         return
     assert set(sql.split(" AND ")) <= {
-        f"s.{name} {operator} %s::{field.type}"
+        f's."{name}" {operator} %s::{field.type}'
         for name, field in SESSIONS.filters.items()
         for operator in ("=", "<>", "<", "<=", ">", ">=")
-    } | {f"s.{name} = ANY(%s::{field.type}[])" for name, field in SESSIONS.filters.items()}
+    } | {f's."{name}" = ANY(%s::{field.type}[])' for name, field in SESSIONS.filters.items()}
     assert len(values) == sql.count("%s")
 
 
 def test_types_are_a_filter_of_the_category_that_has_them() -> None:
     """And no other's."""
     text = filters.with_types(METADATA, "metrics, logs,")
-    assert filters.parse(METADATA, text).sql("s") == ("s.type = ANY(%s::text[])", [["metrics", "logs"]])
+    assert filters.parse(METADATA, text).sql("s") == ('s."type" = ANY(%s::text[])', [["metrics", "logs"]])
     with pytest.raises(errors.ConflictingFlags):
         filters.with_types(SESSIONS, "metrics")

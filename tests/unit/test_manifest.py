@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hal9mig import errors, model
-from hal9mig.engine.checkpoint.manifest import Chunk, Digest, Manifest, Table
+from hal9mig.engine.checkpoint.manifest import CategoryDigest, Chunk, Manifest, Table
 from tests.unit.manifests import chunk, manifest, table
 
 # JSON has no lone halves of a character, and neither has PostgreSQL.
@@ -43,7 +43,7 @@ MANIFESTS = st.builds(
     mode=TEXTS, epoch=COUNTS, positions=st.dictionaries(TEXTS, VALUES, max_size=3),
     schemas=st.dictionaries(TEXTS, TEXTS, max_size=2), tables=st.lists(TABLES, max_size=2).map(tuple),
     digests=st.dictionaries(
-        TEXTS, st.dictionaries(TEXTS, st.builds(Digest, records=COUNTS, digest=COUNTS), max_size=2), max_size=2
+        TEXTS, st.dictionaries(TEXTS, st.builds(CategoryDigest, records=COUNTS, digest=COUNTS), max_size=2), max_size=2
     ),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 from hal9mig import errors
 from hal9mig.embedded.process import Process
-from hal9mig.embedded.supervisor import State, StopRequested, Supervisor
+from hal9mig.embedded.supervisor import ChildState, StopRequested, Supervisor
 
 
 class FakeProcess(Process):
@@ -96,10 +96,10 @@ def test_a_child_that_dies_at_once_waits_longer_each_time(world: World) -> None:
         world.die()
         world.watch_for(0.5)
         child = world.supervisor.children[0]
-        assert child.state is State.WAITING
+        assert child.state is ChildState.WAITING
         world.now = child.since
         world.supervisor.watch()
-        assert world.supervisor.children[0].state is State.STARTING
+        assert world.supervisor.children[0].state is ChildState.STARTING
     delays = [line.rpartition(" ")[2] for line in world.said if "died (signal 9), restarting in" in line]
     assert delays == ["1s", "2s", "4s", "8s", "16s", "30s", "30s"]
     assert world.supervisor.children[0].restarts == 7
@@ -133,7 +133,7 @@ def test_a_program_that_is_gone_is_tried_again(world: World) -> None:
     assert any("could not be started again (no such program), restarting in 2s" in line for line in world.said)
     world.part.fails = False
     world.watch_for(5)
-    assert world.supervisor.children[0].state is State.UP
+    assert world.supervisor.children[0].state is ChildState.UP
 
 
 def test_the_first_start_fails_with_the_last_words(world: World) -> None:
@@ -171,7 +171,7 @@ def test_stopping_goes_from_gentle_to_hard(world: World) -> None:
     assert process.signals == [15, 3, 9]
     assert 15 <= world.now < 16
     assert world.said[-1] == "worker1 did not stop and is killed"
-    assert child.state is State.STOPPED
+    assert child.state is ChildState.STOPPED
 
 
 @pytest.mark.parametrize(("may_hurry", "seconds"), [(True, 5), (False, 15)])

@@ -18,7 +18,7 @@ from hal9mig.client import Client, Json, values
 from hal9mig.client.values import Record
 from hal9mig.model import Key, StoreName
 from hal9mig.sample import check_traffic, traffic_log, traffic_records
-from hal9mig.sample.check_traffic import Checked, Problem
+from hal9mig.sample.check_traffic import Checked, TrafficProblem
 from hal9mig.sample.traffic_log import DELETE, DONE, FAILED, MAYBE, PUT, TrafficLog
 
 REGISTRY = registry.builtin()
@@ -78,7 +78,7 @@ class File:
     def check(self, *held: Record, stores: Sequence[StoreName] = (), waiting: int = 0) -> Checked:
         return check_traffic.check(self.path, cast(Client, Stores(*held, waiting=waiting)), stores)
 
-    def problems(self, *held: Record) -> list[Problem]:
+    def problems(self, *held: Record) -> list[TrafficProblem]:
         return [finding.problem for finding in self.check(*held).findings]
 
 
@@ -100,16 +100,17 @@ def test_what_is_missing_old_resurrected_or_anybody_elses_is_told(file: File) ->
     file.delete(key="c", version=2)
     done = file.check(setting("old", 1, "b"), setting("new", 2, "c"), setting("else", 3, "d"))
     assert {finding.key[0]: finding.problem for finding in done.findings} == {
-        "a": Problem.MISSING, "b": Problem.OLD, "c": Problem.RESURRECTED, "d": Problem.OTHER,
+        "a": TrafficProblem.MISSING, "b": TrafficProblem.OLD, "c": TrafficProblem.RESURRECTED,
+        "d": TrafficProblem.OTHER,
     }  # fmt: skip
-    assert done.count(Problem.OLD) == 1
+    assert done.count(TrafficProblem.OLD) == 1
     assert (done.keys, done.acknowledged, done.undecided) == (4, 9, 0)
 
 
 def test_the_same_content_at_an_older_version_is_old(file: File) -> None:
     for version in (1, 2):
         file.put(setting("same", version))
-    assert file.problems(setting("same", 1)) == [Problem.OLD]
+    assert file.problems(setting("same", 1)) == [TrafficProblem.OLD]
 
 
 def test_a_deleted_record_may_be_inserted_again_and_has_to_be_there_then(file: File) -> None:
@@ -117,7 +118,7 @@ def test_a_deleted_record_may_be_inserted_again_and_has_to_be_there_then(file: F
     file.delete()
     assert file.problems() == []
     file.put(setting("two", 9))
-    assert file.problems() == [Problem.MISSING]
+    assert file.problems() == [TrafficProblem.MISSING]
     assert file.problems(setting("two", 9)) == []
 
 
@@ -125,12 +126,12 @@ def test_a_write_whose_outcome_is_unknown_may_have_happened_or_not(file: File) -
     file.put(setting("sure", 1))
     file.put(setting("maybe", 2), MAYBE)
     assert file.problems(setting("sure", 1)) == file.problems(setting("maybe", 2)) == []
-    assert file.problems() == [Problem.MISSING]
+    assert file.problems() == [TrafficProblem.MISSING]
     file.delete(MAYBE)
     assert file.problems() == []
     # What is acknowledged after it takes its place.
     file.put(setting("later", 3))
-    assert file.problems(setting("maybe", 2)) == [Problem.OLD]
+    assert file.problems(setting("maybe", 2)) == [TrafficProblem.OLD]
 
 
 def test_a_write_without_its_second_line_may_have_happened(file: File) -> None:
@@ -140,13 +141,13 @@ def test_a_write_without_its_second_line_may_have_happened(file: File) -> None:
     assert file.check(setting("sure", 1)).maybe == 1
     # Another run went on with the same file.
     File(file.path).put(setting("after", 3))
-    assert file.problems(setting("killed", 2)) == [Problem.OLD]
+    assert file.problems(setting("killed", 2)) == [TrafficProblem.OLD]
 
 
 def test_a_write_that_was_not_made_must_not_be_there(file: File) -> None:
     file.put(setting("sure", 1))
     file.put(setting("refused", 2), FAILED)
-    assert file.problems(setting("refused", 2)) == [Problem.OTHER]
+    assert file.problems(setting("refused", 2)) == [TrafficProblem.OTHER]
     assert file.check(setting("sure", 1)).failed == 1
 
 
@@ -154,10 +155,10 @@ def test_of_a_hot_key_the_highest_version_was_the_last_write(file: File) -> None
     file.put(setting("third", 3), hot=True)
     file.put(setting("second", 2), hot=True)
     assert file.problems(setting("third", 3)) == []
-    assert file.problems(setting("second", 2)) == [Problem.OLD]
+    assert file.problems(setting("second", 2)) == [TrafficProblem.OLD]
     file.delete(version=3, hot=True)
     assert file.problems() == []
-    assert file.problems(setting("third", 3)) == [Problem.RESURRECTED]
+    assert file.problems(setting("third", 3)) == [TrafficProblem.RESURRECTED]
     # A deletion that found nothing says nothing.
     file.put(setting("fourth", 4), hot=True)
     file.delete(version=None, hot=True)

@@ -116,7 +116,7 @@ def state_migration(context: click.Context, /, **given: str | None) -> None:
     values = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
     with call.ledger.begin() as session:
         tuning.change(session, values, actor=database.actor())
-        stored = tuning.stored(session, tuning.Group.STATE_MIGRATION)
+        stored = tuning.stored(session, tuning.KnobGroup.STATE_MIGRATION)
         tuned = tuning.resolve(session)
         slots = workers.slots(session)
     sizes, trouble = _sizes(call)

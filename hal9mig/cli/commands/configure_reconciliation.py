@@ -94,7 +94,7 @@ def reconciliation(
     except errors.HAL9Error as error:
         notes.append(f"no estimate: {error.message}")
     with call.ledger.begin() as session:
-        stored = tuning.stored(session, tuning.Group.RECONCILIATION)
+        stored = tuning.stored(session, tuning.KnobGroup.RECONCILIATION)
         tuned = tuning.reconciliation(session)
         coverage = alarm_rules.standing(session, records).coverage if records else None
         if mode.read(session).mode == Mode.FLAT_ONLY:

@@ -124,7 +124,7 @@ def retry(
         done.append(one)
         if not call.json:
             _show_retrial(call, one)
-    held = [one for one in done if one.outcome is quarantine_retry.Outcome.HELD]
+    held = [one for one in done if one.outcome is quarantine_retry.RetryOutcome.HELD]
     if not call.json:
         call.console.say(f"{counted(len(done) - len(held), 'record')} released, {len(held)} held")
     problem = None

@@ -19,7 +19,7 @@ from hal9mig.cli import invocation, options
 if TYPE_CHECKING:
     from hal9mig.cli.console import Console
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.sample import Loaded, Progress, Shape
+    from hal9mig.sample import Loaded, LoadProgress, Shape
     from hal9mig.sample.traffic import Summary
 
 _LOAD = """Fill the flat store with sample data of HAL9's shape.
@@ -130,7 +130,7 @@ class _Lines:
         self._console = console
         self._said = time.monotonic()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: LoadProgress) -> None:
         now, terminal = time.monotonic(), self._console.talk_is_terminal
         over = terminal and progress.done >= progress.total
         if not over and now - self._said < (_BLINK if terminal else _INTERVAL):
@@ -254,7 +254,7 @@ def traffic(
 
     call = invocation.current(context)
     known = registry.builtin()
-    plan = traffic.Plan(
+    plan = traffic.TrafficPlan(
         categories=[category.slug for category in known.select(options.chosen(names, everything))],
         writers=writers,
         rate=_per_second(rate),
@@ -340,7 +340,7 @@ def check_traffic(context: click.Context, path: pathlib.Path, store: str) -> Non
     stores = {"ruling": (), "both": tuple(model.StoreName)}.get(store)
     with client.connect(call.settings, application_name="hal9-traffic") as opened:
         done = checking.check(path, opened, (model.StoreName(store),) if stores is None else stores)
-    counts = {problem: done.count(problem) for problem in checking.Problem}
+    counts = {problem: done.count(problem) for problem in checking.TrafficProblem}
     listed = ", ".join(f"{units.format_count(count)} {problem}" for problem, count in counts.items())
     if not call.json:
         call.console.verdict(

@@ -22,6 +22,6 @@ _COMMANDS = {
 }
 
 
-@click.group(cls=lazy_group.Group, commands_at=_COMMANDS)
+@click.group(cls=lazy_group.LazyGroup, commands_at=_COMMANDS)
 def state() -> None:
     """Migrate state, watch it, compare both stores, keep it and go back."""

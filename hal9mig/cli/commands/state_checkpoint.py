@@ -11,7 +11,7 @@ from hal9mig.cli import checkpoint_flow, invocation, options
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.engine.checkpoint.orders import Listing
+    from hal9mig.engine.checkpoint.orders import CheckpointListing
 
 _HELP = """Keep both stores as they are at this instant, while the application goes on writing.
 
@@ -107,7 +107,7 @@ def _delete(call: Invocation, text: str) -> None:
     call.conclude({"deleted": name, "bytes": freed, "next_steps": ["hal9-migrate state list-checkpoints"]})
 
 
-def only_one_of(listing: Listing, name: str) -> list[str]:
+def only_one_of(listing: CheckpointListing, name: str) -> list[str]:
     """Return the categories of which a checkpoint is the only verified full one."""
     kept = [one for one in listing.manifests if one.restorable and one.verified]
     others = {slug for one in kept if one.name != name for slug in one.scope}

@@ -14,7 +14,7 @@ from hal9mig.ledger.run_options import KeptOptions
 
 if TYPE_CHECKING:
     from hal9mig.engine.checkpoint.manifest import Manifest
-    from hal9mig.engine.checkpoint.types import Listing
+    from hal9mig.engine.checkpoint.types import CheckpointListing
 
 _LIST = """List checkpoints, newest first, with what each can be used for.
 
@@ -68,12 +68,12 @@ def list_checkpoints(context: click.Context) -> None:
     )  # fmt: skip
 
 
-def _document(one: Manifest, found: Listing) -> dict[str, object]:
+def _document(one: Manifest, found: CheckpointListing) -> dict[str, object]:
     lacking = found.lacking.get(one.name)
     return checkpoint_flow.document(one) | {"restorable": one.restorable and lacking is None, "lacking": lacking}
 
 
-def _row(one: Manifest, when: str, found: Listing) -> list[object]:
+def _row(one: Manifest, when: str, found: CheckpointListing) -> list[object]:
     return [
         one.name,
         when,

@@ -16,7 +16,7 @@ from hal9mig.cli.console import counted
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.engine.coordinator import MigrateOrder, Plan
+    from hal9mig.engine.coordinator import MigrateOrder, MigratePlan
 
 _HELP = """Copy records from the flat to the hierarchical store, on the workers.
 
@@ -33,7 +33,7 @@ Examples:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class MigrateFlags:
     """The options as they were given."""
 
     filter: str
@@ -170,7 +170,7 @@ def migrate(
     **given: object,
 ) -> None:
     call = invocation.current(context)
-    flags = Flags(filter=filter_, **given)  # type: ignore[arg-type]
+    flags = MigrateFlags(filter=filter_, **given)  # type: ignore[arg-type]
     flags.check()
     for one, other in ((detach, "--detach"), (timeout is not None, "--timeout")):
         if dry_run and one:
@@ -196,7 +196,7 @@ def _refuse(one: str, other: str, reason: str) -> None:
     raise errors.ConflictingFlags(f"{one} and {other} exclude each other: {reason}.", hint="leave one of them out")
 
 
-def _plans(call: Invocation, orders: Sequence[MigrateOrder], *, dry_run: bool) -> Sequence[Plan]:
+def _plans(call: Invocation, orders: Sequence[MigrateOrder], *, dry_run: bool) -> Sequence[MigratePlan]:
     """Check every order before the first is carried out, and ask where one overwrites what others wrote."""
     found = []
     foreign: list[str] = []
@@ -272,13 +272,13 @@ def _detach(call: Invocation, orders: Sequence[MigrateOrder]) -> None:
     call.conclude({"runs": [run_result.document(run) for run in started], "next_steps": steps})
 
 
-def _announce(call: Invocation, run: model.Run, plan: Plan) -> None:
+def _announce(call: Invocation, run: model.Run, plan: MigratePlan) -> None:
     call.console.say(f"{run.name}: {_sentence(plan)}")
     for warning in plan.warnings:
         call.console.say(f"warning: {warning}")
 
 
-def _sentence(plan: Plan) -> str:
+def _sentence(plan: MigratePlan) -> str:
     text = (
         f"{plan.category.slug}, {counted(plan.records, 'record')} in "
         f"{units.format_count(plan.batches)} batch{'' if plan.batches == 1 else 'es'}, "
@@ -289,7 +289,7 @@ def _sentence(plan: Plan) -> str:
     return text
 
 
-def _show_plans(call: Invocation, plans: Sequence[Plan]) -> None:
+def _show_plans(call: Invocation, plans: Sequence[MigratePlan]) -> None:
     if not call.json:
         columns = ["CATEGORY", "RECORDS", "BATCHES", "BATCH SIZE", "BYTES", "RATE", "TIME", "VALIDATION"]
         rows = [
@@ -312,7 +312,7 @@ def _show_plans(call: Invocation, plans: Sequence[Plan]) -> None:
     call.conclude({"dry_run": True, "plans": [_plan_document(plan) for plan in plans], "next_steps": []})
 
 
-def _plan_document(plan: Plan) -> dict[str, object]:
+def _plan_document(plan: MigratePlan) -> dict[str, object]:
     return {
         "category": plan.category.slug,
         "records": plan.records,

@@ -47,7 +47,7 @@ def recover(
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     call = invocation.current(context)
-    flags = restore_flow.Flags(**given)
+    flags = restore_flow.RestoreFlags(**given)
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     checkpoints = Checkpoints(call.system)
     # Of a backup whose manifest is damaged nothing can be trusted, and nothing is recovered.

@@ -46,7 +46,7 @@ def rollback(
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
     call = invocation.current(context)
-    flags = restore_flow.Flags(**given)
+    flags = restore_flow.RestoreFlags(**given)
     flags.check()
     chosen = call.categories(options.chosen(names, everything))
     if preserve_others and len(chosen) == len(call.registry.ordered()):

@@ -39,7 +39,7 @@ _MOST_RUNS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Standing:
+class CategoryStanding:
     """A category as the ledger knows it."""
 
     category: Category
@@ -140,10 +140,10 @@ def _standing(
     held: Mapping[str, int],
     line: ModeLine,
     passes: Mapping[str, Sweep],
-) -> Standing:
+) -> CategoryStanding:
     own = [run for run in newest if run.category == category.slug]
     standing = [run for run in own if run.undone_at is None]
-    return Standing(
+    return CategoryStanding(
         category=category,
         last=own[0] if own else None,
         migrated=migrated(standing),
@@ -191,7 +191,7 @@ def _schema_document(states: Sequence[SchemaState]) -> list[dict[str, object]]:
     return [{"name": state.name, "state": state.word, "current": state.current, "head": state.head} for state in states]
 
 
-def _table(call: Invocation, standings: Sequence[Standing]) -> None:
+def _table(call: Invocation, standings: Sequence[CategoryStanding]) -> None:
     columns = ["CATEGORY", "LAST RUN", "STATE", "COPIED", "IN FLAT", "DONE", "QUARANTINED"]
     rows = []
     for one in standings:
@@ -210,7 +210,7 @@ def _table(call: Invocation, standings: Sequence[Standing]) -> None:
     call.console.table(columns, rows, numbers=("LAST RUN", "COPIED", "IN FLAT", "DONE", "QUARANTINED"))
 
 
-def _document(one: Standing) -> dict[str, object]:
+def _document(one: CategoryStanding) -> dict[str, object]:
     return {
         "category": one.category.slug,
         "title": one.category.title,
@@ -225,7 +225,9 @@ def _document(one: Standing) -> dict[str, object]:
     }
 
 
-def _next_steps(call: Invocation, still: Sequence[Problem], standings: Sequence[Standing], slots: int) -> list[str]:
+def _next_steps(
+    call: Invocation, still: Sequence[Problem], standings: Sequence[CategoryStanding], slots: int
+) -> list[str]:
     steps = standing_still.commands(still)
     if not slots and call.settings.workers_hint not in steps:
         steps.append(call.settings.workers_hint)

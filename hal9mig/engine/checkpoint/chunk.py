@@ -36,7 +36,7 @@ _size_of = struct.Struct(">i").unpack_from
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Written:
+class ChunkWritten:
     """What a file has become; see ``Chunk``."""
 
     rows: int
@@ -77,7 +77,7 @@ class Hasher:
         return self._sum % _MODULUS
 
 
-class Writer:
+class ChunkWriter:
     """Writes the rows of a COPY into a file; the driver calls ``write``. Holds one frame in memory."""
 
     def __init__(self, file: BinaryIO):
@@ -103,12 +103,12 @@ class Writer:
         if self._size >= FRAME_BYTES:
             self._flush()
 
-    def close(self) -> Written:
+    def close(self) -> ChunkWritten:
         """Write what is left and return what the file is."""
         self._waiting.append(wire.TRAILER)
         self._size += len(wire.TRAILER)
         self._flush()
-        return Written(
+        return ChunkWritten(
             rows=self._rows, digest=self._sum % _MODULUS, raw_bytes=self._raw, bytes=self._bytes,
             sha256=self._sha.hexdigest(), frames=tuple(self._frames),
         )  # fmt: skip
@@ -125,14 +125,14 @@ class Writer:
         self._waiting, self._size, self._in_frame, self._frame_sum = [], 0, 0, 0
 
 
-class Source(Protocol):
+class TupleSource(Protocol):
     """What the driver reads a COPY from."""
 
     def read(self, size: int) -> bytes:
         """Return at most ``size`` bytes; none at the end."""
 
 
-def feed(cursor: psycopg2.extensions.cursor, statement: str, source: Source) -> None:
+def feed(cursor: psycopg2.extensions.cursor, statement: str, source: TupleSource) -> None:
     """COPY from a source.
 
     Raises:
@@ -150,7 +150,7 @@ def feed(cursor: psycopg2.extensions.cursor, statement: str, source: Source) -> 
 
 
 class _Feeding:
-    def __init__(self, source: Source):
+    def __init__(self, source: TupleSource):
         self._source = source
         self.error: BaseException | None = None
 

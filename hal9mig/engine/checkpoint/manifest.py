@@ -88,7 +88,7 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Digest:
+class CategoryDigest:
     """A category in one store: its records and the sum of their hashes, as ``engine.compare.digest`` computes them."""
 
     records: int
@@ -125,7 +125,7 @@ class Manifest:
     positions: Mapping[str, Any]
     schemas: Mapping[str, str]
     tables: tuple[Table, ...]
-    digests: Mapping[str, Mapping[str, Digest]]
+    digests: Mapping[str, Mapping[str, CategoryDigest]]
 
     @property
     def restorable(self) -> bool:
@@ -200,7 +200,8 @@ def _read(document: dict[str, Any]) -> Manifest:
     document["scope"] = tuple(document["scope"])
     document["tables"] = tuple(_table(one) for one in document["tables"])
     document["digests"] = {
-        slug: {store: Digest(**one) for store, one in both.items()} for slug, both in document["digests"].items()
+        slug: {store: CategoryDigest(**one) for store, one in both.items()}
+        for slug, both in document["digests"].items()
     }
     return Manifest(**document)
 

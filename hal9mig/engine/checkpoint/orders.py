@@ -24,10 +24,10 @@ from hal9mig.engine.checkpoint import archive, choose, files, place, restore_che
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.types import (
+    CheckpointListing,
     CheckpointOrder,
     Damage,
     Expected,
-    Listing,
     Loss,
     Restored,
     RestorePlan,
@@ -41,7 +41,8 @@ from hal9mig.ledger.run_options import ABOUT_CHECKPOINTS, CheckpointOptions, Kep
 from hal9mig.stores import relation, schema
 
 __all__ = [
-    "CheckpointOrder", "Checkpoints", "Damage", "Listing", "Loss", "RestorePlan", "Restored", "SavePlan", "Untouched",
+    "CheckpointListing", "CheckpointOrder", "Checkpoints", "Damage", "Loss", "RestorePlan", "Restored", "SavePlan",
+    "Untouched",
 ]  # fmt: skip
 #: Rows a second that are expected of a first checkpoint or restore, whole, with both stores on one small machine.
 _PACE = 20_000
@@ -149,7 +150,7 @@ class Checkpoints:
 
     # Looking
 
-    def listing(self) -> Listing:
+    def listing(self) -> CheckpointListing:
         """Return every checkpoint, and what looks like one and is none.
 
         Raises:
@@ -167,10 +168,12 @@ class Checkpoints:
             raise
         except errors.Unreachable as error:
             # A lost database is when somebody has to know what there is to go back to.
-            return Listing(manifests=manifests, unusable=unusable, under_way=(), lacking=lacking, unknown=error.message)
+            return CheckpointListing(
+                manifests=manifests, unusable=unusable, under_way=(), lacking=lacking, unknown=error.message
+            )
         taking = {KeptOptions.of(run.options).checkpoint for run in active}
         left = [one for one in unusable if one.name not in taking]
-        return Listing(manifests=manifests, unusable=left, under_way=active, lacking=lacking)
+        return CheckpointListing(manifests=manifests, unusable=left, under_way=active, lacking=lacking)
 
     def left_out(self, run: model.Run) -> list[str]:
         """Return the workers that took no part in a run, because they keep checkpoints in another place."""

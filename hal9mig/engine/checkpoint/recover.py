@@ -24,7 +24,7 @@ from hal9mig.categories import filters, identifiers, wire
 from hal9mig.categories.declaration import Category, Role
 from hal9mig.engine.checkpoint import archive, restore, salvage, save
 from hal9mig.engine.checkpoint.manifest import Manifest
-from hal9mig.engine.checkpoint.restore import Place
+from hal9mig.engine.checkpoint.restore import RestoredTable
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer.writer import OVERRIDING
@@ -67,7 +67,7 @@ def derive(system: System, desk: Desk, held: batches.Lease, session: Session) ->
 
 
 def _derived(
-    system: System, category: Category, shared: Sequence[Place], found: Iterator[list[list[bytes]]], cursor: Any
+    system: System, category: Category, shared: Sequence[RestoredTable], found: Iterator[list[list[bytes]]], cursor: Any
 ) -> int:
     transform = system.transform(category.slug)
     wanted = {place.relation.qualified for place in shared}
@@ -179,7 +179,7 @@ class _Resolving:
         self._counts = counts
         self._again: set[model.Key] = set()
 
-    def settle(self, store: model.StoreName, place: Place, damage: Damage, ruling: model.StoreName) -> None:
+    def settle(self, store: model.StoreName, place: RestoredTable, damage: Damage, ruling: model.StoreName) -> None:
         """Settle one damage of a table."""
         hit = self._hit(place, damage)
         if store is _HIER or store is not ruling:
@@ -210,7 +210,7 @@ class _Resolving:
     def _other(store: model.StoreName) -> model.StoreName:
         return _HIER if store is _FLAT else _FLAT
 
-    def _span(self, place: Place, damage: Damage) -> projection.Bounds:
+    def _span(self, place: RestoredTable, damage: Damage) -> projection.Bounds:
         """Return the range of record keys that a damage may have hit; its ends may be half there."""
         owner = place.table.owner or place.table.key
         places = [place.table.key.index(name) for name in owner if name in place.table.key]
@@ -242,7 +242,7 @@ class _Resolving:
                 found |= {tuple(row) for row in cursor.fetchall()}
         return found
 
-    def _hit(self, place: Place, damage: Damage) -> set[model.Key]:
+    def _hit(self, place: RestoredTable, damage: Damage) -> set[model.Key]:
         """Return the keys of the records that a damage has hit, as far as either store's shadow tells them."""
         span = self._span(place, damage)
         keys = self._records(_FLAT, span) | self._records(_HIER, span)
@@ -252,7 +252,7 @@ class _Resolving:
             keys -= self._present(place, span, owner)
         return keys
 
-    def _present(self, place: Place, span: projection.Bounds, owner: Sequence[str]) -> set[model.Key]:
+    def _present(self, place: RestoredTable, span: projection.Bounds, owner: Sequence[str]) -> set[model.Key]:
         where, params = self._where(span, owner)
         texts = projection.texts(self._category, owner)
         connection = self._connections[place.table.store]
@@ -274,7 +274,7 @@ class _Resolving:
                 where, params = scope.sql(self._category, identifiers.each(columns))
                 cursor.execute(f"DELETE FROM {shadowed(table, [table])} WHERE {where}", params)
 
-    def _hold(self, store: model.StoreName, place: Place, damage: Damage, hit: set[model.Key]) -> None:
+    def _hold(self, store: model.StoreName, place: RestoredTable, damage: Damage, hit: set[model.Key]) -> None:
         """Note lost records: each whose key is known, and how many others there were."""
         where = f"{damage['file']}, frame {damage['frame']}: {damage['why']}"
         payloads = self._payloads(self._other(store), hit)

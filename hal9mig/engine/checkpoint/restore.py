@@ -32,7 +32,7 @@ LOADING, DERIVING, INDEXING, CONSTRAINING, PROVING, RESOLVING, SWAPPING, AFTER =
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class RestoredTable:
     """A table of a checkpoint and the live one it stands for."""
 
     table: Table
@@ -60,7 +60,7 @@ def manifest(system: System, held: batches.Lease) -> Manifest:
 
 def places(
     connection: Connection, store: model.StoreName, made: Manifest, categories: Sequence[Category]
-) -> list[Place]:
+) -> list[RestoredTable]:
     """Return the tables of a store that a checkpoint holds of these categories, the ledger's among them.
 
     Raises:
@@ -77,7 +77,7 @@ def places(
         if present != table.columns:
             other = sorted({name for name, _ in set(present) ^ set(table.columns)})
             problems.append(f"{store} {one.qualified} has other columns now: {', '.join(other)}")
-        found.append(Place(table=table, relation=one))
+        found.append(RestoredTable(table=table, relation=one))
     if problems:
         raise errors.CheckpointStale(
             f"Checkpoint {made.name} was taken of other tables than there are now: {'; '.join(problems)}."
@@ -162,7 +162,7 @@ def _others(system: System, held: batches.Lease, categories: Sequence[Category])
 
 
 def _planned(
-    everything: Sequence[Place], others: Sequence[Category], held: batches.Lease
+    everything: Sequence[RestoredTable], others: Sequence[Category], held: batches.Lease
 ) -> list[tuple[str, runs.NewBatch]]:
     planned: list[tuple[str, runs.NewBatch]] = []
     order = RestoreOptions.of(held.options)
@@ -224,7 +224,7 @@ def load(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     return True
 
 
-def _loaded(system: System, cursor: Any, held: batches.Lease, place: Place, one: Chunk) -> dict[str, Any]:
+def _loaded(system: System, cursor: Any, held: batches.Lease, place: RestoredTable, one: Chunk) -> dict[str, Any]:
     kept = archive.opened(system.settings)
     order = RestoreOptions.of(held.options)
     name = order.checkpoint
@@ -338,7 +338,7 @@ def measure(system: System, desk: Desk, held: batches.Lease, session: Session) -
     return True
 
 
-def _find(system: System, desk: Desk, held: batches.Lease) -> tuple[Place, Chunk, Connection]:
+def _find(system: System, desk: Desk, held: batches.Lease) -> tuple[RestoredTable, Chunk, Connection]:
     store, qualified, number = save.parted(held.subject)
     connection = desk.store(model.StoreName(store), "restore")
     found = places(connection, model.StoreName(store), manifest(system, held), save.scope(system, held))

@@ -7,7 +7,7 @@ from typing import Any
 
 from hal9mig import model
 from hal9mig.engine.checkpoint import save
-from hal9mig.engine.checkpoint.manifest import Digest
+from hal9mig.engine.checkpoint.manifest import CategoryDigest
 from hal9mig.engine.checkpoint.types import Damage, Restored, Untouched
 from hal9mig.ledger.run_options import KeptOptions
 
@@ -16,7 +16,7 @@ def collect(run: model.Run, done: Sequence[Mapping[str, Any]]) -> Restored:
     """Return what a restore's batches add up to so far."""
     tables: dict[str, int] = {}
     damages: list[Damage] = []
-    measured: dict[tuple[str, str], dict[str, Digest]] = {}
+    measured: dict[tuple[str, str], dict[str, CategoryDigest]] = {}
     swapped: Mapping[str, Any] = {}
     resolved: Mapping[str, Any] = {}
     for batch in done:
@@ -32,7 +32,7 @@ def collect(run: model.Run, done: Sequence[Mapping[str, Any]]) -> Restored:
             damages += [_damage(one) for one in result.get("damages", [])]
         elif batch["kind"] == "measure":
             store, slug, when = subject.split(" ")
-            measured.setdefault((slug, store), {})[when] = Digest(**result)
+            measured.setdefault((slug, store), {})[when] = CategoryDigest(**result)
         elif batch["kind"] == "swap":
             swapped = result
         elif batch["kind"] == "resolve":

@@ -223,7 +223,7 @@ def _unchanged(cursor: Any, query: str, kept: Archive, name: str, held: batches.
 def _written(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, one: Relation) -> dict[str, Any]:
     file = f"{one.store}/{identifiers.folder(one.schema, one.table)}/{held.seq:06d}-{held.attempt}.copy.zst"
     with kept.writing(name, file) as stream:
-        writer = chunk.Writer(stream)
+        writer = chunk.ChunkWriter(stream)
         cursor.copy_expert(query, writer)
         done = writer.close()
     return {

@@ -12,7 +12,7 @@ from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import alarms
 from hal9mig.engine.checkpoint import archive, choose, files, save
-from hal9mig.engine.checkpoint.manifest import Chunk, Digest, Manifest, Table
+from hal9mig.engine.checkpoint.manifest import CategoryDigest, Chunk, Manifest, Table
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, batches, instants, runs
@@ -66,11 +66,11 @@ def _manifest(
 ) -> Manifest:
     categories = save.scope(system, held)
     order = CheckpointOptions.of(held.options)
-    digests: dict[str, dict[str, Digest]] = {}
+    digests: dict[str, dict[str, CategoryDigest]] = {}
     for batch in done:
         if batch["kind"] == "digest":
             store, _, slug = str(batch["subject"]).partition(" ")
-            digests.setdefault(slug, {})[store] = Digest(**batch["result"])
+            digests.setdefault(slug, {})[store] = CategoryDigest(**batch["result"])
     schemas = dict(positions.get("schemas", {}))
     return Manifest(
         name=order.checkpoint,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from hal9mig import model, units
 from hal9mig.engine.checkpoint.archive import Unusable
-from hal9mig.engine.checkpoint.manifest import Digest, Manifest
+from hal9mig.engine.checkpoint.manifest import CategoryDigest, Manifest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class SavePlan:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Listing:
+class CheckpointListing:
     """What there is: usable checkpoints, newest first; folders that are none; runs that are taking one."""
 
     manifests: Sequence[Manifest]
@@ -125,8 +125,8 @@ class Untouched:
 
     category: str
     store: str
-    before: Digest
-    after: Digest
+    before: CategoryDigest
+    after: CategoryDigest
 
     @property
     def same(self) -> bool:

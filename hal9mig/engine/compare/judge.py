@@ -25,7 +25,7 @@ from hal9mig.ledger import drifts, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Cause
 from hal9mig.ledger.run_options import MigrateOptions
-from hal9mig.ledger.verify_results import Kind
+from hal9mig.ledger.verify_results import DifferenceKind
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
@@ -36,7 +36,7 @@ Seen = Mapping[tuple[Any, ...], Sequence[Row]]
 Versions = tuple[int | None, int | None]
 
 
-class State(enum.Enum):
+class Judgement(enum.Enum):
     """What a key was found to be."""
 
     #: Both stores have the same, or neither has any.
@@ -59,8 +59,8 @@ class Verdict:
     """
 
     key: model.Key
-    state: State
-    kind: Kind | None = None
+    state: Judgement
+    kind: DifferenceKind | None = None
     held: bool = False
     flat: Row | None = None
     hier: Sequence[Row] = ()
@@ -76,7 +76,7 @@ class Sides:
     """
 
     category: Category
-    state: capture.State
+    state: capture.WriteState
     flat: Connection
     hier: Connection
     covered: Query
@@ -126,7 +126,9 @@ class Sides:
         return found
 
 
-def sides(session: Session, category: Category, state: capture.State, *, flat: Connection, hier: Connection) -> Sides:
+def sides(
+    session: Session, category: Category, state: capture.WriteState, *, flat: Connection, hier: Connection
+) -> Sides:
     """Return both sides of a category; to be called before the first look, since coverage only grows.
 
     What is migrated in between is then found on both sides, and what is not yet cannot be taken for missing.
@@ -185,15 +187,15 @@ def _judge(both: Sides, keys: Sequence[model.Key], before: Seen | None, chosen: 
 def _verdict(
     key: model.Key, flat: Sequence[Row], hier: Sequence[Row], *, moves: bool, rootless: bool, held: bool
 ) -> Verdict:
-    state, kind = State.DRIFTS, None
+    state, kind = Judgement.DRIFTS, None
     if _hashes(flat) == _hashes(hier) and not rootless:
-        state = State.AGREES
+        state = Judgement.AGREES
     elif moves:
-        state = State.LAGS
+        state = Judgement.LAGS
     else:
-        kind = Kind.EXTRA if not flat else Kind.MISMATCH if hier else Kind.MISSING
-        if kind is Kind.MISSING and not held and not flat[0].covered:
-            state, kind = State.PENDING, None
+        kind = DifferenceKind.EXTRA if not flat else DifferenceKind.MISMATCH if hier else DifferenceKind.MISSING
+        if kind is DifferenceKind.MISSING and not held and not flat[0].covered:
+            state, kind = Judgement.PENDING, None
     return Verdict(key=key, state=state, kind=kind, held=held, flat=next(iter(flat), None), hier=hier)
 
 
@@ -266,7 +268,7 @@ def causes(
         known: the ``versions`` of those that drift.
         lately: seconds within which applying a key counts as the likely cause.
     """
-    drifting = [verdict for verdict in found if verdict.state is State.DRIFTS]
+    drifting = [verdict for verdict in found if verdict.state is Judgement.DRIFTS]
     keys = [verdict.key for verdict in drifting]
     if not keys:
         return {}
@@ -284,13 +286,13 @@ def _cause(verdict: Verdict, known: Versions, *, late: bool, changed: bool) -> C
     source, target = known
     if verdict.held:
         return Cause.QUARANTINE
-    if verdict.kind is Kind.MISMATCH and source is not None and source == target and changed:
+    if verdict.kind is DifferenceKind.MISMATCH and source is not None and source == target and changed:
         return Cause.TRANSFORM_CHANGED
-    if verdict.kind is Kind.MISMATCH and target is not None and target >= (source or 0):
+    if verdict.kind is DifferenceKind.MISMATCH and target is not None and target >= (source or 0):
         return Cause.FOREIGN_WRITE
     if late:
         return Cause.LATE_APPLY
-    return Cause.FOREIGN_WRITE if verdict.kind is Kind.EXTRA else Cause.MISSED_CAPTURE
+    return Cause.FOREIGN_WRITE if verdict.kind is DifferenceKind.EXTRA else Cause.MISSED_CAPTURE
 
 
 def _transform_changed(session: Session, category: Category) -> bool:

@@ -10,10 +10,10 @@ from typing import TypeVar
 from hal9mig import model
 from hal9mig.categories.filters import Filter
 from hal9mig.engine.compare import digest, field_diff, judge, orphans
-from hal9mig.engine.compare.judge import Sides, State
+from hal9mig.engine.compare.judge import Judgement, Sides
 from hal9mig.engine.compare.keystream import Pair, Stream
 from hal9mig.engine.compare.tally import Tally
-from hal9mig.ledger.verify_results import Difference, FieldDifference, Kind
+from hal9mig.ledger.verify_results import Difference, DifferenceKind, FieldDifference
 from hal9mig.stores import projection
 
 #: Differences of each kind that a batch lists; it counts them all.
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(kw_only=True)
-class Listing:
+class DifferenceListing:
     """The differences a step lists, and how many of each kind its batch has listed by now."""
 
-    listed: dict[Kind, int]
+    listed: dict[DifferenceKind, int]
     found: list[Difference] = dataclasses.field(default_factory=list)
 
-    def admit(self, kind: Kind, tally: Tally) -> bool:
+    def admit(self, kind: DifferenceKind, tally: Tally) -> bool:
         """Whether one more of a kind is listed; it is counted either way."""
         if self.listed[kind] >= MOST_LISTED:
             tally.unlisted += 1
@@ -69,7 +69,7 @@ class Suspects:
                 else:
                     yield pair
 
-    def decide(self, suspects: Sequence[Pair], tally: Tally, listing: Listing) -> None:
+    def decide(self, suspects: Sequence[Pair], tally: Tally, listing: DifferenceListing) -> None:
         """Have records that differed at the first look judged, count them, and list what differs.
 
         Raises:
@@ -85,14 +85,14 @@ class Suspects:
                 kind = tally.count(verdict)
                 if kind is None or not listing.admit(kind, tally):
                     continue
-                if kind is Kind.MISMATCH and self.deep:
+                if kind is DifferenceKind.MISMATCH and self.deep:
                     mismatched.append(verdict.key)
                 else:
                     listing.found.append(Difference(key=verdict.key, kind=kind))
             if mismatched:
                 details = self._details(mismatched)
                 listing.found += [
-                    Difference(key=key, kind=Kind.MISMATCH, fields=details.get(key, ())) for key in mismatched
+                    Difference(key=key, kind=DifferenceKind.MISMATCH, fields=details.get(key, ())) for key in mismatched
                 ]
 
     def _details(self, keys: Sequence[model.Key]) -> dict[model.Key, Sequence[FieldDifference]]:
@@ -102,7 +102,7 @@ class Suspects:
                 cursor.execute(digest.SESSION)
             return dict(field_diff.differing(flat, hier, both.category, keys))
 
-    def orphans(self, scope: projection.Bounds, tally: Tally, listing: Listing) -> None:
+    def orphans(self, scope: projection.Bounds, tally: Tally, listing: DifferenceListing) -> None:
         """Count as extra what is left in the hierarchical store of records that neither store has.
 
         Raises:
@@ -122,10 +122,10 @@ class Suspects:
                 left = list(stream)
         for verdict in judge.judge(both, [row.text for row in left]):
             # Where the source has the record the target lacks it, and that has been counted.
-            if verdict.state is State.DRIFTS and verdict.kind is Kind.EXTRA and not verdict.hier:
+            if verdict.state is Judgement.DRIFTS and verdict.kind is DifferenceKind.EXTRA and not verdict.hier:
                 tally.orphan()
-                if listing.admit(Kind.EXTRA, tally):
-                    listing.found.append(Difference(key=verdict.key, kind=Kind.EXTRA, fields=_ORPHANED))
+                if listing.admit(DifferenceKind.EXTRA, tally):
+                    listing.found.append(Difference(key=verdict.key, kind=DifferenceKind.EXTRA, fields=_ORPHANED))
 
 
 def _portions(items: Iterable[T]) -> Iterator[Sequence[T]]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hal9mig import errors
-from hal9mig.engine.compare.judge import State, Verdict
-from hal9mig.ledger.verify_results import Kind
+from hal9mig.engine.compare.judge import Judgement, Verdict
+from hal9mig.ledger.verify_results import DifferenceKind
 
 #: Digests are sums modulo this.
 MODULUS = 1 << 64
@@ -68,15 +68,15 @@ class Tally:
         self.hier += 1
         self.extra += 1
 
-    def count(self, verdict: Verdict) -> Kind | None:
+    def count(self, verdict: Verdict) -> DifferenceKind | None:
         """Count a record that differed at the first look by what the judge found; its kind if it differs."""
         flat, hier = verdict.flat, verdict.hier
         hashes = [row.hash for row in hier]
-        if verdict.state is State.AGREES:
+        if verdict.state is Judgement.AGREES:
             if flat is not None and (flat.chosen or hier[0].chosen):
                 self.alike(flat.hash)
             return None
-        if verdict.state is State.LAGS:
+        if verdict.state is Judgement.LAGS:
             self.hier += len(hier)
             self.flat += 1
             self.moving += 1
@@ -88,23 +88,23 @@ class Tally:
             self.hier += len(hier)
             self.extra += 1
             self.hashes(None, hashes)
-            return Kind.EXTRA
+            return DifferenceKind.EXTRA
         if not (flat.chosen or any(row.chosen for row in hier)):
             return None  # both have left the filter
         self.hier += len(hier)
         self.flat += 1
-        if verdict.state is State.PENDING:
+        if verdict.state is Judgement.PENDING:
             self.pending += 1
             return None
         self.hashes(flat.hash, hashes)
         if verdict.held:
             self.quarantined += 1
-            return Kind.QUARANTINED
+            return DifferenceKind.QUARANTINED
         if hier:
             self.mismatches += 1
-            return Kind.MISMATCH
+            return DifferenceKind.MISMATCH
         self.missing += 1
-        return Kind.MISSING
+        return DifferenceKind.MISSING
 
     def check(self) -> None:
         """Raise where the parts do not make the whole.

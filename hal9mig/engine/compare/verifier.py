@@ -21,13 +21,13 @@ from hal9mig import errors, model
 from hal9mig.categories import filters, identifiers
 from hal9mig.engine.compare import digest, hash_probe, judge, keystream
 from hal9mig.engine.compare.keystream import Pair, Query, Stream
-from hal9mig.engine.compare.suspects import Listing, Suspects
+from hal9mig.engine.compare.suspects import DifferenceListing, Suspects
 from hal9mig.engine.compare.tally import MODULUS, Tally
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, database, verify_results
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import VerifyOptions
-from hal9mig.ledger.verify_results import Difference, Kind
+from hal9mig.ledger.verify_results import Difference, DifferenceKind
 from hal9mig.stores import capture, projection
 from hal9mig.stores.connection import Connection
 
@@ -90,7 +90,7 @@ class Verifier:
         self._sleep = sleep
         self._covered: Query = digest.FALSE
         self._tally = Tally()
-        self._listed: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self._listed: dict[DifferenceKind, int] = dict.fromkeys(DifferenceKind, 0)
         self._started = time.monotonic()
 
     def run(self) -> bool:
@@ -121,10 +121,10 @@ class Verifier:
                 document = dict(earlier or {})
                 listed = document.pop("listed", {})
                 self._tally = Tally.from_document(document) if document else Tally()
-                self._listed |= {Kind(kind): count for kind, count in listed.items()}
+                self._listed |= {DifferenceKind(kind): count for kind, count in listed.items()}
         hash_probe.require_alike(self._flat, self._connection)
 
-    def _step(self, scope: projection.Bounds, edges: Sequence[model.Key]) -> tuple[Tally, Listing]:
+    def _step(self, scope: projection.Bounds, edges: Sequence[model.Key]) -> tuple[Tally, DifferenceListing]:
         """Compare a range, and anew when the write mode is switched meanwhile: then another side may rule."""
         while True:
             state = capture.state(self._connection)
@@ -133,7 +133,7 @@ class Verifier:
                 both = judge.sides(self._session, self._category, state, flat=self._flat, hier=self._connection)
             self._covered = both.covered
             suspects = Suspects(both=both, chosen=self._filter, deep=self._deep)
-            listing = Listing(listed=dict(self._listed))
+            listing = DifferenceListing(listed=dict(self._listed))
             with contextlib.suppress(errors.StaleEpoch):
                 tally = self._compare(scope, edges, suspects, listing)
                 suspects.orphans(scope, tally, listing)
@@ -204,7 +204,7 @@ class Verifier:
     # The comparison of one range
 
     def _compare(
-        self, scope: projection.Bounds, edges: Sequence[model.Key], suspects: Suspects, listing: Listing
+        self, scope: projection.Bounds, edges: Sequence[model.Key], suspects: Suspects, listing: DifferenceListing
     ) -> Tally:
         began = time.monotonic()
         tally = Tally()
@@ -254,7 +254,7 @@ class Verifier:
         scopes: Sequence[projection.Bounds],
         suspects: Suspects,
         tally: Tally,
-        listing: Listing,
+        listing: DifferenceListing,
         began: float,
     ) -> None:
         differing: list[Pair] = []

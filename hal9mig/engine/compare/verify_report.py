@@ -28,7 +28,7 @@ class CategoryVerdict:
         total: flat records compared.
         migrated: those of them that a migration has taken: all but the pending ones.
         verified: the same in both stores, field by field or by digest.
-        mismatches, missing, extra: see ``verify_results.Kind``.
+        mismatches, missing, extra: see ``verify_results.DifferenceKind``.
         pending: not migrated yet, so no difference.
         quarantined: differ and are held in quarantine.
         moving: changed at the source while being compared, so nothing is said of them.

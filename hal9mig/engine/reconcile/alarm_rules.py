@@ -26,14 +26,14 @@ _COMPACT_FROM = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Waiting:
+class JournalBacklog:
     """What waits in the ruling store's journal: rows, and the seconds the oldest has waited."""
 
     records: int = 0
     seconds: float = 0.0
 
 
-def journal(system: System, source: Connection, tuned: Reconciliation) -> Waiting:
+def journal(system: System, source: Connection, tuned: Reconciliation) -> JournalBacklog:
     """Return what waits in a journal, compacted where it has become long."""
     found = waiting(source)
     if found.records > tuned.journal_alarm * _COMPACT_FROM:
@@ -44,15 +44,15 @@ def journal(system: System, source: Connection, tuned: Reconciliation) -> Waitin
     return found
 
 
-def waiting(source: Connection) -> Waiting:
+def waiting(source: Connection) -> JournalBacklog:
     """Return what waits in a journal."""
     lags = capture.lag(source).values()
-    return Waiting(
+    return JournalBacklog(
         records=sum(lag.records for lag in lags), seconds=max((lag.seconds for lag in lags), default=0.0)
     )  # fmt: skip
 
 
-def after_round(system: System, tuned: Reconciliation, found: Waiting) -> None:
+def after_round(system: System, tuned: Reconciliation, found: JournalBacklog) -> None:
     """Raise and end the alarms that a round can tell of."""
     with system.ledger.begin() as session:
         messages = {
@@ -127,7 +127,7 @@ def _lag(session: Session, tuned: Reconciliation) -> str | None:
     )
 
 
-def _stuck(found: Waiting, tuned: Reconciliation) -> str | None:
+def _stuck(found: JournalBacklog, tuned: Reconciliation) -> str | None:
     if found.seconds <= _STUCK * tuned.interval:
         return None
     return (
@@ -136,7 +136,7 @@ def _stuck(found: Waiting, tuned: Reconciliation) -> str | None:
     )
 
 
-def _long(found: Waiting, tuned: Reconciliation) -> str | None:
+def _long(found: JournalBacklog, tuned: Reconciliation) -> str | None:
     if found.records <= tuned.journal_alarm:
         return None
     limit = units.format_count(tuned.journal_alarm)
@@ -149,7 +149,7 @@ def _dead(session: Session) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Standing:
+class ReconcilerStanding:
     """Where reconciling stands.
 
     Attributes:
@@ -167,7 +167,7 @@ class Standing:
     open_drifts: dict[str, int]
 
 
-def standing(session: Session, records: int) -> Standing:
+def standing(session: Session, records: int) -> ReconcilerStanding:
     """Return where reconciling stands.
 
     Args:
@@ -175,7 +175,7 @@ def standing(session: Session, records: int) -> Standing:
     """
     tuned = tuning.reconciliation(session)
     newest = rounds.newest(session, limit=20)
-    return Standing(
+    return ReconcilerStanding(
         interval=tuned.interval,
         last=newest[0] if newest else None,
         coverage=coverage(newest, records, tuned),

@@ -28,7 +28,7 @@ from hal9mig.ledger import audit, batches, database, instants, runs, sweeps, tun
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Cause
 from hal9mig.ledger.run_options import PassOptions
-from hal9mig.ledger.verify_results import Kind
+from hal9mig.ledger.verify_results import DifferenceKind
 from hal9mig.stores import capture
 from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
@@ -277,8 +277,8 @@ def found(session: Session, run: model.Run) -> Found:
         told.unlisted += max(0, result["drifted"] - len(result["outcomes"]))
         for key, kind, cause, action, reason in result["outcomes"]:
             told.outcomes[tuple(key)] = Outcome(
-                category=run.category, key=tuple(key), kind=Kind(kind), cause=Cause(cause), action=Action(action),
-                reason=reason,
+                category=run.category, key=tuple(key), kind=DifferenceKind(kind), cause=Cause(cause),
+                action=Action(action), reason=reason,
             )  # fmt: skip
     return told
 

@@ -15,7 +15,7 @@ from hal9mig.engine.reconcile.repair import Mender, Outcome, RepairPolicy
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier
 from hal9mig.ledger.drifts import Cause
-from hal9mig.ledger.verify_results import FieldDifference, Kind
+from hal9mig.ledger.verify_results import DifferenceKind, FieldDifference
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection
 
@@ -109,7 +109,7 @@ def _quarantine(system: System, both: Sides, key: model.Key) -> None:
 
 
 def _sides(both: Sides, outcome: Outcome) -> list[FieldDifference]:
-    if outcome.kind is Kind.MISMATCH:
+    if outcome.kind is DifferenceKind.MISMATCH:
         with both.flat, both.hier, both.flat.cursor() as flat, both.hier.cursor() as hier:
             found = dict(field_diff.differing(flat, hier, both.category, [outcome.key]))
         return list(found.get(outcome.key, ()))

@@ -21,7 +21,7 @@ from hal9mig.engine.compare import judge
 from hal9mig.engine.compare.judge import Sides
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.reconcile import alarm_rules, sweep
-from hal9mig.engine.reconcile.alarm_rules import Waiting
+from hal9mig.engine.reconcile.alarm_rules import JournalBacklog
 from hal9mig.engine.reconcile.repair import Mender, Outcome, RepairPolicy
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
@@ -76,7 +76,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
             number = rounds.begin(session)
         policy = RepairPolicy.AUTO if tuned.auto_fix else RepairPolicy.OFF
         mender = Mender(system, policy=policy, round=number, lately=2 * tuned.interval)
-        work = Round(system, desk, state, mender, clock=clock)
+        work = RoundWork(system, desk, state, mender, clock=clock)
         try:
             work.capture()
             work.declarations()
@@ -84,11 +84,11 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
             work.open_drifts()
             work.sweep(tuned.seconds)
         except errors.StaleEpoch as switched:
-            end(system, number, work.done, Waiting(), error=switched.message)
+            end(system, number, work.done, JournalBacklog(), error=switched.message)
             return work.done
         except Exception as error:
             with contextlib.suppress(psycopg2.Error, errors.HAL9Error):
-                end(system, number, work.done, Waiting(), error=errors.masked(" ".join(str(error).split())))
+                end(system, number, work.done, JournalBacklog(), error=errors.masked(" ".join(str(error).split())))
             raise
         source = desk.flat("reconcile") if state.mode is Mode.DUAL_WRITE else desk.hier("reconcile")
         waiting = alarm_rules.journal(system, source, tuned)
@@ -98,7 +98,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
     return work.done
 
 
-def end(system: System, number: int, done: Done, waiting: Waiting, *, error: str | None = None) -> None:
+def end(system: System, number: int, done: Done, waiting: JournalBacklog, *, error: str | None = None) -> None:
     """Note in the ledger and the log what a round did, and forget what nobody needs any more."""
     found = differing(done.outcomes)
     with system.ledger.begin() as session:
@@ -115,7 +115,7 @@ def end(system: System, number: int, done: Done, waiting: Waiting, *, error: str
     )  # fmt: skip
 
 
-class Round:
+class RoundWork:
     """The steps of a round, on one process's connections, under one write mode.
 
     Attributes:
@@ -126,7 +126,7 @@ class Round:
         self,
         system: System,
         desk: Desk,
-        state: capture.State,
+        state: capture.WriteState,
         mender: Mender,
         *,
         clock: Callable[[], float] = time.monotonic,

@@ -17,13 +17,13 @@ from typing import NamedTuple
 from hal9mig import errors, model, units
 from hal9mig.engine import alarms, dispatcher
 from hal9mig.engine.compare import judge
-from hal9mig.engine.compare.judge import Sides, State, Verdict, Versions
+from hal9mig.engine.compare.judge import Judgement, Sides, Verdict, Versions
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, follower
 from hal9mig.engine.transfer.applier import Applied
 from hal9mig.ledger import drifts, tuning
 from hal9mig.ledger.drifts import Cause, Finding
-from hal9mig.ledger.verify_results import Kind
+from hal9mig.ledger.verify_results import DifferenceKind
 
 #: Repairs of one key within an hour after which it is not repaired again.
 MOST_REPAIRS = 3
@@ -73,7 +73,7 @@ class Outcome:
 
     category: str
     key: model.Key
-    kind: Kind
+    kind: DifferenceKind
     cause: Cause
     action: Action
     reason: str = ""
@@ -126,8 +126,8 @@ class Mender:
         if not keys:
             return []
         verdicts = judge.judge(both, keys)
-        self._close(both, [one.key for one in verdicts if one.state is State.AGREES])
-        drifting = [one for one in verdicts if one.state is State.DRIFTS]
+        self._close(both, [one.key for one in verdicts if one.state is Judgement.AGREES])
+        drifting = [one for one in verdicts if one.state is Judgement.DRIFTS]
         if not drifting:
             return []
         slug = both.category.slug
@@ -150,7 +150,7 @@ class Mender:
                     self._alarm(slug, key, plan.reason)
         found = [
             Outcome(
-                category=slug, key=one.key, kind=one.kind or Kind.MISMATCH, cause=causes[one.key],
+                category=slug, key=one.key, kind=one.kind or DifferenceKind.MISMATCH, cause=causes[one.key],
                 action=became[one.key][0], reason=became[one.key][1],
             )
             for one in drifting
@@ -172,7 +172,7 @@ class Mender:
             reason = f"the side that follows has version {known[1]}, the one that rules {known[0]}"
             # The way back has no quarantine.
             return _Plan(_Step.HOLD if self._policy is RepairPolicy.AUTO and forward else _Step.LEAVE, reason)
-        if one.kind is Kind.EXTRA and self._policy is RepairPolicy.SAFE:
+        if one.kind is DifferenceKind.EXTRA and self._policy is RepairPolicy.SAFE:
             return _Plan(_Step.LEAVE, "repairing would delete it")
         return _Plan(_Step.REPAIR)
 
@@ -188,11 +188,11 @@ class Mender:
         findings = []
         for one in drifting:
             # What a repair takes away for good is kept.
-            lost = (one.kind is Kind.EXTRA or _newer(known.get(one.key, (None, None)))) and plans[
+            lost = (one.kind is DifferenceKind.EXTRA or _newer(known.get(one.key, (None, None)))) and plans[
                 one.key
             ].step is _Step.REPAIR
             payload = judge.target_record(both, one.key) if lost else None
-            kind = one.kind or Kind.MISMATCH
+            kind = one.kind or DifferenceKind.MISMATCH
             findings.append(Finding(key=one.key, kind=kind, cause=causes[one.key], payload=payload))
         with self._system.ledger.begin() as session:
             new = drifts.note(session, slug, findings, round=self._round)

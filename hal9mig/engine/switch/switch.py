@@ -26,7 +26,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import fence
 from hal9mig.ledger import audit, database, mode
 from hal9mig.stores import capture, capture_triggers, lock_holders, sequences
-from hal9mig.stores.capture import Mode, State
+from hal9mig.stores.capture import Mode, WriteState
 from hal9mig.stores.connection import Connection
 
 #: Seconds that a barrier, or anything behind it, waits for a lock before it gives up and lets writers go on.
@@ -97,7 +97,7 @@ class Switch:
             for category in self._system.registry.ordered():
                 self._install(flat, category, model.StoreName.FLAT)
             for store in (hier, flat):
-                self._set(store, "state", State(mode=Mode.DUAL_WRITE, epoch=epoch))
+                self._set(store, "state", WriteState(mode=Mode.DUAL_WRITE, epoch=epoch))
             self._arrive(Mode.DUAL_WRITE, epoch)
         return Switched(mode=Mode.DUAL_WRITE, epoch=epoch, changed=True, barrier=None, discarded=0, done=[])
 
@@ -129,7 +129,7 @@ class Switch:
                     mode=Mode.HIERARCHICAL_ONLY, epoch=opened.epoch, changed=True, barrier=None, discarded=0, done=[]
                 )
             epoch = _next_epoch(line, flat, hier)
-            new = State(mode=Mode.HIERARCHICAL_ONLY, epoch=epoch)
+            new = WriteState(mode=Mode.HIERARCHICAL_ONLY, epoch=epoch)
             self._note(line, Mode.HIERARCHICAL_ONLY, "reverse capture")
             for category in self._system.registry.ordered():
                 self._install(hier, category, model.StoreName.HIERARCHICAL)
@@ -147,7 +147,7 @@ class Switch:
                 }
                 # Closed first: were the other opened first, a kill here would leave both open.
                 with fence.closed(hier, patience=PATIENCE):
-                    self._set(flat, "closed", State(mode=Mode.CLOSED, epoch=epoch))
+                    self._set(flat, "closed", WriteState(mode=Mode.CLOSED, epoch=epoch))
                     self._note(line, Mode.HIERARCHICAL_ONLY, "closed", carried=document)
                     self._set(hier, "open", new)
                 self._set(flat, "left", new)
@@ -173,7 +173,7 @@ class Switch:
             if line.mode == Mode.FLAT_ONLY and line.target is None:
                 return self._same(line)
             epoch = _next_epoch(line, flat, hier)
-            new = State(mode=Mode.FLAT_ONLY, epoch=epoch)
+            new = WriteState(mode=Mode.FLAT_ONLY, epoch=epoch)
             # A switch that was killed after it had closed the flat store may not have been noted as
             # arrived: the stores know who rules.
             rules = _state(hier).mode is Mode.HIERARCHICAL_ONLY
@@ -191,7 +191,7 @@ class Switch:
                 for category in self._system.registry.ordered():
                     sequences.advance(flat, category, model.StoreName.FLAT)
                 with fence.closed(flat, patience=PATIENCE):
-                    self._set(hier, "closed", State(mode=Mode.CLOSED, epoch=epoch))
+                    self._set(hier, "closed", WriteState(mode=Mode.CLOSED, epoch=epoch))
                     # Noted before it is so: were it killed later, nobody could count them again.
                     self._note(line, Mode.FLAT_ONLY, "closed", carried={"discarded": discarded})
                     self._set(flat, "open", new)
@@ -205,7 +205,7 @@ class Switch:
             mode=Mode.FLAT_ONLY, epoch=epoch, changed=True, barrier=kept_out, discarded=discarded, done=[]
         )  # fmt: skip
 
-    def _finish_return(self, line: mode.ModeLine, flat: Connection, hier: Connection, new: State) -> Switched:
+    def _finish_return(self, line: mode.ModeLine, flat: Connection, hier: Connection, new: WriteState) -> Switched:
         """Go to flat-only where the hierarchical store takes no writes: it never did, or it is closed already."""
         under_way = line.target == Mode.FLAT_ONLY
         # Closed with writes in its journal: an operator's force, which was killed before it was done.
@@ -309,7 +309,7 @@ class Switch:
         self._pause("drain")
         drain.drain(self._system, side, patience=PATIENCE)
 
-    def _set(self, store: Connection, step: str, new: State) -> None:
+    def _set(self, store: Connection, step: str, new: WriteState) -> None:
         self._pause(step)
         capture.set_state(store, new)
 
@@ -349,7 +349,7 @@ class Switch:
                 mode.certify(session, gate.sealed(document), actor=self._actor)
 
 
-def _state(store: Connection) -> State:
+def _state(store: Connection) -> WriteState:
     found = capture.state(store)
     store.rollback()
     return found

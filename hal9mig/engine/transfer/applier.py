@@ -22,7 +22,7 @@ from hal9mig.categories import identifiers, wire
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.transfer import fence, reader
-from hal9mig.engine.transfer.writer import Cursor, Writer
+from hal9mig.engine.transfer.writer import BatchWriter, Cursor
 from hal9mig.ledger import marks, quarantine
 from hal9mig.ledger.database import Ledger, Session
 from hal9mig.stores import capture, projection
@@ -84,7 +84,7 @@ class Applier:
 
     def __init__(self, transform: Transform, *, session: Session, flat: Connection):
         self._transform = transform
-        self._writer = Writer(transform)
+        self._writer = BatchWriter(transform)
         self._category = transform.category
         self._session = session
         self._flat = flat

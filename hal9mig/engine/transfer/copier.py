@@ -19,7 +19,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier as applier_module
 from hal9mig.engine.transfer import fence
 from hal9mig.engine.transfer.reader import Reader, Step
-from hal9mig.engine.transfer.writer import Cursor, Writer
+from hal9mig.engine.transfer.writer import BatchWriter, Cursor
 from hal9mig.ledger import batches, marks, quarantine, tuning
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import MigrateOptions, TunedOptions
@@ -63,7 +63,7 @@ class Copier:
         self._session = session
         self._transform: Transform = system.transform(held.category)
         self._category = self._transform.category
-        self._writer = Writer(self._transform)
+        self._writer = BatchWriter(self._transform)
         self._ledger = system.ledger
         self._filter = filters.parse(self._category, held.filter)
         self._atomic = MigrateOptions.of(held.options).atomic
@@ -131,7 +131,7 @@ class Copier:
         raw: Cursor = self._session.connection.cursor()  # type: ignore[assignment]
         return raw
 
-    def _advance(self, next_size: int | None) -> batches.Standing:
+    def _advance(self, next_size: int | None) -> batches.Outlook:
         progress = batches.Progress(
             cursor=self._cursor_key,
             records=self._records,

@@ -13,13 +13,13 @@ from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, reader
-from hal9mig.engine.transfer.writer import OVERRIDING, Cursor, Writer
+from hal9mig.engine.transfer.writer import OVERRIDING, BatchWriter, Cursor
 from hal9mig.ledger import audit, database, quarantine
 from hal9mig.stores import capture
 from hal9mig.stores.connection import Connection
 
 
-class Outcome(enum.StrEnum):
+class RetryOutcome(enum.StrEnum):
     """What became of a record that was tried again."""
 
     #: The target holds it now.
@@ -35,7 +35,7 @@ class Retrial:
     """What became of a record, and why it is held still."""
 
     record: quarantine.Held
-    outcome: Outcome
+    outcome: RetryOutcome
     error: str | None = None
 
 
@@ -70,7 +70,7 @@ def _tried(system: System, flat: Connection, transform: Transform, record: quara
     if record.origin == "recover":
         if record.payload is None:
             reason = "The checkpoint has lost it, and the other store's part does not have it either."
-            return Retrial(record=record, outcome=Outcome.HELD, error=reason)
+            return Retrial(record=record, outcome=RetryOutcome.HELD, error=reason)
         now = capture.state(flat)
         flat.rollback()
         if now.mode.ruling is model.StoreName.HIERARCHICAL:
@@ -80,12 +80,12 @@ def _tried(system: System, flat: Connection, transform: Transform, record: quara
         except psycopg2.Error as error:
             if not applier.blames_record(error):
                 raise
-            return Retrial(record=record, outcome=Outcome.HELD, error=applier.sentence(error))
+            return Retrial(record=record, outcome=RetryOutcome.HELD, error=applier.sentence(error))
     applied = applier.apply(system.ledger, flat, transform, [record.key], run_id=record.run_id)
     key = transform.canonical(record.key)
     if key in applied.rejected:
-        return Retrial(record=record, outcome=Outcome.HELD, error=applied.rejected[key])
-    return Retrial(record=record, outcome=Outcome.GONE if key in applied.deleted else Outcome.RELEASED)
+        return Retrial(record=record, outcome=RetryOutcome.HELD, error=applied.rejected[key])
+    return Retrial(record=record, outcome=RetryOutcome.GONE if key in applied.deleted else RetryOutcome.RELEASED)
 
 
 def _offered_to_flat(flat: Connection, transform: Transform, record: quarantine.Held) -> None:
@@ -107,12 +107,12 @@ def _offered_to_hier(system: System, flat: Connection, transform: Transform, rec
     found = reader.read(flat, transform.category, [record.key], EVERYTHING)
     output = transform.apply(found)
     if output.rejections:
-        return Retrial(record=record, outcome=Outcome.HELD, error=output.rejections[0].error.message)
+        return Retrial(record=record, outcome=RetryOutcome.HELD, error=output.rejections[0].error.message)
     with system.ledger.begin() as session:
         cursor: Cursor = session.connection.cursor()  # type: ignore[assignment]
-        Writer(transform).merge(cursor, output, newer_only=False)
+        BatchWriter(transform).merge(cursor, output, newer_only=False)
         quarantine.release(session, transform.category.slug, [record.key])
-    return Retrial(record=record, outcome=Outcome.RELEASED if found else Outcome.GONE)
+    return Retrial(record=record, outcome=RetryOutcome.RELEASED if found else RetryOutcome.GONE)
 
 
 def drop(system: System, record: quarantine.Held, *, actor: str | None = None) -> None:

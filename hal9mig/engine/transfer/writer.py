@@ -49,7 +49,7 @@ def emptied(table: str) -> str:
     return f"DO $$BEGIN IF EXISTS (SELECT FROM {table}) THEN TRUNCATE {table}; END IF; END$$"
 
 
-class Writer:
+class BatchWriter:
     """Writes a step's output inside the caller's transaction; keeps nothing between steps."""
 
     def __init__(self, transform: Transform):
