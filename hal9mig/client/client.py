@@ -26,11 +26,11 @@ from hal9mig.client.mirror import Mirror
 from hal9mig.client.pool import Pool
 from hal9mig.client.ruling import Place, Ruling
 from hal9mig.client.transaction import Transaction, Write
-from hal9mig.engine.transfer.writer import Cursor
 from hal9mig.model import StoreName
 from hal9mig.stores import capture, domains, projection
 from hal9mig.stores import connection as stores
 from hal9mig.stores.capture import Mode
+from hal9mig.stores.connection import Cursor
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

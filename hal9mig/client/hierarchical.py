@@ -15,9 +15,10 @@ from hal9mig.client import sides, values
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
 from hal9mig.engine.transfer import applier
-from hal9mig.engine.transfer.writer import BatchWriter, Cursor, replacing
+from hal9mig.engine.transfer.writer import BatchWriter, replacing
 from hal9mig.ledger import database
-from hal9mig.stores import projection
+from hal9mig.stores import binary_copy, projection
+from hal9mig.stores.connection import Cursor
 
 _Statement = tuple[str, list[Any]]
 
@@ -186,16 +187,7 @@ def _encoded(cursor: Cursor, category: Category, record: Mapping[str, Any]) -> l
     values = ", ".join(f"%s::{key_texts.cast(column.type)} AS {identifiers.quoted(column.name)}" for column in columns)
     names = identifiers.listed((column.name for column in columns), "s")
     fingerprint = projection.record_hash(category, "s")
-    query = cursor.mogrify(
-        f"SELECT {names}, {fingerprint} FROM (SELECT {values}) s", [record[column.name] for column in columns]
-    )
     collected: list[bytes] = []
-
-    class _Collector:
-        def write(self, message: bytes) -> None:
-            row = wire.rows_of(message)
-            if row is not None:
-                collected.append(row)
-
-    cursor.copy_expert(f"COPY ({query.decode()}) TO STDOUT (FORMAT binary)", _Collector())
+    sql = f"SELECT {names}, {fingerprint} FROM (SELECT {values}) s"
+    binary_copy.each(cursor, sql, [record[column.name] for column in columns], collected.append)
     return wire.split(collected[0], len(columns) + 1)

@@ -14,9 +14,9 @@ from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import EVERYTHING, Filter
 from hal9mig.client.transaction import Write, conflict
 from hal9mig.client.values import Record
-from hal9mig.engine.transfer.writer import Cursor, replacing
+from hal9mig.engine.transfer.writer import replacing
 from hal9mig.stores import projection
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, Cursor
 
 #: The version of a new record: the server's clock in microseconds. So a record that is deleted and comes
 #: back is newer than it was, and an old copy of it can never pass for the present one.

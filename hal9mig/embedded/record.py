@@ -17,7 +17,6 @@ from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.process import Process, marked
 from hal9mig.embedded.redis import RedisServer
 
-DOWN_STEPS = ((signal.SIGTERM, 3.0),)
 _WANTED = "wanted.json"
 _LOCK = "stack.lock"
 _LEFT_BEHIND = "left behind"

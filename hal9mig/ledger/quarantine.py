@@ -87,11 +87,6 @@ def settle(session: database.Session, id: int, status: str) -> bool:
     return database.run(session, "quarantine", "settle", id=id, status=status).first() is not None
 
 
-def fail_again(session: database.Session, id: int, error: str) -> None:
-    """Note that a retry of a held record failed."""
-    database.run(session, "quarantine", "fail_again", id=id, error=error)
-
-
 def release(session: database.Session, category: str, keys: Sequence[model.Key]) -> None:
     """Release the records of these keys, which have been written after all."""
     if keys:

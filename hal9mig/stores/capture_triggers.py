@@ -14,8 +14,7 @@ from hal9mig import model
 from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category, Source, Target
 from hal9mig.stores import projection
-from hal9mig.stores.connection import Connection
-from hal9mig.stores.foreign_keys import Cursor
+from hal9mig.stores.connection import Connection, Cursor
 
 _EVENTS = {
     "insert": ("INSERT", "REFERENCING NEW TABLE AS new_rows"),

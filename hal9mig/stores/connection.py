@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from hal9mig import errors
 
 Connection = psycopg2.extensions.connection
+Cursor = psycopg2.extensions.cursor
 
 #: A dead peer is noticed after about this many seconds, instead of the system's two hours.
 _KEEPALIVES: dict[str, Any] = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import psycopg2.extensions
-
 from hal9mig import errors
+from hal9mig.stores.connection import Cursor
 from hal9mig.stores.relation import Relation, named, spelled_out
 
-Cursor = psycopg2.extensions.cursor
 #: What a foreign key does that leaves the referring rows alone: nothing, or refusing.
 _PASSIVE = frozenset("ar")
 

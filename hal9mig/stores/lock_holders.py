@@ -7,11 +7,8 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg2.extensions
+from hal9mig.stores.connection import Connection, Cursor
 
-from hal9mig.stores.connection import Connection
-
-Cursor = psycopg2.extensions.cursor
 _SESSION = (
     "SELECT a.pid, a.application_name AS name, a.state, a.xact_start AS since, "
     "round(extract(epoch FROM clock_timestamp() - a.xact_start))::int AS age"

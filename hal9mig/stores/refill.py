@@ -6,12 +6,9 @@ it keeps what it refers to, and a table that has hardly changed is done in a mom
 
 from __future__ import annotations
 
-import psycopg2.extensions
-
 from hal9mig.categories import identifiers
+from hal9mig.stores.connection import Cursor
 from hal9mig.stores.relation import Relation
-
-Cursor = psycopg2.extensions.cursor
 
 # Those of partitions too, which have their own.
 _TABLES = (

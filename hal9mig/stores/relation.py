@@ -6,16 +6,13 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-import psycopg2.extensions
-
 from hal9mig import errors, model
 from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category, Column, Role
 from hal9mig.stores import domains, projection
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, Cursor
 from hal9mig.stores.projection import Params
 
-Cursor = psycopg2.extensions.cursor
 #: Bytes of a table without statistics are taken to be in rows of this size.
 _GUESSED_ROW = 500
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import psycopg2.extensions
-
 from hal9mig.categories.declaration import Category
 from hal9mig.model import StoreName
-from hal9mig.stores.connection import Connection
-
-Cursor = psycopg2.extensions.cursor
+from hal9mig.stores.connection import Connection, Cursor
 
 
 def advance(connection: Connection, category: Category, side: StoreName) -> list[tuple[str, int]]:

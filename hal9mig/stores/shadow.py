@@ -20,13 +20,12 @@ import psycopg2.extensions
 from hal9mig import errors
 from hal9mig.categories import identifiers
 from hal9mig.stores import foreign_keys
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, Cursor
 from hal9mig.stores.relation import Relation, spelled_out
 from hal9mig.stores.table_dependents import Dependent as Dependent
 from hal9mig.stores.table_dependents import dependents as dependents
 from hal9mig.stores.table_dependents import require_rights
 
-Cursor = psycopg2.extensions.cursor
 _PREFIX = "hal9_shadow"
 #: Memory of a session that makes indexes.
 _INDEX_MEMORY = "256MB"

@@ -30,10 +30,10 @@ from hal9mig.stores import (
     table_attributes,
     table_dependents,
 )
+from hal9mig.stores.connection import Cursor
 from hal9mig.stores.foreign_keys import ForeignKey
 from hal9mig.stores.relation import Relation
 
-Cursor = psycopg2.extensions.cursor
 #: Seconds between two tries for the locks, so that those who wait behind the first get on.
 _PAUSE = 0.1
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import psycopg2.extensions
-
+from hal9mig.stores.connection import Cursor
 from hal9mig.stores.relation import Relation, spelled_out
-
-Cursor = psycopg2.extensions.cursor
 
 # Each query gives statements; the order is the order in which they are executed. Privileges come whole,
 # the owner's own too where one is not as usual, because the account's default privileges may have given some.

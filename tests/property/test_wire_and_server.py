@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from hal9mig.categories import wire
 from hal9mig.embedded.postgres import Cluster
-
-Cursor = psycopg2.extensions.cursor
+from hal9mig.stores.connection import Cursor
 
 #: What a text of PostgreSQL can hold: any code point but zero and the surrogates.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

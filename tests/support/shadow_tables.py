@@ -14,9 +14,9 @@ from hal9mig import model
 from hal9mig.categories.declaration import Column
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.stores import connection, shadow, swap
+from hal9mig.stores.connection import Cursor
 from hal9mig.stores.relation import Relation
 
-Cursor = psycopg2.extensions.cursor
 #: Seconds that a swap tries for its locks.
 PATIENCE = 5.0
 

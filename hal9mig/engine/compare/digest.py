@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from hal9mig import model
 from hal9mig.categories import filters, identifiers
 from hal9mig.categories.declaration import Category
-from hal9mig.engine.compare.keystream import Cursor, Query
+from hal9mig.engine.compare.keystream import Query
 from hal9mig.ledger import runs
 from hal9mig.stores import projection
+from hal9mig.stores.connection import Cursor
 
 #: For a transaction that reads: compiling takes longer than reading a narrow range, and sorts of keys
 #: should not touch the disk.

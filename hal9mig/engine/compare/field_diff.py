@@ -18,9 +18,10 @@ from hal9mig import model
 from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category, Column
 from hal9mig.categories.filters import EVERYTHING
-from hal9mig.engine.compare.keystream import Cursor, Query
+from hal9mig.engine.compare.keystream import Query
 from hal9mig.ledger.verify_results import FieldDifference
 from hal9mig.stores import projection
+from hal9mig.stores.connection import Cursor
 
 #: Characters of a value that are kept.
 CLIP = 200

@@ -13,19 +13,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import psycopg2.extensions
-
 from hal9mig import errors, model
 from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category
-from hal9mig.stores import projection
-from hal9mig.stores.connection import Connection
+from hal9mig.stores import binary_copy, projection
+from hal9mig.stores.connection import Connection, Cursor
 
 _BLOCK = 500  # rows handed over at a time
 _WAITING = 4  # blocks that may wait
 _TRUE = wire.field(b"\x01")
 _NAN = (1, 0)
-Cursor = psycopg2.extensions.cursor
 Query = tuple[str, projection.Params]
 
 
@@ -92,8 +89,14 @@ class Decoder:
             errors.HAL9Error: a record without a key.
         """
         data = wire.rows_of(message)
-        if data is None:
-            return None
+        return None if data is None else self.row_of(data)
+
+    def row_of(self, data: bytes) -> Row:
+        """Return the row in a tuple.
+
+        Raises:
+            errors.HAL9Error: a record without a key.
+        """
         count = self._count
         fields = wire.split(data, 2 * count + 3)
         if wire.NULL in fields[:count]:
@@ -127,16 +130,10 @@ def _number(data: bytes) -> tuple[int, Any]:
 
 def collect(cursor: Cursor, category: Category, query: Query) -> list[Row]:
     """Return all rows of a query at once."""
-    decode = Decoder(category).row
+    decode = Decoder(category).row_of
     found: list[Row] = []
 
-    class _Collector:
-        def write(self, message: bytes) -> None:
-            row = decode(message)
-            if row is not None:
-                found.append(row)
-
-    cursor.copy_expert(_copy(cursor, query), _Collector())
+    binary_copy.each(cursor, *query, lambda data: found.append(decode(data)))
     return found
 
 

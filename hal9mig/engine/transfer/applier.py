@@ -22,11 +22,11 @@ from hal9mig.categories import identifiers, wire
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.transfer import fence, reader
-from hal9mig.engine.transfer.writer import BatchWriter, Cursor
+from hal9mig.engine.transfer.writer import BatchWriter
 from hal9mig.ledger import marks, quarantine
 from hal9mig.ledger.database import Ledger, Session
-from hal9mig.stores import capture, projection
-from hal9mig.stores.connection import Connection
+from hal9mig.stores import binary_copy, capture, projection
+from hal9mig.stores.connection import Connection, Cursor
 
 #: SQLSTATE classes that blame the record: data exception, integrity, program limit.
 _RECORD_FAULTS = ("22", "23", "54")
@@ -287,12 +287,9 @@ def hashes(cursor: Cursor, transform: Transform, scope: projection.Scope) -> dic
     count = len(category.key) + 1
     found: dict[tuple[bytes, ...], bytes] = {}
 
-    class _Collector:
-        def write(self, message: bytes) -> None:
-            row = wire.rows_of(message)
-            if row is not None:
-                *key, value = wire.split(row, count)
-                found[tuple(key)] = value
+    def take(row: bytes) -> None:
+        *key, value = wire.split(row, count)
+        found[tuple(key)] = value
 
-    cursor.copy_expert(f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)", _Collector())
+    binary_copy.each(cursor, sql, params, take)
     return found

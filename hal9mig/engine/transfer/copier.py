@@ -19,12 +19,12 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier as applier_module
 from hal9mig.engine.transfer import fence
 from hal9mig.engine.transfer.reader import Reader, Step
-from hal9mig.engine.transfer.writer import BatchWriter, Cursor
+from hal9mig.engine.transfer.writer import BatchWriter
 from hal9mig.ledger import batches, marks, quarantine, tuning
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import MigrateOptions, TunedOptions
 from hal9mig.stores import capture, projection
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, Cursor
 
 _MODULUS = 1 << 64
 _SAMPLE_SPAN = 1 << 16

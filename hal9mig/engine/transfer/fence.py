@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import psycopg2.errors
 
 from hal9mig import errors, model
-from hal9mig.engine.transfer.writer import Cursor
 from hal9mig.stores import capture, lock_holders
 from hal9mig.stores.capture import Mode
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, Cursor
 
 #: Seconds without a word from whoever applies, in the middle of a transaction, after which it is given up.
 FROZEN = 60.0

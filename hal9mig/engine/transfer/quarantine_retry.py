@@ -13,10 +13,10 @@ from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, reader
-from hal9mig.engine.transfer.writer import OVERRIDING, BatchWriter, Cursor
+from hal9mig.engine.transfer.writer import OVERRIDING, BatchWriter
 from hal9mig.ledger import audit, database, quarantine
 from hal9mig.stores import capture
-from hal9mig.stores.connection import Connection
+from hal9mig.stores.connection import Connection, Cursor
 
 
 class RetryOutcome(enum.StrEnum):

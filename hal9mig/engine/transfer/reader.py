@@ -14,7 +14,7 @@ from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import Filter
 from hal9mig.categories.transform import FINGERPRINT_FIELDS
-from hal9mig.stores import projection
+from hal9mig.stores import binary_copy, projection
 from hal9mig.stores.connection import Connection
 
 #: Bytes a fingerprint adds to a row: it is no part of the record.
@@ -169,15 +169,8 @@ def read(connection: Connection, category: Category, keys: list[tuple[str, ...]]
     collected: list[list[bytes]] = []
     fields = len(category.source.columns) + FINGERPRINT_FIELDS
 
-    class _Collector:
-        def write(self, message: bytes) -> None:
-            row = wire.rows_of(message)
-            if row is not None:
-                collected.append(wire.split(row, fields))
-
     sql, params = select(category, projection.Keys(keys=keys), chosen)
     with connection.cursor() as cursor:
-        query = cursor.mogrify(sql, params).decode()
-        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", _Collector())
+        binary_copy.each(cursor, sql, params, lambda row: collected.append(wire.split(row, fields)))
     connection.rollback()  # the next look needs a new snapshot, and an idle transaction holds back vacuum
     return collected

@@ -19,10 +19,10 @@ from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.transfer import fence
 from hal9mig.engine.transfer.applier import Applied, blames_record, sentence
-from hal9mig.engine.transfer.writer import OVERRIDING, Cursor, emptied, replacing
+from hal9mig.engine.transfer.writer import OVERRIDING, emptied, replacing
 from hal9mig.ledger.database import json_text
-from hal9mig.stores import capture, projection
-from hal9mig.stores.connection import Connection
+from hal9mig.stores import binary_copy, capture, projection
+from hal9mig.stores.connection import Connection, Cursor
 
 _STAGE = "hal9_return"
 
@@ -129,16 +129,12 @@ def read(hier: Connection, transform: Transform, keys: Sequence[model.Key]) -> d
     category = transform.category
     found: dict[model.Key, bytes] = {}
 
-    class _Collector:
-        def write(self, message: bytes) -> None:
-            row = wire.rows_of(message)
-            if row is not None:
-                found[transform.key(wire.split(row, len(category.source.columns)))] = row
+    def take(row: bytes) -> None:
+        found[transform.key(wire.split(row, len(category.source.columns)))] = row
 
     rows, params = projection.rebuilt_rows(category, projection.Keys(keys=keys))
     names = identifiers.listed(category.source.names, "s")
     with hier.cursor() as cursor:
-        query = cursor.mogrify(f"SELECT {names} {rows}", params).decode()
-        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", _Collector())
+        binary_copy.each(cursor, f"SELECT {names} {rows}", params, take)
     hier.rollback()
     return found

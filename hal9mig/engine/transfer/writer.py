@@ -10,15 +10,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import psycopg2.extensions
-
 from hal9mig.categories import identifiers
 from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category, Role, Target
 from hal9mig.categories.transform import Output, Transform
 from hal9mig.stores import projection
+from hal9mig.stores.connection import Cursor
 
-Cursor = psycopg2.extensions.cursor
 _CHUNK = 1 << 18  # bytes handed to the driver at a time
 #: A column GENERATED ALWAYS AS IDENTITY takes the other store's value by no other word; COPY needs none.
 OVERRIDING = "OVERRIDING SYSTEM VALUE"

@@ -174,9 +174,6 @@ UPDATE hal9mig.batches
        result = NULL
  WHERE run_id = %(run_id)s AND seq = 0
 
--- name: results
-SELECT seq, result FROM hal9mig.batches WHERE run_id = %(run_id)s AND kind = %(kind)s AND status = 'done' ORDER BY seq
-
 -- name: leader
 -- One dispatcher at a time in the cluster; a second one finds nothing to do. Ends with the transaction,
 -- which the server ends when its process is frozen: nobody else could dispatch while it lasts.

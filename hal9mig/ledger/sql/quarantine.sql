@@ -20,10 +20,6 @@ SELECT key FROM hal9mig.quarantine WHERE category = %(category)s AND status = 'h
 UPDATE hal9mig.quarantine SET status = %(status)s, changed_at = clock_timestamp()
  WHERE id = %(id)s AND status = 'held' RETURNING id
 
--- name: fail_again
-UPDATE hal9mig.quarantine SET error = %(error)s, attempts = attempts + 1, changed_at = clock_timestamp()
- WHERE id = %(id)s AND status = 'held' RETURNING id
-
 -- name: release_keys
 -- Records that have since been written: nothing is held back any more.
 UPDATE hal9mig.quarantine SET status = 'released', changed_at = clock_timestamp()
