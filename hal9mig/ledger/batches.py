@@ -86,7 +86,7 @@ def claim(session: database.Session, *, run_id: int, seq: int, attempt: int, own
     values: dict[str, Any] = dict(row._mapping)
     for name in ("after", "upto", "cursor"):
         values[name] = _key(values.pop(f"{name}_key"))
-    return Lease(owner=owner, **values)
+    return Lease(owner=owner, **values | {"run_kind": model.RunKind(values["run_kind"])})
 
 
 def extend(session: database.Session, held: Lease, lease: float) -> bool:
