@@ -149,7 +149,7 @@ def _show_plan(call: Invocation, plan: SavePlan, order: CheckpointOrder) -> None
         {
             "dry_run": True, "name": plan.name, "full": order.full, "scope": list(plan.scope), "rows": plan.rows,
             "bytes": plan.bytes, "free_bytes": plan.free_bytes, "chunks": plan.chunks,
-            "expected_seconds": round(plan.expected.seconds, 1),
+            **plan.expected.document,
             "rate_limit": str(plan.rate or "off"), "url": plan.url, "warnings": list(plan.warnings), "next_steps": [],
         }
     )  # fmt: skip

@@ -283,7 +283,7 @@ def plan_document(plan: RestorePlan) -> dict[str, object]:
     """Return what a plan says beside its checkpoint, as it stands in a JSON document."""
     return {
         "mode": plan.mode_now,
-        "expected_seconds": round(plan.expected.seconds, 1),
+        **plan.expected.document,
         "refilled": list(plan.refills),
         "warnings": list(plan.warnings),
         "active": [{"run": run.id, "kind": str(run.kind), "category": run.category} for run in plan.active],

@@ -25,8 +25,8 @@ SOON = 0.2
 LOOK_AFTER = 3.0
 #: Batches that read or write the application's records at their own pace.
 _BUDGETED = frozenset({"copy", "save"})
-#: The account that migrations and repairs share.
-SHARED = "migrate"
+#: The account of what the rounds and full passes repair.
+REPAIRS = "repairs"
 #: What a record is taken to measure before any was copied.
 _GUESSED_BYTES = 1000
 
@@ -74,6 +74,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
             runs.wait_reason(session, run.id, "no worker is alive")
         return 1.0
     cluster = tuning.resolve(session)
+    shared = f"migrations since run {dispatch.oldest_migration(session)}"
     leased = sum(one.leased for one in under_way.values())
     room = slots * WINDOW - sum(one.queued for one in under_way.values())
     # The limit on leases counts what is queued too: a queued batch may be leased at any moment.
@@ -93,7 +94,10 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
             continue
         if not dispatch.lock_active(session, run.id):
             continue  # it is being paused or cancelled at this moment
-        taken, wait, reason = _take(system, session, run, budget(run.kind, run.tuning, tuned.rate_limit), lanes)
+        rate = budget(run.kind, run.tuning, tuned.rate_limit)
+        # What a run may take of its own is owed by it alone: a snapshot's debt must not stop the next migration.
+        account = f"run {run.id}" if "rate-limit" in run.tuning else shared
+        taken, wait, reason = _take(system, session, run, rate, account, lanes)
         runs.wait_reason(session, run.id, reason)
         if taken:
             attempts = dispatch.queue(session, run.id, [batch.seq for batch in taken])
@@ -105,16 +109,15 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
 
 
 def _take(
-    system: System, session: Session, run: dispatch.WaitingRun, rate: units.Rate | None, lanes: int
+    system: System, session: Session, run: dispatch.WaitingRun, rate: units.Rate | None, account: str, lanes: int
 ) -> tuple[list[dispatch.Planned], float, str]:
     """Take a run's next batches as far as the budget goes: those, seconds to wait, and why."""
     taken: list[dispatch.Planned] = []
-    # What a run may take of its own is owed by it alone: a snapshot's debt must not keep the next migration waiting.
-    account = f"run {run.id}" if "rate-limit" in run.tuning else SHARED
     for batch in dispatch.planned(session, run.id, lanes):
-        if rate is not None and batch.kind in _BUDGETED and batch.records:
+        price = _price(rate, batch, run.record_bytes)
+        if rate is not None and price:
             try:
-                wait = system.throttle.take(account, rate, cost(rate, batch.records, run.record_bytes))
+                wait = system.throttle.take(account, rate, price)
             except errors.QueueUnreachable:
                 # What cannot be observed is not granted.
                 return taken, 1.0, "the budget cannot be read (Redis)"
@@ -123,6 +126,14 @@ def _take(
         taken.append(batch)
     # There are planned batches, and none of them may go yet.
     return taken, 0.0, "" if taken else "it waits before it tries again"
+
+
+def _price(rate: units.Rate | None, batch: dispatch.Planned, record_bytes: int) -> int:
+    if rate is None or batch.kind not in _BUDGETED:
+        return 0
+    if batch.cost is not None:
+        return batch.cost
+    return cost(rate, batch.records, record_bytes) if batch.records else 0
 
 
 def budget(kind: model.RunKind, own: Mapping[str, str], cluster: units.Rate | None) -> units.Rate | None:

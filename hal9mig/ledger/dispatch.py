@@ -31,12 +31,17 @@ class WaitingRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A batch that could be published; ``records`` is what it takes from the budget."""
+    """A batch that could be published.
+
+    Attributes:
+        cost: what it takes of its run's own budget, in that budget's unit; None is what its records come to.
+    """
 
     seq: int
     kind: str
     attempt: int
     records: int
+    cost: int | None
     after: model.Key | None
     upto: model.Key | None
     subject: str
@@ -73,6 +78,15 @@ def under_way(session: database.Session) -> dict[int, UnderWay]:
     }
 
 
+def oldest_migration(session: database.Session) -> int:
+    """Return the run whose number names the account of the cluster's budget; 0 without one.
+
+    While it goes on, all migrations share one account. With its end its debt ends too: what it took ahead of the
+    rate and did not live to pay off must not keep the next one waiting.
+    """
+    return int(database.run(session, "batches", "oldest_migration").scalar_one())
+
+
 def busy(session: database.Session) -> bool:
     """Whether any batch waits for a worker or is in one's hands."""
     return bool(database.run(session, "batches", "busy").scalar_one())
@@ -90,7 +104,7 @@ def planned(session: database.Session, run_id: int, limit: int) -> Sequence[Plan
     """Return and lock a run's next batches, in order."""
     return [
         Planned(
-            seq=row.seq, kind=row.kind, attempt=row.attempt, records=max(0, row.records),
+            seq=row.seq, kind=row.kind, attempt=row.attempt, records=max(0, row.records), cost=row.cost,
             after=_key(row.cursor_key or row.after_key), upto=_key(row.upto_key), subject=row.subject,
         )
         for row in database.run(session, "batches", "next_planned", run_id=run_id, limit=limit)

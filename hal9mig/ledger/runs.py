@@ -229,10 +229,23 @@ def take_back(
         )
 
 
-def pace(session: database.Session, kind: model.RunKind) -> float | None:
-    """Return the rows a second of the newest checkpoint or restore; None without one."""
-    row = database.run(session, "runs", "pace", kind=str(kind)).first()
-    return None if row is None else float(row.pace)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How a run went: the rows it moved in so many seconds."""
+
+    run_id: int
+    rows: int
+    seconds: float
+
+
+def pace(session: database.Session, kind: model.RunKind, *, verify: bool) -> Pace | None:
+    """Return how the largest checkpoint or restore of late went; None without one.
+
+    Args:
+        verify: one that was verified, too, tells more.
+    """
+    row = database.run(session, "runs", "pace", kind=str(kind), verify=verify).first()
+    return None if row is None else Pace(run_id=row.id, rows=int(row.rows), seconds=float(row.seconds))
 
 
 def current(session: database.Session) -> dict[str, datetime.datetime]:

@@ -49,7 +49,7 @@ MADE = Manifest(
 MARKER = dataclasses.replace(MADE, name="after", kind="marker", tables=())
 PLAN = RestorePlan(
     manifest=MADE, categories=("neuron-states",), whole=False, mode_now="flat-only", warnings=(), refills=(), active=(),
-    expected=Expected(seconds=120.0, basis="as the last one went"),
+    expected=Expected(least=120.0, seconds=120.0, basis="as the last one went"),
 )  # fmt: skip
 LOSS = Loss(store="flat", category="neuron-states", table="flat.neuron_states", changed=3, added=1, removed=0)
 DONE = Restored(
@@ -243,7 +243,7 @@ class TestCheckpoint:
     def test_a_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
         plan = SavePlan(
             name="before", scope=("neuron-states",), rows=5000, bytes=4_000_000, free_bytes=None, chunks=3,
-            expected=Expected(seconds=120.0, basis="at its budget of 50/s"), rate=units.parse_rate("50/s"),
+            expected=Expected(least=120.0, seconds=120.0, basis="at its budget of 50/s"), rate=units.parse_rate("50/s"),
             url="s3://bucket/place", warnings=["no worker is alive"],
         )  # fmt: skip
         checkpoint_flow.announce(call(), run(model.RunKind.CHECKPOINT), plan, CheckpointOrder(name="before"))

@@ -20,7 +20,7 @@ from typing import Any
 from hal9mig import errors, model, units
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import dispatcher
-from hal9mig.engine.checkpoint import archive, choose, files, place, restore_check, restore_result, save
+from hal9mig.engine.checkpoint import archive, choose, duration, files, place, restore_check, restore_result, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.types import (
@@ -44,8 +44,6 @@ __all__ = [
     "CheckpointListing", "CheckpointOrder", "Checkpoints", "Damage", "Loss", "RestorePlan", "Restored", "SavePlan",
     "Untouched",
 ]  # fmt: skip
-#: Rows a second that are expected of a first checkpoint or restore, whole, with both stores on one small machine.
-_PACE = 20_000
 _STORES = (model.StoreName.FLAT, model.StoreName.HIERARCHICAL)
 
 
@@ -84,7 +82,7 @@ class Checkpoints:
                 f"There is a checkpoint {order.name} already.", hint="hal9-migrate state list-checkpoints"
             )
         with self._system.ledger.begin() as session:
-            tuned = tuning.resolve(session, order.tuning)
+            tuning.resolve(session, order.tuning)  # or it cannot be read
             slots = workers.slots(session)
             for run in runs.find(session, kind=model.RunKind.CHECKPOINT, active=True):
                 if KeptOptions.of(run.options).checkpoint == order.name:
@@ -100,13 +98,11 @@ class Checkpoints:
                 hint="make room, delete an older one with hal9-migrate state checkpoint --delete NAME, "
                 "or name another place with HAL9_CHECKPOINT_URL",
             )
-        rate = dispatcher.budget(model.RunKind.CHECKPOINT, order.tuning, tuned.rate_limit)
-        expected = self._expected(model.RunKind.CHECKPOINT, rows)
+        rate = save.own_rate(order.tuning)
+        expected = self._expected(model.RunKind.CHECKPOINT, rows, verify=order.verify)
         if rate is not None and order.full:
-            cost = dispatcher.cost(rate, max(1, counted), size // max(1, counted))
-            seconds = (chunks if rate.unit is units.RateUnit.BATCHES else cost) / rate.per_second
-            if seconds > expected.seconds:
-                expected = Expected(seconds=seconds, basis=f"at its budget of {rate}")
+            whole = {units.RateUnit.RECORDS: counted, units.RateUnit.BYTES: size, units.RateUnit.BATCHES: chunks}
+            expected = duration.within(expected, rate, whole[rate.unit])
         return SavePlan(
             name=order.name, scope=tuple(one.slug for one in chosen), rows=rows, bytes=size, free_bytes=free,
             chunks=chunks, expected=expected, rate=rate,
@@ -347,12 +343,9 @@ class Checkpoints:
         dispatcher.tick(self._system)
         return run_id
 
-    def _expected(self, kind: model.RunKind, rows: int) -> Expected:
+    def _expected(self, kind: model.RunKind, rows: int, *, verify: bool = False) -> Expected:
         with self._system.ledger.begin() as session:
-            pace = runs.pace(session, kind)
-        if pace is None:
-            return Expected(seconds=rows / _PACE, basis=f"at {_PACE:,} rows a second, a guess: there was none yet")
-        return Expected(seconds=rows / pace, basis=f"at {round(pace):,} rows a second, as the last one went")
+            return duration.expected(runs.pace(session, kind, verify=verify), rows)
 
     def _run(self, run_id: int) -> model.Run:
         with self._system.ledger.begin() as session:
@@ -370,7 +363,7 @@ class Checkpoints:
                 for one in save.relations(store, opened, chosen) if full else ():
                     some, heavy = relation.weigh(cursor, one)
                     rows, size = rows + some, size + heavy
-                    counted += some if one.role in ("source", "root") else 0
+                    counted += some if one.role in save.COUNTED else 0
                     chunks += max(1, -(-some // save.rows_of_chunk(some, heavy)))
         return rows, counted, size, chunks
 

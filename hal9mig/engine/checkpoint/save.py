@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hal9mig import errors, model
+from hal9mig import errors, model, units
 from hal9mig.categories import filters, identifiers
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.checkpoint import archive, chunk, instant
@@ -29,8 +29,8 @@ from hal9mig.stores.relation import Relation
 #: A chunk's size as binary COPY, and the records at which one is cut that has small ones.
 CHUNK_BYTES = 32 << 20
 MOST_ROWS, FEWEST_ROWS = 50_000, 500
-#: What a chunk's ``role`` costs of a budget in records: a part belongs to the record of its root.
-_COUNTED = ("source", "root")
+#: Roles of which a row counts as a record: a part belongs to the record of its root.
+COUNTED = ("source", "root")
 #: Phases of a checkpoint's run; planning is phase 0.
 SAVING, SEALING = 1, 2
 
@@ -83,12 +83,13 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     with session.begin():
         now = instants.read(session, held.run_id)
     planned: list[runs.NewBatch] = []
+    rate = own_rate(order.tuning)
     seq = 1
     for store in model.StoreName:
         with instant.under(desk.store(store, "instant"), now, store) as cursor:
             if order.full:
                 for one in relations(store, cursor.connection, categories):
-                    for batch in _chunks(cursor, one, seq):
+                    for batch in _chunks(cursor, one, seq, rate):
                         planned.append(batch)
                         seq += 1
     digests = [
@@ -108,19 +109,42 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     return True
 
 
-def _chunks(cursor: Any, one: Relation, seq: int) -> Iterator[runs.NewBatch]:
-    size = rows_of_chunk(*relation.weigh(cursor, one))
+def own_rate(tuned: Mapping[str, str]) -> units.Rate | None:
+    """Return the budget that a checkpoint was given; what is configured for migrations is none of its."""
+    return units.parse_rate(tuned["rate-limit"]) if "rate-limit" in tuned else None
+
+
+def _chunks(cursor: Any, one: Relation, seq: int, rate: units.Rate | None) -> Sequence[runs.NewBatch]:
+    estimated, heavy = relation.weigh(cursor, one)
+    size = rows_of_chunk(estimated, heavy)
+    bounds = list(_strides(cursor, one, size))
+    total = max(1, sum(rows for _, _, rows in bounds))
+    return [
+        runs.NewBatch(
+            seq=seq + place, after=after, upto=upto, records=rows, phase=SAVING,
+            subject=subject(one.store, one.qualified), cost=_cost(rate, one, rows, heavy * rows // total),
+        )
+        for place, (after, upto, rows) in enumerate(bounds)
+    ]  # fmt: skip
+
+
+def _strides(cursor: Any, one: Relation, size: int) -> Iterator[tuple[model.Key | None, model.Key | None, int]]:
     after: model.Key | None = None
     while True:
         rows, upto = relation.stride(cursor, one, after, size)
-        ended = rows < size
-        yield runs.NewBatch(
-            seq=seq, after=after, upto=None if ended else upto, records=rows, phase=SAVING,
-            subject=subject(one.store, one.qualified), cost=rows if one.role in _COUNTED else 0,
-        )  # fmt: skip
-        seq, after = seq + 1, upto
-        if ended:
+        yield after, None if rows < size else upto, rows
+        if rows < size:
             return
+        after = upto
+
+
+def _cost(rate: units.Rate | None, one: Relation, rows: int, size: int) -> int:
+    """Return what a chunk takes of the checkpoint's own budget; in bytes, its share of the table as that lies."""
+    if rate is not None and rate.unit is units.RateUnit.BYTES:
+        return size
+    if rate is not None and rate.unit is units.RateUnit.BATCHES:
+        return 1
+    return rows if one.role in COUNTED else 0
 
 
 def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:

@@ -33,13 +33,24 @@ class CheckpointOrder:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Expected:
-    """How long something is going to take, in seconds, and what makes one think so."""
+    """How long something is going to take: ``least`` to ``seconds``, and what makes one think so."""
 
+    least: float
     seconds: float
     basis: str
 
     def __str__(self) -> str:
-        return f"about {units.format_duration(self.seconds)} ({self.basis})"
+        least, most = units.format_duration(self.least), units.format_duration(self.seconds)
+        return f"about {most} ({self.basis})" if least == most else f"between {least} and {most} ({self.basis})"
+
+    @property
+    def document(self) -> dict[str, object]:
+        """How it stands in a JSON document."""
+        return {
+            "expected_seconds": round(self.seconds, 1),
+            "expected_least_seconds": round(self.least, 1),
+            "expected_basis": self.basis,
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

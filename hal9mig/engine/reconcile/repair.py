@@ -219,14 +219,14 @@ class Mender:
         return became
 
     def _afford(self, records: int) -> str | None:
-        """Take repairs from the cluster's budget; return why there is none for them."""
+        """Take repairs from an account at the cluster's rate; return why there is none for them."""
         with self._system.ledger.begin() as session:
             rate = tuning.resolve(session).rate_limit
         if rate is None:
             return None
         waited = 0.0
         try:
-            while wait := self._system.throttle.take(dispatcher.SHARED, rate, dispatcher.cost(rate, records, 0)):
+            while wait := self._system.throttle.take(dispatcher.REPAIRS, rate, dispatcher.cost(rate, records, 0)):
                 if waited >= self._patience:
                     self._patience = 0.0  # what comes after this would wait as long, each of it
                     return f"waits for the budget, rate-limit {rate}"

@@ -119,6 +119,10 @@ SELECT b.run_id, count(*) FILTER (WHERE b.status = 'queued') AS queued,
        extract(epoch FROM clock_timestamp() - min(b.queued_at) FILTER (WHERE b.status = 'queued')) AS oldest
   FROM hal9mig.batches b WHERE b.status IN ('queued', 'leased') GROUP BY b.run_id
 
+-- name: oldest_migration
+SELECT coalesce(min(id), 0) AS id FROM hal9mig.runs
+ WHERE kind = 'migrate' AND status IN ('planning', 'running') AND NOT coalesce(options->'tuning' ? 'rate-limit', false)
+
 -- name: busy
 SELECT EXISTS (
     SELECT FROM hal9mig.runs r JOIN hal9mig.batches b ON b.run_id = r.id
@@ -143,8 +147,8 @@ SELECT FROM hal9mig.runs WHERE id = %(run_id)s AND status IN ('planning', 'runni
 
 -- name: next_planned
 -- A phase waits until every batch of the earlier ones is done.
-SELECT seq, kind, attempt, coalesce(cost, planned_records - records - quarantined) AS records, after_key, upto_key,
-       cursor_key, subject
+SELECT seq, kind, attempt, planned_records - records - quarantined AS records, cost, after_key, upto_key, cursor_key,
+       subject
   FROM hal9mig.batches
  WHERE run_id = %(run_id)s AND status = 'planned' AND (not_before IS NULL OR not_before < clock_timestamp())
    AND phase <= (SELECT min(phase) FROM hal9mig.batches WHERE run_id = %(run_id)s AND status <> 'done')

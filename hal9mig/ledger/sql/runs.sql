@@ -118,11 +118,17 @@ VALUES (%(category)s, %(filter)s, %(after)s, %(upto)s)
 UPDATE hal9mig.runs SET planned = false WHERE id = %(id)s
 
 -- name: pace
--- Rows a second of the newest run of a kind that moved any, over its whole length.
-SELECT sum(b.planned_records) / greatest(extract(epoch FROM r.finished_at - r.started_at), 0.001)::float8 AS pace
-  FROM hal9mig.runs r JOIN hal9mig.batches b ON b.run_id = r.id
- WHERE r.kind = %(kind)s AND r.status = 'succeeded' AND b.kind IN ('save', 'load')
- GROUP BY r.id HAVING sum(b.planned_records) > 0 ORDER BY r.id DESC LIMIT 1
+-- Of the newest that were held to no budget the largest, over its whole length: a small one's time is mostly its
+-- beginning and end.
+SELECT id, rows, seconds
+  FROM (SELECT r.id, sum(b.planned_records) AS rows,
+               greatest(extract(epoch FROM r.finished_at - r.started_at), 0.001)::float8 AS seconds,
+               coalesce((r.options->>'verify')::boolean, false) AS verify
+          FROM hal9mig.runs r JOIN hal9mig.batches b ON b.run_id = r.id
+         WHERE r.kind = %(kind)s AND r.status = 'succeeded' AND b.kind IN ('save', 'load')
+           AND coalesce(r.options->'tuning'->>'rate-limit', 'off') = 'off'
+         GROUP BY r.id HAVING sum(b.planned_records) > 0 ORDER BY r.id DESC LIMIT 20) late
+ ORDER BY verify = %(verify)s DESC, rows DESC, id DESC LIMIT 1
 
 -- name: current
 -- The newest migration of each category whose work still stands.
