@@ -229,6 +229,7 @@ class Checkpoints:
             made = choose.for_recovery(manifests, text, slugs)
         else:
             made = choose.for_rollback(manifests, text, slugs, {slug: current.get(slug) for slug in slugs})
+        restore_check.require_same(self._system, made, slugs)
         gone = files.lacking(self.archive, made)
         if gone and not recover:
             raise errors.NotRestorable(
@@ -236,7 +237,6 @@ class Checkpoints:
                 hint=f"choose another, or take what is sound: hal9-migrate state recover --from-backup {made.name} "
                 "--quarantine-corrupted",
             )
-        restore_check.require_same(self._system, made, slugs)
         rows = sum(one.rows for one in made.tables if one.category in slugs)
         refills = restore_check.require_replaceable(self._system, made, chosen)
         warnings = [*restore_check.warnings(made, line), *([files.sentence(made, gone)] if gone else [])]
