@@ -257,7 +257,8 @@ class TestForeign:
         _, made = packed(rows)
         data, other = packed(others)
         for one, expected in zip(salvaged(data, made), framed(rows, made), strict=True):
-            assert one.damage is not None or list(one.rows) == expected
+            # A frame of the same rows in another order gives what was saved, whichever file it is of.
+            assert one.damage is not None or sorted(one.rows) == sorted(expected)
         if other.sha256 != made.sha256:
             with pytest.raises(errors.CheckpointDamaged):
                 chunk.check(io.BytesIO(data), made)
