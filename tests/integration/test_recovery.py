@@ -16,7 +16,7 @@ from hal9mig.engine.switch.switch import Switch
 from hal9mig.engine.transfer import quarantine_retry
 from hal9mig.ledger import quarantine
 from tests.support import checkpoint_runs, servers
-from tests.support.checkpoint_runs import CONFIGURATION, LEARNING, NEURONS, SESSIONS, Keeping
+from tests.support.checkpoint_runs import ALL, CONFIGURATION, LEARNING, METADATA, NEURONS, SESSIONS, Keeping
 from tests.support.migration_driver import Driver, connected, until
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
@@ -34,9 +34,11 @@ def prepared(databases: servers.Databases, tmp_path_factory: pytest.TempPathFact
         patch.setattr(chunk, "FRAME_BYTES", 4096)
         driver.load(SESSIONS, 150)
         driver.load(NEURONS, 200)
+        driver.load(LEARNING, 70)
+        driver.load(METADATA, 130)
         driver.load(CONFIGURATION, 40)
         Switch(driver.system).enable({})
-        for category in (SESSIONS, NEURONS, CONFIGURATION):
+        for category in ALL:
             driver.copy(category)
         with checkpoint_runs.keeping(driver) as made:
             made.take(NAME, verify=True)
@@ -206,6 +208,20 @@ class TestMore:
         assert run.status is model.RunStatus.SUCCEEDED, run.reason
         assert checkpoint_runs.both(keeping.driver) == everything
 
+    @pytest.mark.parametrize("name", [
+        "hier.sessions", "hier.session_attributes", "hier.patterns", "hier.pattern_gradients", "hier.config_values",
+        "hier.metrics", "hier.log_entries", "hier.trace_spans", "hier.audit_events",
+    ])  # fmt: skip
+    def test_any_table_of_the_other_store(self, keeping: Keeping, made: Manifest, name: str) -> None:
+        """Whichever table lost rows, of the only root, of one of several or of parts: both stores end equal."""
+        everything = checkpoint_runs.both(keeping.driver)
+        remove(keeping, made.table(HIER, name), 0)
+        run = keeping.recover(NAME)
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        assert keeping.checkpoints.outcome(run).brought
+        follow(keeping.driver)
+        assert checkpoint_runs.both(keeping.driver) == everything
+
     def test_a_loss_on_both_sides(self, keeping: Keeping, made: Manifest) -> None:
         """What neither store's part has is counted, with the keys it lay between."""
         flat, hier = made.table(FLAT, "flat.neuron_states"), made.table(HIER, "hier.units")
@@ -318,3 +334,40 @@ class TestMore:
         assert not done.damages
         assert all(one.same for one in done.untouched)
         assert checkpoint_runs.both(keeping.driver) == before
+
+
+class TestWhereTheHierarchicalStoreRules:
+    """One of several tables of roots is damaged; what lies in the others between the same keys is sound."""
+
+    @pytest.fixture
+    def keeping(self, databases: servers.Databases, tmp_path: pathlib.Path) -> Iterator[Keeping]:
+        stores = databases.open()
+        driver = Driver(stores, servers.environ(stores, tmp_path))
+        driver.load(METADATA, 130)
+        Switch(driver.system).enable({})
+        driver.copy(METADATA)
+        Switch(driver.system).leave_flat(dict)
+        with checkpoint_runs.keeping(driver) as made:
+            made.take(NAME, categories=(METADATA,))
+            yield made
+        driver.close()
+        databases.close(stores)
+
+    def test_only_its_own_records_are_held(self, keeping: Keeping) -> None:
+        driver = keeping.driver
+        everything = checkpoint_runs.both(driver)
+        ids = "SELECT id::text FROM flat.operational_metadata"
+        metrics, before = keys(driver, f"{ids} WHERE type = 'metrics'"), keys(driver, ids)
+        damaged = keeping.checkpoints.find(NAME).table(HIER, "hier.metrics")
+        for number_ in range(len(damaged.chunks)):
+            remove(keeping, damaged, number_)
+
+        run = keeping.recover(NAME, METADATA)
+
+        assert run.status is model.RunStatus.SUCCEEDED, run.reason
+        records = held(keeping, METADATA)
+        assert metrics < before
+        assert {record.key[0] for record in records} == metrics
+        assert keeping.checkpoints.outcome(run).offered == len(metrics)
+        for table in ("log_entries", "trace_spans", "audit_events"):
+            assert checkpoint_runs.both(driver)["hier"][table] == everything["hier"][table]

@@ -178,6 +178,7 @@ class _Resolving:
         self._connections = {_FLAT: flat, _HIER: hier}
         self._counts = counts
         self._again: set[model.Key] = set()
+        self._lost: set[model.Key] = set()
 
     def settle(self, store: model.StoreName, place: RestoredTable, damage: Damage, ruling: model.StoreName) -> None:
         """Settle one damage of a table."""
@@ -187,7 +188,9 @@ class _Resolving:
         if store is not ruling:
             self._again |= hit
         else:
-            self._hold(store, place, damage, hit)
+            # The record at the end of one damage is the first that the next one may have hit.
+            self._hold(store, place, damage, hit - self._lost)
+            self._lost |= hit
 
     def finish(self, ruling: model.StoreName) -> None:
         """Have the ruling store bring the records again that the other one has only in part."""
@@ -228,36 +231,31 @@ class _Resolving:
 
     def _records(self, store: model.StoreName, span: projection.Bounds) -> set[model.Key]:
         """Return the keys of the records that a store's shadow holds within a span."""
-        names = self._category.key if store is _FLAT else self._category.roots[0].owner
-        tables = (
-            [self._category.source.qualified] if store is _FLAT else [root.qualified for root in self._category.roots]
-        )
-        found: set[model.Key] = set()
-        connection = self._connections[store]
-        with connection, connection.cursor() as cursor:
-            for table in tables:
-                where, params = self._where(span, names)
-                texts = projection.texts(self._category, names)
-                cursor.execute(f"SELECT {texts} FROM {shadowed(table, [table])} WHERE {where}", params)
-                found |= {tuple(row) for row in cursor.fetchall()}
-        return found
+        if store is _FLAT:
+            return self._rows(_FLAT, self._category.source.qualified, span, self._category.key)
+        return set().union(*(self._rows(_HIER, root.qualified, span, root.owner) for root in self._category.roots))
 
     def _hit(self, place: RestoredTable, damage: Damage) -> set[model.Key]:
         """Return the keys of the records that a damage has hit, as far as either store's shadow tells them."""
         span = self._span(place, damage)
         keys = self._records(_FLAT, span) | self._records(_HIER, span)
         owner = place.table.owner or place.table.key
-        if set(place.table.key) <= set(owner):
+        if place.table.role == "root":
+            # One root holds a record: whose row is in any of them was not hit.
+            keys -= self._records(_HIER, span)
+        elif set(place.table.key) <= set(owner):
             # One row a record: whose row is there was not hit.
-            keys -= self._present(place, span, owner)
+            keys -= self._rows(place.table.store, place.relation.qualified, span, owner)
         return keys
 
-    def _present(self, place: RestoredTable, span: projection.Bounds, owner: Sequence[str]) -> set[model.Key]:
-        where, params = self._where(span, owner)
-        texts = projection.texts(self._category, owner)
-        connection = self._connections[place.table.store]
+    def _rows(
+        self, store: model.StoreName, table: str, span: projection.Bounds, names: Sequence[str]
+    ) -> set[model.Key]:
+        where, params = self._where(span, names)
+        texts = projection.texts(self._category, names)
+        connection = self._connections[store]
         with connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT {texts} FROM {place.shadow.qualified} WHERE {where}", params)
+            cursor.execute(f"SELECT {texts} FROM {shadowed(table, [table])} WHERE {where}", params)
             return {tuple(row) for row in cursor.fetchall()}
 
     def _take_out(self, store: model.StoreName, keys: set[model.Key]) -> None:
