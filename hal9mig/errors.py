@@ -1,7 +1,4 @@
-"""The one error tree: a sentence, a hint, a stable code and an exit code.
-
-Only ``hal9mig.cli`` turns an error into text; everything below raises.
-"""
+"""The one error tree: a sentence, a hint, a stable code, an exit code; only ``hal9mig.cli`` makes a text of them."""
 
 from __future__ import annotations
 
@@ -352,6 +349,13 @@ class DifferencesFound(HAL9Error):
     """The two stores differ."""
 
     code = "DIFFERENCES_FOUND"
+    exit_code = EXIT_PROBLEMS
+
+
+class ChecksFailed(HAL9Error):
+    """A check has failed."""
+
+    code = "CHECKS_FAILED"
     exit_code = EXIT_PROBLEMS
 
 

@@ -13,6 +13,7 @@ from hal9mig import errors
 from hal9mig.engine import dispatcher, work
 from hal9mig.engine.reconcile import reconciler
 from hal9mig.engine.transfer import follower
+from hal9mig.ledger import audit
 from hal9mig.queue import app as queue_app
 from workers import bootstrap
 from workers.app import app
@@ -31,9 +32,12 @@ def batch(self: celery.Task[Any, Any], run_id: int, seq: int, attempt: int) -> s
 
 @app.task(name=queue_app.TICK_TASK, throws=_AWAY)
 def tick() -> int:
-    """Find lost leases and messages, and publish what may go."""
+    """Find lost leases and messages, publish what may go, and seal what the audit has got since."""
     system, _ = bootstrap.process.open()
-    return dispatcher.tick(system).published
+    published = dispatcher.tick(system).published
+    with system.ledger.begin() as session:
+        audit.seal(session)
+    return published
 
 
 @app.task(name=queue_app.FOLLOW_TASK, throws=_AWAY)

@@ -9,8 +9,9 @@ import pytest
 
 from tests.support import checkpoint_runs, checkpoint_site, migration_driver, servers
 from tests.support.checkpoint_runs import NEURONS, SESSIONS
-from tests.support.checkpoint_site import CTRL_C, Site, flip
+from tests.support.checkpoint_site import Site, flip
 from tests.support.migration_driver import Driver
+from tests.support.terminal import CTRL_C
 
 Workers = Callable[..., list[servers.Running]]
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import pty
-import select
+import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
-from tests.support import checkpoint_runs, migration_driver, servers
+from tests.support import checkpoint_runs, servers, terminal
 from tests.support.checkpoint_runs import CONFIGURATION, NEURONS, SESSIONS
 from tests.support.migration_driver import Driver, connected
-
-CTRL_C = "\x03"
 
 
 class Site:
@@ -58,39 +52,10 @@ class Site:
 
     def typed(self, line: str, prompt: str, answer: str, code: int) -> str:
         """Run a command on a terminal and answer its question, or press Ctrl-C; returns what the terminal has shown."""
-        keeper, terminal = pty.openpty()
         command = [sys.executable, "-m", "hal9mig.cli", *shlex.split(line)]
-        env = {**self.cli.env, "TERM": "dumb"}
-        started = subprocess.Popen(
-            command, stdin=terminal, stdout=terminal, stderr=terminal, env=env, cwd=self.cli.folder
-        )
-        os.close(terminal)
-        shown, interrupted, deadline = "", False, time.monotonic() + migration_driver.PATIENCE
-        try:
-            while time.monotonic() < deadline:
-                if not select.select([keeper], [], [], 1.0)[0]:
-                    if interrupted:
-                        # The moment between the prompt and the read is the interpreter's: one that comes in it is
-                        # seen with the next key.
-                        started.send_signal(signal.SIGINT)
-                    continue
-                try:
-                    shown += os.read(keeper, 65536).decode()
-                except OSError:  # the other side is closed
-                    break
-                if prompt in shown and answer == CTRL_C:
-                    started.send_signal(signal.SIGINT)
-                    answer, interrupted = "", True
-                elif prompt in shown and answer:
-                    os.write(keeper, answer.encode())
-                    answer = ""
-            assert started.wait(10) == code, shown
-        finally:
-            started.kill()
-            started.wait(10)
-            os.close(keeper)
-        assert "Traceback" not in shown
-        return shown.replace("\r\n", "\n")
+        done = terminal.typed(command, env=self.cli.env, folder=self.cli.folder, answers=[(re.escape(prompt), answer)])
+        assert done.code == code, done.shown
+        return done.shown
 
     def names(self) -> list[str]:
         """Return the checkpoints that are listed as usable, the newest first."""

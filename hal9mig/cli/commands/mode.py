@@ -46,11 +46,6 @@ Examples:
 #: Seconds for which a verified full checkpoint counts as the backup that has to be there.
 _BACKUP_AGE = 3600.0
 #: What no program can check, so that whoever enables the migration says it.
-_ATTESTED = {
-    "canary": "the canary deployment has been stable at 50% for 24 hours",
-    "backup": "a database backup was completed within the hour",
-    "team": "all team members are present",
-}
 
 
 @click.group(invoke_without_command=True, help=_MODE, context_settings=lazy_group.CONTEXT)
@@ -200,6 +195,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
     attested = _attest(call, given=attest, already=Switch(call.system).line().mode != "flat-only")
     alarms.open_log(call.settings)
     done = Switch(call.system).enable(attested)
+    _keep_attested(call, attested)
     if not call.json:
         _show_switched(call, done)
         for effect in effects:
@@ -213,7 +209,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
 def _attest(call: Invocation, *, given: bool, already: bool) -> Mapping[str, object]:
     """Check the backup, and ask for what cannot be checked; off a terminal it is noted as not asked."""
     from hal9mig.engine.checkpoint.orders import Checkpoints
-    from hal9mig.ledger import database
+    from hal9mig.ledger import database, phases
 
     answers: dict[str, object] = {"by": database.actor()}
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not call.yes
@@ -223,7 +219,8 @@ def _attest(call: Invocation, *, given: bool, already: bool) -> Mapping[str, obj
             "No verified full checkpoint was taken within the hour; nothing was changed.",
             hint="hal9-migrate state checkpoint --full-backup --verify; or --attest, where there is another backup",
         )
-    for name, sentence in _ATTESTED.items():
+    for name in phases.PREREQUISITES:
+        sentence = phases.ITEMS[name]
         if name == "backup" and backup is not None:
             answers[name] = f"checkpoint {backup.name}, verified, taken {backup.taken_at:%Y-%m-%dT%H:%M:%SZ}"
             call.console.say(f"backup: {answers[name]}")
@@ -235,10 +232,20 @@ def _attest(call: Invocation, *, given: bool, already: bool) -> Mapping[str, obj
         else:
             answers[name] = None
             call.console.say(f"warning: nobody attests that {sentence}; --attest does")
-    refused = [sentence for name, sentence in _ATTESTED.items() if answers[name] is False]
+    refused = [phases.ITEMS[name] for name in phases.PREREQUISITES if answers[name] is False]
     if refused:
         raise errors.Refused(f"Not attested, and nothing was changed: {'; '.join(refused)}.", hint="")
     return answers
+
+
+def _keep_attested(call: Invocation, answers: Mapping[str, object]) -> None:
+    from hal9mig.ledger import database, phases
+
+    with call.ledger.begin() as session:
+        for name in phases.PREREQUISITES:
+            if answers[name]:
+                note = answers[name] if isinstance(answers[name], str) else ""
+                phases.attest(session, phases.STATE_MIGRATION, name, note=str(note), actor=database.actor())
 
 
 def _leave_flat(call: Invocation, *, dry_run: bool) -> None:

@@ -1,0 +1,114 @@
+"""The end of a phase as an operator sees it: validated, completed, attested, and void when the mode changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hal9mig.checks import phase_lines
+from hal9mig.ledger import check_results
+from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
+from tests.support import live_state, servers
+from tests.support.live_state import World
+
+Workers = Callable[..., list[servers.Running]]
+PHASE = "state-migration"
+VALIDATE = ("validate", "--phase", PHASE, "--comprehensive")
+LINES = [
+    "Data Integrity: 100%", "State Consistency: No issues", "Performance: Meets SLA", "User Sessions: Active",
+    "Learning Continuity: Verified", "Configuration: Applied", "Metadata: Complete", "Neuron States: Connected",
+]  # fmt: skip
+#: What the commands that check leave in the ledger, by category.
+EVIDENCE = {
+    "user-sessions": ("continuity",), "neuron-states": ("connections", "signals"),
+    "learning-data": ("recall", "gradients"), "configuration": ("compare", "reload"), "metadata": ("integrity",),
+}  # fmt: skip
+
+
+@pytest.fixture
+def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
+    with live_state.opened(stores, stack_env) as opened:
+        yield opened
+
+
+def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
+    """Return the one JSON document of a command."""
+    result = cli(*args, "--json")
+    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
+    return json.loads(result.stdout)
+
+
+def leave_evidence(world: World, *, but: str = "") -> None:
+    """Leave in the ledger what the commands that check would, all good but one."""
+    with world.system.ledger.begin() as session:
+        for slug, names in EVIDENCE.items():
+            for name in (*names, "benchmark:read"):
+                verdict = CheckVerdict.FAILED if name == but else CheckVerdict.PASSED
+                outcome = CheckOutcome(category=slug, name=name, verdict=verdict, detail="as a test has it")
+                check_results.add(session, outcome, command="test", actor="test")
+
+
+def test_from_nothing_to_the_end_and_back(cli: servers.Cli, world: World, workers: Workers) -> None:
+    # Before anything was migrated nothing is shown, and nothing can be completed.
+    assert "no comprehensive validation" in cli("phase", "complete", PHASE).stderr
+    assert cli("validate", "--phase", PHASE).exit_code == 4
+    (first, *_) = phase_lines.judge(world.system, [])
+    assert (first.good, str(first)) == (False, "Data Integrity: nothing to compare")
+
+    world.load()
+    world.prepare(over=True)
+    workers(1)
+    told = cli(*VALIDATE)
+    assert told.exit_code == 3
+    assert "Data Integrity: 100%" in told.stdout
+    assert "Performance: not measured" in told.stdout
+    assert "recall not run" in told.stdout
+    assert "next: hal9-migrate learning test --compare-systems" in told.stderr
+
+    leave_evidence(world, but="recall")
+    assert "recall failed" in cli(*VALIDATE).stdout
+    refused = cli("phase", "complete", PHASE)
+    assert (refused.exit_code, "did not pass: Learning Continuity: recall failed" in refused.stderr) == (4, True)
+
+    leave_evidence(world)
+    passed = cli(*VALIDATE)
+    assert passed.exit_code == 0, passed.stderr
+    marked = [line for line in passed.stdout.splitlines() if not line.startswith(" ")]
+    assert [line.partition(" ")[2] for line in marked] == LINES
+    assert cli("validate", "--phase", PHASE).stdout == passed.stdout
+
+    assert document(cli, "phase", "complete", PHASE)["changed"] is True
+    assert document(cli, "phase", "complete", PHASE)["changed"] is False
+    assert cli("attest", "spot-check-sessions", "--note", "ten of them").exit_code == 0
+    shown = document(cli, "phase", "show", PHASE)
+    assert shown["complete"] is True
+    assert [one["note"] for one in shown["attestations"]] == ["ten of them"]
+
+    (certificate,) = document(cli, "certificates", "list")["certificates"]
+    assert certificate["sound"] is True
+    world.hier_sql("UPDATE hal9mig.certificates SET document = jsonb_set(document, '{actor}', '\"mallory\"')")
+    assert cli("certificates", "show", str(certificate["certificate"])).exit_code == 3
+
+    # Going back makes the completion void: it was about another mode.
+    assert cli("mode", "flat-only").exit_code == 0
+    assert document(cli, "phase", "list")["phases"][0]["complete"] is False
+    again = cli("phase", "complete", PHASE)
+    assert (again.exit_code, "the write mode is flat-only" in again.stderr) == (4, True)
+    forced = document(cli, "phase", "complete", PHASE, "--force", "--reason", "it is given up")
+    assert forced["changed"] is True
+    assert document(cli, "phase", "show", PHASE)["completed"]["reason"] == "it is given up"
+    assert document(cli, "audit", "--verify", "--limit", "3")["chain"]["sound"] is True
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    (("attest", "nonsense"), 2), (("phase", "complete", "canary"), 4), (("phase", "show", "nonsense"), 4),
+    (("validate",), 2), (("validate", "--phase", "nonsense"), 4), (("certificates", "show", "7"), 4),
+    (("phase", "complete", PHASE, "--force"), 2), (("certificates", "list"), 0), (("audit", "--verify"), 0),
+])  # fmt: skip
+def test_wrong_words(cli: servers.Cli, words: tuple[str, ...], code: int) -> None:
+    result = cli(*words)
+    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
+    assert "Traceback" not in result.stderr
