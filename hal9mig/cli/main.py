@@ -33,6 +33,8 @@ _COMMANDS = {
     "mode": "hal9mig.cli.commands.mode:mode",
     "reconcile": "hal9mig.cli.commands.reconcile:reconcile",
     "validate": "hal9mig.cli.commands.validate:validate",
+    "ux-test": "hal9mig.cli.commands.ux_test:ux_test",
+    "benchmark": "hal9mig.cli.commands.benchmark:benchmark",
     "phase": "hal9mig.cli.commands.phase:phase",
     "attest": "hal9mig.cli.commands.attest:attest",
     "certificates": "hal9mig.cli.commands.certificates:certificates",

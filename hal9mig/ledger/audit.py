@@ -33,7 +33,7 @@ class Event:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AuditChain:
+class SealedChain:
     """What following the chain has shown.
 
     Attributes:
@@ -87,7 +87,7 @@ def seal(session: database.Session) -> int:
     return sealed
 
 
-def follow(session: database.Session) -> AuditChain:
+def follow(session: database.Session) -> SealedChain:
     """Follow the chain from its beginning and return what it shows."""
     place, previous, broken = 0, _FIRST, None
     while rows := database.run(session, "audit", "chain", after=place, limit=_STEP).all():
@@ -96,7 +96,7 @@ def follow(session: database.Session) -> AuditChain:
                 broken = int(row.id)
             place, previous = int(row.place), bytes(row.seal)
     unsealed = int(database.run(session, "audit", "open_count").scalar_one())
-    return AuditChain(events=place, head=previous.hex(), broken=broken, unsealed=unsealed)
+    return SealedChain(events=place, head=previous.hex(), broken=broken, unsealed=unsealed)
 
 
 def _sealed(previous: bytes, content: str) -> bytes:

@@ -30,7 +30,7 @@ def sealed(ledger: Ledger) -> int:
         return audit.seal(session)
 
 
-def followed(ledger: Ledger) -> audit.AuditChain:
+def followed(ledger: Ledger) -> audit.SealedChain:
     with ledger.begin() as session:
         return audit.follow(session)
 
@@ -75,4 +75,4 @@ def test_what_was_changed_shows(ledger: Ledger, stores: Stores, sql: str, broken
 
 def test_an_empty_audit_is_sound(ledger: Ledger) -> None:
     assert sealed(ledger) == 0
-    assert followed(ledger) == audit.AuditChain(events=0, head="00" * 32, broken=None, unsealed=0)
+    assert followed(ledger) == audit.SealedChain(events=0, head="00" * 32, broken=None, unsealed=0)

@@ -12,6 +12,7 @@ _COMMANDS = {
     "status": "hal9mig.cli.commands.state_status:status",
     "stats": "hal9mig.cli.commands.state_stats:stats",
     "verify": "hal9mig.cli.commands.state_verify:verify",
+    "validate": "hal9mig.cli.commands.state_validate:validate",
     "diff": "hal9mig.cli.commands.state_diff:diff",
     "fix": "hal9mig.cli.commands.state_fix:fix",
     "checkpoint": "hal9mig.cli.commands.state_checkpoint:checkpoint",

@@ -1,0 +1,97 @@
+"""The benchmark as an operator runs it: it measures both stores, leaves nothing, and says which one is slower."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hal9mig.checks import benchmark, benchmark_plot
+from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
+from tests.support import checkpoint_runs, live_state, servers
+from tests.support.live_state import World
+
+FEW = ("--samples", "4", "--rounds", "5")
+
+
+@pytest.fixture
+def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
+    with live_state.opened(stores, stack_env) as opened:
+        yield opened
+
+
+def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
+    """Return the one JSON document of a command."""
+    result = cli(*args, "--json")
+    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
+    return json.loads(result.stdout)
+
+
+def test_nothing_to_measure_is_skipped(cli: servers.Cli, world: World) -> None:
+    world.load(0.0002, "user-sessions")
+    found = document(cli, "benchmark", "--categories", "user-sessions", *FEW)
+    assert {one["verdict"] for one in found["checks"]} == {"skipped"}
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["dual-write", "hierarchical-only"])
+def test_it_measures_and_leaves_nothing(cli: servers.Cli, world: World, tmp_path: pathlib.Path, over: bool) -> None:
+    world.load()
+    world.prepare(over=over)
+    world.drain()
+    before = [checkpoint_runs.contents(world.stores.flat_url, "flat"),
+              checkpoint_runs.contents(world.stores.hier_url, "hier")]  # fmt: skip
+    shown = cli("benchmark", "--operations", "read,write,update", "--categories", "all", "--compare-systems", *FEW,
+                "--sla", "10s", "--plot", "plot.svg", "--report", "figures.json")  # fmt: skip
+    assert shown.exit_code == 0, shown.stdout + shown.stderr
+    assert shown.stdout.count(": passed: ") == 15, shown.stdout
+    assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
+    figures = json.loads((tmp_path / "figures.json").read_text())["checks"]
+    assert all(one["measured"]["hierarchical_p50_ms"] > 0 for one in figures)
+    after = [checkpoint_runs.contents(world.stores.flat_url, "flat"),
+             checkpoint_runs.contents(world.stores.hier_url, "hier")]  # fmt: skip
+    assert after == before
+    assert (world.waiting(), world.waiting(benchmark._HIER)) == (0, 0)
+
+    # A store that is slower shows, but for who is content with that.
+    world.hier_sql("CREATE FUNCTION hier.slow() RETURNS trigger LANGUAGE plpgsql AS "
+                   "'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END'; CREATE TRIGGER slow BEFORE INSERT OR UPDATE "
+                   "ON hier.sessions FOR EACH ROW EXECUTE FUNCTION hier.slow()")  # fmt: skip
+    words = ("benchmark", "--categories", "user-sessions", "--operations", "write", *FEW)
+    slow = document(cli, *words, "--sla", "1ms", code=3)
+    assert "over the SLA" in slow["checks"][0]["detail"]
+    assert "within the SLA" in document(cli, *words, "--sla", "10s")["checks"][0]["detail"]
+
+
+def test_the_same_figures_are_the_same_picture(tmp_path: pathlib.Path) -> None:
+    figures = {f"{store}_{name}": value for store in ("flat", "hierarchical")
+               for name, value in (("p50_ms", 1.5), ("p95_ms", 2.5))}  # fmt: skip
+    outcomes = [
+        CheckOutcome(category=slug, name=f"benchmark:{name}", verdict=CheckVerdict.PASSED, measured=figures)
+        for slug in ("user-sessions", "metadata")
+        for name in benchmark.OPERATIONS
+    ]
+    for suffix in benchmark_plot.FORMATS:
+        files = [tmp_path / f"{number}{suffix}" for number in (1, 2)]
+        for file in files:
+            benchmark_plot.draw(outcomes, file)
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_band_of_noise() -> None:
+    assert benchmark.band([1.0, 1.0, 1.0, 1.0, 1.0]) == pytest.approx(0.10)
+    # One bad round widens nothing; all that differ do.
+    assert benchmark.band([1.0, 1.0, 1.0, 1.0, 9.0]) == pytest.approx(0.10)
+    assert benchmark.band([0.8, 0.9, 1.0, 1.1, 1.2]) == pytest.approx(0.29652)
+
+
+@pytest.mark.parametrize("words", [
+    ("--operations", "fly"), ("--operations", ","), ("--rounds", "2"), ("--plot", "x.jpg"), ("--categories", "none"),
+    ("--sla", "soon"),
+])  # fmt: skip
+def test_wrong_words(cli: servers.Cli, words: tuple[str, ...]) -> None:
+    result = cli("benchmark", *words)
+    assert result.exit_code == 2, f"{result.stdout}\n{result.stderr}"
+    assert "Traceback" not in result.stderr
