@@ -9,6 +9,9 @@ from hal9mig.cli import lazy_group
 _COMMANDS = {
     "snapshot": "hal9mig.cli.commands.neurons_snapshot:snapshot",
     "group": "hal9mig.cli.commands.neurons_group:group",
+    "verify": "hal9mig.cli.commands.neurons_verify:verify",
+    "validate-connections": "hal9mig.cli.commands.neurons_validate_connections:validate_connections",
+    "test-signals": "hal9mig.cli.commands.neurons_test_signals:test_signals",
 }
 
 
