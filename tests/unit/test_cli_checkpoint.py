@@ -491,7 +491,8 @@ class TestRuns:
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
     script = """
 import sys
-from hal9mig.cli.commands import neurons, state_checkpoint, state_list_checkpoints, state_recover, state_rollback
+from hal9mig.cli.commands import neurons_snapshot, state_checkpoint, state_list_checkpoints
+from hal9mig.cli.commands import state_recover, state_rollback
 loaded = {name.partition('.')[0] for name in sys.modules}
 sys.exit(str(loaded & {'fsspec', 'zstandard', 'xxhash', 'psycopg2', 'sqlalchemy', 'celery', 'rich'} or ''))
 """

@@ -1,0 +1,84 @@
+"""``hal9-migrate neurons verify``: whether a layer is the same in both stores, and connected alike."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+
+from hal9mig import errors, units
+from hal9mig.cli import comparison, connections, invocation, options
+from hal9mig.cli.invocation import Invocation
+
+_SLUG = "neuron-states"
+_HELP = """Compare one layer's units and their connections in both stores; exit 3 when something differs.
+
+The workers compare the units record by record, as `state verify` does; then every connection of theirs is compared,
+with its place, type and weight. A connection to a layer that is not migrated yet is pending and no difference, so
+that layers can be migrated and verified one after the other. In hierarchical-only the hierarchical store rules.
+
+\b
+Examples:
+  hal9-migrate neurons verify --layer substrate
+  hal9-migrate neurons verify --layer cognitive --json
+"""
+
+
+@click.command(help=_HELP)
+@click.option("--layer", required=True, metavar="LAYER", help="substrate, protocol, cognitive, ..., or your own.")
+@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.output
+@click.pass_context
+def verify(context: click.Context, layer: str, timeout: str | None) -> None:
+    from hal9mig.engine.compare import verify_report
+
+    call = invocation.current(context)
+    call.coordinator.require_ready()
+    _require_layer(call, layer)
+    (compared,) = comparison.compare(
+        call, call.categories([_SLUG]), filter=_filter(layer), deep=True,
+        timeout=None if timeout is None else units.parse_duration(timeout),
+    )  # fmt: skip
+    with connections.stores(call) as both:
+        connected = connections.look(call, both, command="neurons verify", layer=layer, deep=True)
+    if not call.json:
+        call.console.verdict(compared.consistent, f"{layer}: {comparison.line(compared)}")
+        connections.show(call, connected)
+    found = connections.document(connected)
+    report = verify_report.report([compared])
+    steps = [*report["next_steps"], *(step for step in _steps(found) if step not in report["next_steps"])]
+    document: dict[str, object] = {"layer": layer, "records": report, "connections": found, "next_steps": steps}
+    call.conclude(document, comparison.problem([compared]) or connections.problem(connected))
+
+
+def _steps(found: dict[str, object]) -> list[str]:
+    steps = found["next_steps"]
+    return steps if isinstance(steps, list) else []
+
+
+def _filter(layer: str) -> str:
+    quote = '"' if "'" in layer else "'"
+    return f"layer={quote}{layer}{quote}"
+
+
+def _require_layer(call: Invocation, layer: str) -> None:
+    """Raise where no unit of either store is of this layer and HAL9 does not know it either: it is mistyped."""
+    from hal9mig.categories import neurons
+
+    if layer in neurons.LAYERS:
+        return
+    if not layer or {'"', "'"} <= set(layer):
+        raise errors.UsageError(f"{layer!r} is no layer's name.", hint=f"layers: {', '.join(neurons.LAYERS)}")
+    category = neurons.CATEGORY
+    for opened, table in (
+        (call.system.flat(), category.source.qualified),
+        (call.system.hier(), category.roots[0].qualified),
+    ):
+        with contextlib.closing(opened), opened.cursor() as cursor:
+            cursor.execute(f"SELECT FROM {table} WHERE layer = %s LIMIT 1", (layer,))
+            if cursor.fetchone() is not None:
+                return
+    raise errors.UsageError(
+        f"There is no layer {layer!r}.",
+        hint=f"layers: {', '.join(neurons.LAYERS)}; those that there are: hal9-migrate neurons group",
+    )
