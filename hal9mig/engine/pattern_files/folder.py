@@ -177,7 +177,7 @@ class PatternFolder:
         beside = f"{whole}.{secrets.token_hex(4)}.part"
         try:
             self._inside(path)
-            os.makedirs(os.path.dirname(whole), mode=0o700, exist_ok=True)
+            self._make(os.path.dirname(path))
             with open(beside, "xb", opener=private) as stream:
                 yield stream
                 stream.flush()
@@ -243,6 +243,15 @@ class PatternFolder:
             sha.update(block)
         if sha.hexdigest() != file.sha256:
             raise errors.Refused(f"{name} is damaged: its SHA-256 is not that of the manifest.", hint=_AGAIN)
+
+    def _make(self, folder: str) -> None:
+        """Make a folder and those above it, each its owner's alone."""
+        here = self.root
+        for name in filter(None, folder.split("/")):
+            here = os.path.join(here, name)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(here, 0o700)
+                sync_folder(os.path.dirname(here))
 
     def _inside(self, path: str) -> None:
         """Raise where a name leads out of the folder, by whatever links."""
