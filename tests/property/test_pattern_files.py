@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hal9mig.categories import registry, wire
 from hal9mig.categories.declaration import Column
 from hal9mig.engine.pattern_files import shapes
-from hal9mig.engine.pattern_files.rows_file import RowsReader, RowsWriter, Shape
+from hal9mig.engine.pattern_files.rows_file import FileShape, RowsReader, RowsWriter
 from hal9mig.stores import binary_copy, connection
 from tests.property.flat_rows import TAME, TIMES, WILD, Row, records
 from tests.property.test_round_trip import empty, put
@@ -69,7 +69,7 @@ def test_a_file_gives_back_every_field_as_it_was_sent(shared: Driver, data: st.D
     more = {"whole": "-2147483648", "exact": "1.500", "at": "infinity", "items": '{"a b",NULL}'}
     nothing = dict.fromkeys([*CATEGORY.source.names, *more])
     columns = (*CATEGORY.source.columns, *MORE)
-    shape = Shape(table="all", columns=columns, facts={"category": LEARNING})
+    shape = FileShape(table="all", columns=columns, facts={"category": LEARNING})
     rows = sent(shared, [*({**row, **more} for row in (*drawn, *edges)), nothing], columns)
     stream = io.BytesIO()
     writer = RowsWriter(stream, shape)

@@ -75,6 +75,7 @@ def import_(
 
     files = PatternFiles(call.system)
     tuned = {} if batch_size is None else {"batch-size": batch_size}
+    call.console.say(f"checking the files in {source}")
     order, plan = files.plan_import(str(source.absolute()), tuned=tuned)
     if dry_run:
         _show(call, plan)

@@ -50,6 +50,7 @@ def transform(
     from hal9mig.engine.pattern_files.orders import PatternFiles
 
     files = PatternFiles(call.system)
+    call.console.say(f"checking the files in {source}")
     given = str(source.absolute()), str(output.absolute())
     if dry_run:
         learning_files.show_plan(call, files.plan_transform(*given, validate_schemas=validate_schemas), "transform")

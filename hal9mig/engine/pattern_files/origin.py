@@ -145,8 +145,9 @@ class FiledSteps:
 
     def __enter__(self) -> FiledSteps:
         with contextlib.ExitStack() as opening:
-            self._rows = self._origin.open(opening)
+            # First: the server hashes while the files are read.
             opening.enter_context(self._hashes)
+            self._rows = self._origin.open(opening)
             self._stack = opening.pop_all()
         return self
 

@@ -27,7 +27,7 @@ _REPEATING = (pa.string(), pa.int32())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shape:
+class FileShape:
     """What a file holds: a table, the columns of it in their order, and what it says of itself.
 
     Attributes:
@@ -62,7 +62,7 @@ class RowsFile:
 class RowsWriter:
     """Writes a file; ``group`` after ``group``, then ``close``."""
 
-    def __init__(self, stream: BinaryIO, shape: Shape):
+    def __init__(self, stream: BinaryIO, shape: FileShape):
         self._columns = shape.filed
         self._schema = shape.schema()
         self._sink = _Hashing(stream)
@@ -100,7 +100,7 @@ class RowsReader:
         errors.Refused: it is no such file, or another's.
     """
 
-    def __init__(self, stream: BinaryIO, shape: Shape, name: str):
+    def __init__(self, stream: BinaryIO, shape: FileShape, name: str):
         self._name = name
         self._shape = shape
         with self._reported():

@@ -6,22 +6,22 @@ from hal9mig import errors
 from hal9mig.categories import compiled, identifiers
 from hal9mig.categories.declaration import Category, Column, Role, Target
 from hal9mig.engine.pattern_files.manifest import EXPORTED, SCHEMA_VERSION, FolderManifest
-from hal9mig.engine.pattern_files.rows_file import HASH, Shape
+from hal9mig.engine.pattern_files.rows_file import HASH, FileShape
 
 _DECLARED = "hal9-migrate db check"
 
 
-def exported(category: Category) -> Shape:
+def exported(category: Category) -> FileShape:
     """Return what an exported file holds: flat records, and the hash of each."""
     source = category.source
-    return Shape(
+    return FileShape(
         table=identifiers.folder(source.schema, source.table),
         columns=(*source.columns, HASH),
         facts={"category": category.slug, "schema_version": str(SCHEMA_VERSION)},
     )
 
 
-def transformed(category: Category) -> list[Shape]:
+def transformed(category: Category) -> list[FileShape]:
     """Return what the transformed files of a range hold: rows of each target table, in declared order.
 
     Columns stand in the order in which a copy writes them. In the root's file each record's hash follows.
@@ -37,10 +37,10 @@ def transformed(category: Category) -> list[Shape]:
     return [_of_target(category, target) for target in category.targets]
 
 
-def _of_target(category: Category, target: Target) -> Shape:
+def _of_target(category: Category, target: Target) -> FileShape:
     types = {column.name: column for column in category.typed(target)}
     columns: list[Column] = [types[name] for name in compiled.columns(target)]
-    return Shape(
+    return FileShape(
         table=identifiers.folder(target.schema, target.table),
         columns=(*columns, HASH) if target.role is Role.ROOT else tuple(columns),
         facts={
@@ -51,7 +51,7 @@ def _of_target(category: Category, target: Target) -> Shape:
     )
 
 
-def of(category: Category, kind: str) -> list[Shape]:
+def of(category: Category, kind: str) -> list[FileShape]:
     """Return the shapes of a range's files in a folder of this kind."""
     return [exported(category)] if kind == EXPORTED else transformed(category)
 

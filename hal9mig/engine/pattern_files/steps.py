@@ -21,7 +21,7 @@ from hal9mig.engine.pattern_files import manifest, shapes
 from hal9mig.engine.pattern_files.folder import PatternFolder
 from hal9mig.engine.pattern_files.manifest import EXPORTED, TRANSFORMED, FolderManifest, RangeFiles, TableFile
 from hal9mig.engine.pattern_files.origin import FileOrigin
-from hal9mig.engine.pattern_files.rows_file import RowsReader, RowsWriter, Shape
+from hal9mig.engine.pattern_files.rows_file import FileShape, RowsReader, RowsWriter
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import planner
 from hal9mig.engine.transfer.copier import Copier
@@ -259,7 +259,7 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session, tune
     return True
 
 
-def _declared(found: Sequence[Shape]) -> dict[str, tuple[tuple[str, str], ...]]:
+def _declared(found: Sequence[FileShape]) -> dict[str, tuple[tuple[str, str], ...]]:
     return {shape.table: tuple((column.name, column.type) for column in shape.columns) for shape in found}
 
 
