@@ -37,6 +37,8 @@ class RunKind(enum.StrEnum):
     COMPARE = "compare"  # what a restore would lose
     RESTORE = "restore"
     RECONCILE = "reconcile"  # a full pass over a category
+    EXPORT = "export"  # learning data into files
+    TRANSFORM = "transform"  # such files into those of the hierarchical tables
 
 
 class RunStatus(enum.StrEnum):
@@ -126,7 +128,7 @@ class Validation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """One order to migrate, compare, save or restore, as the ledger has it."""
+    """One order to migrate, compare, save, restore, export or transform, as the ledger has it."""
 
     id: int
     kind: RunKind

@@ -29,6 +29,7 @@ Examples:
 _COMMANDS = {
     "state": "hal9mig.cli.commands.state:state",
     "neurons": "hal9mig.cli.commands.neurons:neurons",
+    "learning": "hal9mig.cli.commands.learning:learning",
     "configure": "hal9mig.cli.commands.configure:configure",
     "mode": "hal9mig.cli.commands.mode:mode",
     "reconcile": "hal9mig.cli.commands.reconcile:reconcile",

@@ -20,7 +20,9 @@ _WINDOW = 10.0  # seconds a rate is the mean of; the ledger's recent_records has
 _WIDE = 80  # columns below which a line holds no bar, count and speed
 _ETA_FROM = 0.01  # share done below which an estimate would be a guess
 _THROTTLES = ("rate-limit", "the budget")
-_BY_RECORD = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds whose work is all in their records
+#: Kinds whose work is all in their records.
+_BY_RECORD = (model.RunKind.MIGRATE, model.RunKind.VERIFY, model.RunKind.EXPORT, model.RunKind.TRANSFORM)
+_PLAIN = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds that go without saying
 
 
 def state(run: model.Run) -> str:
@@ -42,7 +44,7 @@ def state(run: model.Run) -> str:
 
 def label(run: model.Run) -> str:
     """Return what a run is called while it is watched: its category, and what it does unless that is plain."""
-    return run.category if run.kind in _BY_RECORD else f"{run.kind} {run.category}"
+    return run.category if run.kind in _PLAIN else f"{run.kind} {run.category}"
 
 
 def share(run: model.Run, total: int) -> str:

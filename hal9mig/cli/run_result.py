@@ -51,11 +51,12 @@ def summary(run: model.Run) -> str:
     parts = [f"{written} of {counted(run.total_records, noun)} in {units.format_duration(taken)}"]
     if run.kind in _WHOLE:
         return f"{run.kind} {KeptOptions.of(run.options).checkpoint}: {run.status}; {parts[0]} ({run.name})"
-    if run.kind is model.RunKind.MIGRATE:
+    if run.kind in (model.RunKind.MIGRATE, model.RunKind.EXPORT, model.RunKind.TRANSFORM):
         parts.append(f"{units.format_count(round(run.done_records / taken))}/s")
         parts.append(f"{units.format_bytes(run.bytes / taken)}/s")
+    if run.kind is model.RunKind.MIGRATE:
         parts.append(f"{units.format_count(run.quarantined)} quarantined")
-    return f"{run.category}: {run.status}; {'; '.join(parts)} ({run.name})"
+    return f"{run_progress.label(run)}: {run.status}; {'; '.join(parts)} ({run.name})"
 
 
 def good(run: model.Run) -> bool:

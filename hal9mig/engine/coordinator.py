@@ -34,6 +34,8 @@ class MigrateOrder:
         atomic: one transaction for everything; serial: one batch at a time, in key order.
         bulk: compare the digest of each transaction instead of each record.
         merge: write into a target that holds rows no run has written.
+        folder: take records out of the files there, as far as they still hold what the flat store does; manifest: the
+            hash of the manifest there.
     """
 
     category: str
@@ -44,6 +46,8 @@ class MigrateOrder:
     serial: bool = False
     bulk: bool = False
     merge: bool = False
+    folder: str = ""
+    manifest: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,7 @@ class Coordinator:
             records = _counted(flat, category, chosen)
             if not known and not order.merge and not _captured_before(flat):
                 _refuse_foreign_rows(hier, category)
-            size = _record_bytes(flat, category, chosen)
+            size = record_bytes(flat, category, chosen)
         finally:
             flat.close()
             hier.close()
@@ -163,7 +167,8 @@ class Coordinator:
         plan = self.plan(order)
         options = MigrateOptions(
             tuning=dict(order.tuning), transform_version=plan.category.transform_version, batch=plan.batch_size,
-            atomic=order.atomic, bulk=order.bulk, merge=order.merge,
+            atomic=order.atomic, bulk=order.bulk, merge=order.merge, folder=order.folder,
+            manifest=order.manifest,
         )  # fmt: skip
         with self._system.ledger.begin() as session:
             run_id = runs.create(
@@ -310,7 +315,8 @@ def _counted(flat: Connection, category: Category, chosen: filters.Filter) -> in
         ) from None
 
 
-def _record_bytes(flat: Connection, category: Category, chosen: filters.Filter) -> int:
+def record_bytes(flat: Connection, category: Category, chosen: filters.Filter) -> int:
+    """Return what a flat record measures as binary COPY, the mean of some; 0 where there is none."""
     condition, params = chosen.sql("s")
     columns = identifiers.listed(category.source.names, "s")
     table = category.source.qualified

@@ -24,7 +24,9 @@ SOON = 0.2
 #: Seconds after which the message of a published batch that nobody claims is looked for.
 LOOK_AFTER = 3.0
 #: Batches that read or write the application's records at their own pace.
-_BUDGETED = frozenset({"copy", "save"})
+_BUDGETED = frozenset({"copy", "save", "export"})
+#: Kinds of runs that are held to no budget but their own.
+_OF_THEIR_OWN = (model.RunKind.CHECKPOINT, model.RunKind.EXPORT)
 #: The account of what the rounds and full passes repair.
 REPAIRS = "repairs"
 #: What a record is taken to measure before any was copied.
@@ -140,13 +142,13 @@ def budget(kind: model.RunKind, own: Mapping[str, str], cluster: units.Rate | No
     """Return the rate that a run is held to.
 
     The cluster's is for what changes the application's load for days. A restore is what somebody waits for in an
-    emergency, and is never paced; a checkpoint has no budget but one of its own.
+    emergency, and is never paced; a checkpoint and an export have no budget but one of their own.
 
     Args:
         own: the run's own values of tuning knobs.
         cluster: what is configured, with ``own`` over it.
     """
-    if kind is model.RunKind.RESTORE or (kind is model.RunKind.CHECKPOINT and "rate-limit" not in own):
+    if kind is model.RunKind.RESTORE or (kind in _OF_THEIR_OWN and "rate-limit" not in own):
         return None
     return cluster
 

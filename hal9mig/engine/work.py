@@ -20,6 +20,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, copier, planner
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
+from hal9mig.ledger.run_options import MigrateOptions
 from hal9mig.ledger.tuning import Tuning
 from hal9mig.model import RunKind
 
@@ -34,10 +35,7 @@ _PASSING_ERRORS = (
     psycopg2.InterfaceError,
 )  # fmt: skip
 #: What trying again does not mend.
-_FINAL = (
-    errors.ArchiveFull, errors.CheckpointDamaged, errors.CheckpointStale, errors.NotFound, errors.RestoreActive,
-    errors.SchemaMismatch,
-)  # fmt: skip
+_FINAL = (errors.ArchiveFull, errors.CheckpointDamaged, errors.Refused)
 
 
 class Heart(threading.Thread):
@@ -147,6 +145,8 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
 
 
 def _plan(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    if held.run_kind is RunKind.MIGRATE and MigrateOptions.of(held.options).folder:
+        return _with_files(system, desk, held, session, tuned)
     return planner.plan(
         session, held, system.category(held.category), tuned, flat=desk.flat("read"),
         lease=system.settings.lease_duration,
@@ -154,6 +154,8 @@ def _plan(system: System, desk: Desk, held: batches.Lease, session: Session, tun
 
 
 def _copy(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    if MigrateOptions.of(held.options).folder:
+        return _with_files(system, desk, held, session, tuned)
     work = copier.Copier(system, held, tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session)
     return work.run()
 
@@ -192,6 +194,13 @@ def _checkpoint(system: System, desk: Desk, held: batches.Lease, session: Sessio
     return steps.perform(system, desk, held, session)
 
 
+def _with_files(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+    # Late: it loads Arrow.
+    from hal9mig.engine.pattern_files import steps
+
+    return steps.perform(system, desk, held, session, tuned)
+
+
 _ANY = "any"
 Step = Callable[[System, Desk, batches.Lease, Session, Tuning], bool]
 #: Which step a batch is, by its run's kind and its own; those of checkpoints have a table of their own.
@@ -206,6 +215,8 @@ STEPS: Mapping[tuple[RunKind, str], Step] = {
     (RunKind.CHECKPOINT, _ANY): _checkpoint,
     (RunKind.COMPARE, _ANY): _checkpoint,
     (RunKind.RESTORE, _ANY): _checkpoint,
+    (RunKind.EXPORT, _ANY): _with_files,
+    (RunKind.TRANSFORM, _ANY): _with_files,
 }
 
 

@@ -51,12 +51,36 @@ class MigrateOptions(RangedOptions):
 
     Attributes:
         atomic: one transaction; bulk: validated by batch; merge: rows that are there already are merged with.
+        folder: where transformed files lie that records are taken from; manifest: the hash of the manifest there.
     """
 
     transform_version: int | None = None
     atomic: bool = False
     bulk: bool = False
     merge: bool = False
+    folder: str = ""
+    manifest: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderOptions(RangedOptions):
+    """Options of a run that fills a folder of learning data.
+
+    Attributes:
+        folder: its absolute path; place: the token of it, so that a worker knows it.
+        layout: ``hierarchical`` or ``flat``.
+        store: the identity of the flat store; mode, epoch: the write mode when it was ordered.
+        source: the folder that is transformed; manifest: the hash of the manifest there. Empty for an export.
+    """
+
+    folder: str
+    place: str
+    layout: str
+    store: str = ""
+    mode: str = ""
+    epoch: int = 0
+    source: str = ""
+    manifest: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

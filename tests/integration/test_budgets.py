@@ -26,6 +26,8 @@ HOURLY = units.parse_rate("1/h")
         (model.RunKind.MIGRATE, {"rate-limit": "1/h"}, True),
         (model.RunKind.CHECKPOINT, {}, False),
         (model.RunKind.CHECKPOINT, {"rate-limit": "1/h"}, True),
+        (model.RunKind.EXPORT, {}, False),
+        (model.RunKind.EXPORT, {"rate-limit": "1/h"}, True),
         (model.RunKind.RESTORE, {}, False),
         (model.RunKind.RESTORE, {"rate-limit": "1/h"}, False),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from hal9mig import errors
 from hal9mig.engine import alarms
 from hal9mig.engine.checkpoint import archive
@@ -27,6 +29,29 @@ def require(system: System, held: batches.Lease, session: Session) -> None:
     if ordered is None or archive.opened(system.settings).identity() == ordered:
         return
     here = system.settings.checkpoint_url
+    leave_out(
+        system, held, session, here=here,
+        why=f"it keeps checkpoints at {here}, which is another place than the command's",
+        nobody="No live worker keeps checkpoints where the command does: {} keeps them elsewhere",
+        hint="start the workers with the command's HAL9_CHECKPOINT_URL",
+    )  # fmt: skip
+
+
+def leave_out(
+    system: System, held: batches.Lease, session: Session, *, here: str, why: str, nobody: str, hint: str
+) -> NoReturn:
+    """Leave this worker out of a run, whose place it does not see: the batch goes back, and another one takes it.
+
+    Args:
+        here: the place, as this worker knows it.
+        why: what is wrong with it, as a half of a sentence.
+        nobody: what is wrong with all workers, with ``{}`` for their names.
+        hint: what mends it.
+
+    Raises:
+        errors.ArchiveUnreachable: this worker is left out.
+        errors.NotFound: so is every other one.
+    """
     with session.begin():
         known = {one.actor for one in audit.events(session, run_id=held.run_id, limit=1000) if one.action == _LEFT_OUT}
         if held.worker not in known:
@@ -36,14 +61,8 @@ def require(system: System, held: batches.Lease, session: Session) -> None:
         alarms.note(system.settings, "left-out", worker=held.worker, run=held.run_id, place=here)
     out = known | {held.worker}
     if alive <= out:
-        raise errors.NotFound(
-            f"No live worker keeps checkpoints where the command does: {', '.join(sorted(out))} keeps them elsewhere.",
-            hint="start the workers with the command's HAL9_CHECKPOINT_URL",
-        )
-    raise errors.ArchiveUnreachable(
-        f"Worker {held.worker} is left out: it keeps checkpoints at {here}, which is another place than the command's.",
-        hint="start it with the command's HAL9_CHECKPOINT_URL",
-    )
+        raise errors.NotFound(f"{nobody.format(', '.join(sorted(out)))}.", hint=hint)
+    raise errors.ArchiveUnreachable(f"Worker {held.worker} is left out: {why}.", hint=hint)
 
 
 def left_out(session: Session, run_id: int) -> list[str]:

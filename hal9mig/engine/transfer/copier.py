@@ -7,7 +7,8 @@ fenced by the lease's attempt. So a step happens once or not at all, whatever is
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, Self
 
 import psycopg2
 import psycopg2.errors
@@ -20,7 +21,7 @@ from hal9mig.engine.transfer import applier as applier_module
 from hal9mig.engine.transfer import fence
 from hal9mig.engine.transfer.reader import Reader, Step
 from hal9mig.engine.transfer.writer import BatchWriter
-from hal9mig.ledger import batches, marks, quarantine, tuning
+from hal9mig.ledger import batches, database, marks, quarantine, tuning
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import MigrateOptions, TunedOptions
 from hal9mig.stores import capture, projection
@@ -29,6 +30,36 @@ from hal9mig.stores.connection import Connection, Cursor
 _MODULUS = 1 << 64
 _SAMPLE_SPAN = 1 << 16
 Fields = list[bytes]
+
+
+class Steps(Protocol):
+    """What is copied, step by step, in key order."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps; the last one says so."""
+
+
+class Origin(Protocol):
+    """Another origin of records than the flat table by itself.
+
+    What it gives as a record has to be what the flat table held at a moment after the lease was claimed, as a copy
+    that reads it would have found it.
+    """
+
+    @property
+    def transform(self) -> Transform:
+        """What makes target rows of its records."""
+
+    @property
+    def result(self) -> Mapping[str, int]:
+        """What is noted of it in the batch's line."""
+
+    def reading(self, scope: projection.Bounds, *, first: int, records: int, size: int) -> Steps:
+        """Return the records of a scope; steps are cut as ``Reader`` says, and each record ends with its hash."""
 
 
 def signed(total: int) -> int:
@@ -43,6 +74,7 @@ class Copier:
     Args:
         flat: a connection that streams; ``lookup`` is one more, for single records.
         session: the connection to the target and the ledger, outside a transaction.
+        origin: where records come from, where it is not the flat table by itself.
     """
 
     def __init__(
@@ -54,6 +86,7 @@ class Copier:
         flat: Connection,
         lookup: Connection,
         session: Session,
+        origin: Origin | None = None,
     ):
         self._held = held
         self._tuned = tuned
@@ -61,7 +94,9 @@ class Copier:
         self._flat = flat
         self._lookup = lookup
         self._session = session
-        self._transform: Transform = system.transform(held.category)
+        self._transform: Transform = system.transform(held.category) if origin is None else origin.transform
+        self._read = self._read_flat if origin is None else origin.reading
+        self._origin = origin
         self._category = self._transform.category
         self._writer = BatchWriter(self._transform)
         self._ledger = system.ledger
@@ -94,16 +129,7 @@ class Copier:
         first = self._held.step_records if self._held.step_records is not None else full
         size = max(1, first)
         transaction = None
-        with Reader(
-            self._flat,
-            self._category,
-            scope,
-            self._filter,
-            records=full,
-            size=self._tuned.batch_bytes,
-            first=size,
-            hashed=self._validated,
-        ) as reading:
+        with self._read(scope, first=size, records=full, size=self._tuned.batch_bytes) as reading:
             for step in reading.steps():
                 size = min(size * 2, full)
                 transaction = transaction or self._session.begin()
@@ -126,6 +152,12 @@ class Copier:
                     return False
         raise errors.HAL9Error("The range ended without a last step.")
 
+    def _read_flat(self, scope: projection.Bounds, *, first: int, records: int, size: int) -> Reader:
+        return Reader(
+            self._flat, self._category, scope, self._filter, records=records, size=size, first=first,
+            hashed=self._validated,
+        )  # fmt: skip
+
     @property
     def _raw(self) -> Cursor:
         raw: Cursor = self._session.connection.cursor()  # type: ignore[assignment]
@@ -140,7 +172,8 @@ class Copier:
             digest=signed(self._digest),
             step_records=next_size,
         )
-        return batches.advance(self._session, self._held, progress, lease=self._lease)
+        result = None if self._origin is None else database.json_text(self._origin.result)
+        return batches.advance(self._session, self._held, progress, lease=self._lease, result=result)
 
     def _write(self, step: Step) -> None:
         """Write a step in the open transaction, without the records that others have to decide."""

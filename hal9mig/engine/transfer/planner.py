@@ -19,7 +19,11 @@ _CHUNK = 50
 
 
 #: What a run's ranges are for. Those that compare are cut in bytewise order, as two servers' collations may differ.
-KINDS = {model.RunKind.MIGRATE: "copy", model.RunKind.VERIFY: "verify", model.RunKind.RECONCILE: "settle"}
+KINDS = {
+    model.RunKind.MIGRATE: "copy", model.RunKind.EXPORT: "export",
+    model.RunKind.VERIFY: "verify", model.RunKind.RECONCILE: "settle",
+}  # fmt: skip
+_BYTEWISE = (KINDS[model.RunKind.VERIFY], KINDS[model.RunKind.RECONCILE])
 
 
 def stride(
@@ -74,7 +78,7 @@ def plan(
         chunk: list[runs.NewBatch] = []
         ended = False
         for _ in range(_CHUNK):
-            records, upto = stride(flat, category, chosen, after, size, bytewise=kind != KINDS[model.RunKind.MIGRATE])
+            records, upto = stride(flat, category, chosen, after, size, bytewise=kind in _BYTEWISE)
             ended = records < size
             chunk.append(runs.NewBatch(seq=seq, after=after, upto=None if ended else upto, records=records))
             seq, planned, after = seq + 1, planned + records, upto or after

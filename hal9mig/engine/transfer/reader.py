@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psycopg2
 
@@ -50,6 +50,7 @@ class Reader:
         records, size: where a step is cut, in records and in bytes.
         first: records of the first step; each following one may be twice as large, up to ``records``.
         hashed: whether the source hashes each record, which takes it about as long as to read it.
+        columns: those that are read; all of the source's by default.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class Reader:
         size: int,
         first: int | None = None,
         hashed: bool = True,
+        columns: Sequence[str] | None = None,
     ):
         self._connection = connection
-        self._fields = len(category.source.columns) + FINGERPRINT_FIELDS * hashed
+        columns = columns or category.source.names
+        self._fields = len(columns) + FINGERPRINT_FIELDS * hashed
         self._added = _FINGERPRINT_BYTES * hashed
-        self._sql, self._params = select(category, scope, chosen, hashed=hashed)
+        self._sql, self._params = select(category, scope, chosen, columns, hashed=hashed)
         self._records = records
         self._limit = min(first or records, records)
         self._most = size
@@ -154,11 +157,11 @@ class Reader:
 
 
 def select(
-    category: Category, scope: projection.Scope, chosen: Filter, *, hashed: bool = True
+    category: Category, scope: projection.Scope, chosen: Filter, names: Sequence[str], *, hashed: bool = True
 ) -> tuple[str, projection.Params]:
     """Return the query of a scope's flat rows in key order, each followed by its hash where it is ``hashed``."""
     rows, params = projection.flat_rows(category, scope, chosen)
-    columns = identifiers.each(category.source.names, "s")
+    columns = identifiers.each(names, "s")
     if hashed:
         columns.append(projection.record_hash(category, "s"))
     return f"SELECT {', '.join(columns)} {rows} ORDER BY {projection.key_order(category, 's')}", params
@@ -169,7 +172,7 @@ def read(connection: Connection, category: Category, keys: list[tuple[str, ...]]
     collected: list[list[bytes]] = []
     fields = len(category.source.columns) + FINGERPRINT_FIELDS
 
-    sql, params = select(category, projection.Keys(keys=keys), chosen)
+    sql, params = select(category, projection.Keys(keys=keys), chosen, category.source.names)
     with connection.cursor() as cursor:
         binary_copy.each(cursor, sql, params, lambda row: collected.append(wire.split(row, fields)))
     connection.rollback()  # the next look needs a new snapshot, and an idle transaction holds back vacuum

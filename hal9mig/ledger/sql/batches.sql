@@ -38,7 +38,7 @@ RETURNING (SELECT r.status FROM hal9mig.runs r WHERE r.id = b.run_id) AS run_sta
 -- name: finish
 UPDATE hal9mig.batches
    SET status = 'done', finished_at = clock_timestamp(), lease_until = NULL, backend_pid = NULL, error = NULL,
-       crashes = 0, planned_records = CASE WHEN kind = 'copy' THEN records + quarantined ELSE planned_records END,
+       crashes = 0, planned_records = CASE WHEN kind IN ('copy', 'export') THEN records + quarantined ELSE planned_records END,
        busy_seconds = busy_seconds + %(seconds)s
  WHERE run_id = %(run_id)s AND seq = %(seq)s AND attempt = %(attempt)s AND owner = %(owner)s AND status = 'leased'
 RETURNING seq

@@ -1,0 +1,96 @@
+"""``hal9-migrate learning transform``: files of flat records into files of hierarchical rows."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from hal9mig import errors, model
+from hal9mig.cli import invocation, learning_files, options, run_result
+from hal9mig.cli.console import counted
+
+_HELP = """Turn exported files into files of the hierarchical tables, on the workers.
+
+No store's data is read or changed, whatever the write mode. Every input file is read first and has to be what its
+manifest says; a damaged, missing or foreign one is named, and nothing is written (exit 4). Records that cannot be
+transformed are counted and named (exit 3); the import puts them in quarantine. The same input into the same output
+again changes nothing.
+
+\b
+Examples:
+  hal9-migrate learning transform --input learning-export/ --output learning-hierarchical/ --validate-schemas
+"""
+
+
+@click.command(help=_HELP)
+@click.option("--input", "source", type=learning_files.FOLDER, required=True, metavar="DIR", help="An exported folder.")
+@click.option("--output", type=learning_files.FOLDER, required=True, metavar="DIR", help="The folder to write.")
+@click.option(
+    "--validate-schemas", is_flag=True, help="Compare the columns and counts in every file with what is declared first."
+)
+@click.option("--dry-run", is_flag=True, help="Check the input, show what would be written, and change nothing.")
+@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
+@click.option(
+    "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
+)
+@options.output
+@click.pass_context
+def transform(
+    context: click.Context,
+    source: pathlib.Path,
+    output: pathlib.Path,
+    validate_schemas: bool,
+    dry_run: bool,
+    detach: bool,
+    timeout: str | None,
+) -> None:
+    call = invocation.current(context)
+    learning_files.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
+    from hal9mig.engine.pattern_files.orders import PatternFiles
+
+    files = PatternFiles(call.system)
+    call.console.say(f"checking the files in {source}")
+    given = str(source.absolute()), str(output.absolute())
+    if dry_run:
+        learning_files.show_plan(call, files.plan_transform(*given, validate_schemas=validate_schemas), "transform")
+        return
+    run, plan = files.transform(*given, validate_schemas=validate_schemas)
+    refusals: list[tuple[model.Key, str]] = []
+    if run is None:
+        call.console.say(f"{plan.folder} holds this already, transformed from the same files; nothing was changed")
+    else:
+        learning_files.announce(call, run, plan)
+        if detach:
+            learning_files.detached(call, run)
+            return
+        run = learning_files.waited(call, run, records=plan.records, timeout=timeout)
+        problem = run_result.problem(run)
+        if problem is not None:
+            call.conclude({"run": run_result.document(run), "next_steps": []}, problem)
+            return
+        refusals = files.refusals(run)
+    made = plan.folder.require_manifest()
+    steps = [learning_files.command("import", output, "--system hierarchical --preserve-timestamps")]
+    found = None
+    if made.refused:
+        found = errors.RecordsQuarantined(
+            f"{counted(made.refused, 'record')} cannot be transformed; the import will put them in quarantine.",
+            hint=f"go on with the others: {steps[0]}",
+        )
+    if not call.json:
+        if run is not None:
+            call.console.verdict(not made.refused, run_result.summary(run))
+        call.console.line(learning_files.sentence(made, plan.folder))
+        learning_files.table(call, made)
+        for key, reason in refusals:
+            call.console.say(f"refused: {'/'.join(key)}: {reason}")
+        if found is None:
+            call.console.say(f"next: {steps[0]}")
+    document: dict[str, object] = {
+        "run": None if run is None else run_result.document(run),
+        "folder": learning_files.document(made, plan.folder),
+        "refusals": [{"key": list(key), "reason": reason} for key, reason in refusals],
+        "next_steps": steps,
+    }
+    call.conclude(document, found)

@@ -1,0 +1,161 @@
+"""Folders of learning data on the command line: what exporting, transforming and importing share."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from hal9mig import errors, units
+from hal9mig.cli import run_result
+from hal9mig.cli.console import counted
+
+if TYPE_CHECKING:
+    from hal9mig import model
+    from hal9mig.cli.invocation import Invocation
+    from hal9mig.engine.pattern_files.manifest import FolderManifest
+    from hal9mig.engine.pattern_files.orders import FilesPlan
+
+#: A path as it is given; the orders check what is there.
+FOLDER = click.Path(path_type=pathlib.Path, file_okay=True)
+STORE = click.Choice(["flat", "hierarchical"])
+
+
+def check_waiting(*, dry_run: bool, detach: bool, timeout: str | None) -> None:
+    """Raise where options about waiting exclude each other.
+
+    Raises:
+        errors.ConflictingFlags: they do.
+    """
+    if dry_run and (detach or timeout is not None):
+        raise errors.ConflictingFlags(
+            f"--dry-run and {'--detach' if detach else '--timeout'} exclude each other: a dry run starts nothing that "
+            "could be waited for.",
+            hint="leave one of them out",
+        )
+    if detach and timeout is not None:
+        raise errors.ConflictingFlags(
+            "--detach and --timeout exclude each other: nothing is waited for.", hint="leave one of them out"
+        )
+
+
+def show_plan(call: Invocation, plan: FilesPlan, verb: str) -> None:
+    """Say what would be written, as ``verb`` names it, and that nothing was."""
+    sentence = (
+        f"would {verb} {counted(plan.records, 'record')}, about {units.format_bytes(plan.bytes)}, "
+        f"to {plan.folder}"
+    )  # fmt: skip
+    if plan.done is not None:
+        sentence = f"{plan.folder} holds this already; there would be nothing to do"
+    elif plan.resumed is not None:
+        sentence = f"would go on with {plan.resumed.name}, which fills {plan.folder}"
+    if not call.json:
+        call.console.line(sentence)
+        _warn(call, plan)
+        call.console.say("dry run: nothing was changed")
+    call.conclude(
+        {
+            "dry_run": True,
+            "folder": str(plan.folder),
+            "records": plan.records,
+            "bytes": plan.bytes,
+            "resumes": None if plan.resumed is None else plan.resumed.id,
+            "done_already": plan.done is not None,
+            "warnings": list(plan.warnings),
+            "next_steps": [],
+        }
+    )
+
+
+def announce(call: Invocation, run: model.Run, plan: FilesPlan) -> None:
+    """Say what is going to be written."""
+    begun = "goes on with" if plan.resumed is not None else "takes"
+    call.console.say(
+        f"{run.name}: {begun} {counted(plan.records, 'record')}, about {units.format_bytes(plan.bytes)}, "
+        f"to {plan.folder}"
+    )
+    _warn(call, plan)
+
+
+def _warn(call: Invocation, plan: FilesPlan) -> None:
+    for warning in plan.warnings:
+        call.console.say(f"warning: {warning}")
+
+
+def detached(call: Invocation, run: model.Run) -> None:
+    """Say how a run that is not waited for is watched, and end the command."""
+    steps = [f"hal9-migrate runs show {run.id} --watch"]
+    if not call.json:
+        call.console.line(str(run.id))
+        call.console.say(f"watch: {steps[0]}")
+    call.conclude({"run": run_result.document(run), "next_steps": steps})
+
+
+def waited(call: Invocation, run: model.Run, *, records: int, timeout: str | None) -> model.Run:
+    """Wait for a run's end, and say which workers were left out.
+
+    Raises: as ``run_result.wait``.
+    """
+    from hal9mig.engine.checkpoint import place
+
+    limit = None if timeout is None else units.parse_duration(timeout)
+    (run,) = run_result.wait(call, [run], expected={run.id: records}, timeout=limit)
+    with call.ledger.begin() as session:
+        out = place.left_out(session, run.id)
+    for worker in out:
+        call.console.say(f"warning: worker {worker} was left out: it does not see the folder as this command does")
+    return run
+
+
+def sentence(made: FolderManifest, folder: object) -> str:
+    """Return what a folder holds, as one line."""
+    what = "flat records" if made.kind == "exported" else f"rows of {' and '.join(made.columns)}"
+    verb = "read" if made.kind == "exported" else "transformed"
+    layout = "in a tree" if made.layout == "hierarchical" else "in one folder"
+    return (
+        f"{folder}: {counted(made.records, 'record')} as {what}; {counted(len(made.files), 'file')} {layout}, "
+        f"{units.format_bytes(made.bytes)} ({units.format_bytes(made.raw_bytes)} as binary COPY), and manifest.json "
+        f"with their counts and SHA-256; {verb} {made.began_at:%Y-%m-%dT%H:%M:%SZ} to "
+        f"{made.finished_at:%Y-%m-%dT%H:%M:%SZ}, mode {made.mode}"
+    )
+
+
+def table(call: Invocation, made: FolderManifest) -> None:
+    """Print what a folder holds of each table."""
+    rows = []
+    for name in made.columns:
+        files = [file for file in made.files if file.table == name]
+        rows.append(
+            [
+                name, units.format_count(sum(file.rows for file in files)), units.format_count(len(files)),
+                units.format_bytes(sum(file.bytes for file in files)),
+            ]
+        )  # fmt: skip
+    call.console.table(["TABLE", "ROWS", "FILES", "BYTES"], rows, numbers=("ROWS", "FILES", "BYTES"))
+
+
+def document(made: FolderManifest, folder: object) -> dict[str, object]:
+    """Return what a folder holds as it stands in a JSON document."""
+    return {
+        "folder": str(folder),
+        "kind": made.kind,
+        "layout": made.layout,
+        "category": made.category,
+        "schema_version": made.schema_version,
+        "records": made.records,
+        "refused": made.refused,
+        "files": len(made.files),
+        "bytes": made.bytes,
+        "raw_bytes": made.raw_bytes,
+        "began_at": made.began_at,
+        "finished_at": made.finished_at,
+        "mode": made.mode,
+        "manifest_sha256": made.sha256,
+    }
+
+
+def command(verb: str, given: pathlib.Path, *more: str) -> str:
+    """Return a command on a folder that was given, as a shell takes it."""
+    return " ".join(["hal9-migrate learning", verb, "--input", shlex.quote(str(given)), *more])

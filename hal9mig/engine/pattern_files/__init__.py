@@ -1,0 +1,1 @@
+"""Learning data as files: exported, converted, and taken into the hierarchical store."""
