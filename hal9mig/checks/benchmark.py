@@ -19,14 +19,17 @@ import psycopg2
 from hal9mig import client as application
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
-from hal9mig.checks import sample, scratch
+from hal9mig.checks import scratch
 from hal9mig.checks.performance import percentile
+from hal9mig.checks.subject import Subject
 from hal9mig.client import Client, sides
 from hal9mig.client.hierarchical import HierarchicalSide
 from hal9mig.client.pool import Pool
 from hal9mig.client.sides import FlatSide, Side
 from hal9mig.client.transaction import Transaction
 from hal9mig.client.values import Record
+from hal9mig.engine.compare.judge import Judgement
+from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import check_results
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
@@ -120,10 +123,17 @@ class _Bench:
         }  # fmt: skip
 
     def outcomes(self) -> Iterator[CheckOutcome]:
-        wanted = sample.keys(self._system, self._category, self._order.samples, seed=self._order.seed)
-        with sample.opened(self._system) as desk:
-            keys = sample.judged(self._system, desk, self._category, wanted).both
-            unique = scratch.unique_columns(self._category, desk.flat("check"), desk.hier("check"))
+        desk = Desk(self._system)
+        try:
+            subject = Subject(
+                system=self._system, client=self._client, desk=desk, category=self._category,
+                sample=self._order.samples, seed=self._order.seed,
+            )  # fmt: skip
+            drawn = subject.judged(subject.drawn(self._order.samples)[: self._order.samples])
+            keys = [key for key, one in drawn.items() if one.state is Judgement.AGREES and one.flat is not None]
+            unique = scratch.unique_columns(self._category, subject.flat, subject.hier)
+        finally:
+            desk.clear()
         try:
             for operation in self._order.operations:
                 yield self._outcome(operation, keys, unique)

@@ -1,77 +1,98 @@
-"""Continuity: what the application could reach by its key before, it reaches after, with the same values."""
+"""Continuity: what was there for a user before the move is there after it, read as an application reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from hal9mig import model
-from hal9mig.categories.declaration import Category
-from hal9mig.checks import sample
-from hal9mig.client import Client
-from hal9mig.engine.system import System
+from hal9mig.checks.subject import Subject
+from hal9mig.client.values import Record
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
+from hal9mig.model import StoreName
 
-NAME = "continuity"
-#: What has to be the same for a category's records to go on as they were; of others, every column.
-_PROMISED: Mapping[str, tuple[str, ...]] = {
-    "user-sessions": ("user_id", "token_hash", "expires_at", "active"),
-}
-_MOST_NAMED = 3
+#: Broken keys that a finding names.
+_NAMED = 3
 
 
-def check(system: System, client: Client, category: Category, *, count: int, seed: int) -> CheckOutcome:
-    """Read a sample of records as the application does, and from each store, and compare what was promised.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What a category's users count on.
 
-    Args:
-        count: records; seed: which ones.
+    Attributes:
+        nouns: what its records are called.
+        fields: the columns that must stay as they are; none is all of them.
+        holds: whether the promise is made for a record at all, as it is for a session only until it expires.
+        reached: the keys of records that another way than by key no longer leads to.
     """
-    wanted = sample.keys(system, category, count, seed=seed)
-    with sample.opened(system) as desk:
-        found = sample.judged(system, desk, category, wanted)
-        broken = {one.key: f"{one.kind} in the other store" for one in found.drifting}
-        suspects = unequal(client, category, found.both)
-        # One that was written between two reads is no break: what the judge finds wrong, or finds the same and
-        # reads still show otherwise, is.
-        again = sample.judged(system, desk, category, list(suspects)) if suspects else None
-    if again is not None:
-        still = unequal(client, category, again.both)
-        broken |= {key: why for key, why in suspects.items() if key in still}
-        broken |= {one.key: f"{one.kind} in the other store" for one in again.drifting}
-    measured = {"sampled": len(wanted), "both": len(found.both), "pending": found.pending, "broken": len(broken)}
-    if broken:
-        named = "; ".join(f"{'/'.join(key)}: {why}" for key, why in list(broken.items())[:_MOST_NAMED])
-        return CheckOutcome(
-            category=category.slug, name=NAME, verdict=CheckVerdict.FAILED, measured=measured,
-            detail=f"{len(broken)} of {len(wanted):,} sampled records are not what they were: {named}",
-            next_command=f"hal9-migrate state diff --category {category.slug} --verbose",
-        )  # fmt: skip
-    if not found.both:
-        return CheckOutcome(
-            category=category.slug, name=NAME, verdict=CheckVerdict.SKIPPED, measured=measured,
-            detail="there are no records" if not wanted else f"none of {len(wanted):,} sampled records is migrated yet",
-            next_command="" if not wanted else f"hal9-migrate state migrate --category {category.slug}",
-        )  # fmt: skip
-    what = " and ".join(_PROMISED.get(category.slug, ("every column",)))
-    return CheckOutcome(
-        category=category.slug, name=NAME, verdict=CheckVerdict.PASSED, measured=measured,
-        detail=f"{what} of {len(wanted):,} sampled records: {found.told}",
-    )  # fmt: skip
+
+    nouns: str = "records"
+    fields: tuple[str, ...] = ()
+    holds: Callable[[Record], bool] = lambda _: True
+    reached: Callable[[Subject, Sequence[tuple[model.Key, Record]]], list[model.Key]] = lambda _, __: []
+
+    def kept(self, record: Record | None) -> Any:
+        """Return what must stay of a record; None of none."""
+        if record is None:
+            return None
+        return [record[name] for name in self.fields or record]
 
 
-def unequal(client: Client, category: Category, keys: Sequence[model.Key]) -> dict[model.Key, str]:
-    """Return which records read differently through the client and from the two stores, with the columns that do."""
-    found = {}
+def check(subject: Subject, promise: Promise) -> CheckOutcome:
+    """Read a sample through the client and from both stores, and compare what was promised."""
+    keys = subject.drawn(subject.sample)
+    read: list[tuple[model.Key, Record]] = []
+    unlike: list[model.Key] = []
     for key in keys:
-        records = [next(iter(client.fetch(side, category.slug, [key])), None) for side in model.StoreName]
-        here = next(filter(None, records), None)
-        if here is not None:
-            # By the key's own values, as an application has them.
-            records.append(client.get(category.slug, [here[name] for name in category.key]))
-        if any(record is None for record in records):
-            found[key] = "not there in each reading"
-            continue
-        names = _PROMISED.get(category.slug, category.source.names)
-        differing = [name for name in names if len({str(one[name]) for one in records if one}) > 1]
-        if differing:
-            found[key] = f"{', '.join(differing)} differ"
-    return found
+        if len(read) == subject.sample:
+            break
+        ruling = subject.client.get(subject.category.slug, _key(key))
+        if ruling is None:
+            # Drawn a moment ago: deleted since, or it is not what an application finds by its key.
+            unlike.append(key)
+        elif promise.holds(ruling):
+            read.append((key, ruling))
+            if not _same(promise, [ruling, *(subject.read(side, key) for side in StoreName)]):
+                unlike.append(key)
+    unlike += [key for key in promise.reached(subject, read) if key not in unlike]
+    broken = subject.drifted(unlike)
+    moving = len(unlike) - len(broken)
+    figures: dict[str, object] = {
+        "read": len(read),
+        "broken": len(broken),
+        "written_meanwhile": moving,
+        "seed": subject.seed,
+    }
+    if broken:
+        return subject.outcome(
+            "continuity",
+            CheckVerdict.FAILED,
+            f"{len(broken):,} of {len(keys):,} {promise.nouns} are not the same in both stores: {named(broken)}",
+            figures | {"keys": ["/".join(key) for key in broken[:100]]},
+            f"hal9-migrate state diff --category {subject.category.slug} --verbose",
+        )
+    if len(read) <= moving:
+        why = "there are none" if not keys else "each is being written" if moving else "none of them is valid now"
+        detail = f"no migrated {promise.nouns} to look at: {why}"
+        return subject.outcome("continuity", CheckVerdict.SKIPPED, detail, figures)
+    told = f"; {moving:,} were written meanwhile" if moving else ""
+    what = ", ".join(promise.fields) or "every field"
+    detail = f"{len(read):,} {promise.nouns} keep {what} in both stores{told}"
+    return subject.outcome("continuity", CheckVerdict.PASSED, detail, figures)
+
+
+def named(keys: Iterable[model.Key]) -> str:
+    """Return the first few keys as a finding names them."""
+    listed = ["/".join(key) for key in keys]
+    more = f" and {len(listed) - _NAMED:,} more" if len(listed) > _NAMED else ""
+    return ", ".join(listed[:_NAMED]) + more
+
+
+def _same(promise: Promise, records: Sequence[Record | None]) -> bool:
+    first = promise.kept(records[0])
+    return all(promise.kept(one) == first for one in records[1:])
+
+
+def _key(key: model.Key) -> Any:
+    return key[0] if len(key) == 1 else key

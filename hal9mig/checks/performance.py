@@ -1,4 +1,4 @@
-"""Performance: how long a read by key takes in each store, in rounds that take turns."""
+"""Performance: how long one record takes to read in each store, in alternating rounds."""
 
 from __future__ import annotations
 
@@ -7,62 +7,72 @@ import time
 from collections.abc import Sequence
 
 from hal9mig import model
-from hal9mig.categories.declaration import Category
-from hal9mig.checks import sample
-from hal9mig.client import Client
-from hal9mig.engine.system import System
+from hal9mig.checks.subject import Subject
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
+from hal9mig.model import StoreName
 
-NAME = "performance"
-ROUNDS = 5
-#: A hierarchical read is too slow where its p95 is more than so many times the flat one's, and by more than this.
-MOST_TIMES, MOST_MORE_MS = 2.0, 5.0
+#: Rounds, each of which reads every key of the sample once from each store.
+ROUNDS = 6
+_MOST_KEYS = 100
 
 
-def check(system: System, client: Client, category: Category, *, count: int, seed: int) -> CheckOutcome:
-    """Read a sample of records from each store, one at a time.
+def check_reads(subject: Subject) -> CheckOutcome:
+    """Read a sample by key from both stores; failed when the hierarchical store is slower beyond the bound.
 
-    Args:
-        count: records of a round; seed: which ones.
+    The two take turns at being first, so that neither always finds warm what the other has fetched. What is
+    compared is each round's quotient; where those scatter, the noise band (their middle half) is wide, and only
+    when all of it lies beyond the bound is that a failure.
     """
-    wanted = sample.keys(system, category, count, seed=seed)
-    with sample.opened(system) as desk:
-        found = sample.judged(system, desk, category, wanted)
-    if not found.both:
-        return CheckOutcome(
-            category=category.slug, name=NAME, verdict=CheckVerdict.SKIPPED,
-            detail="no record is in both stores", measured={"sampled": len(wanted)},
-            next_command=f"hal9-migrate state migrate --category {category.slug}" if wanted else "",
-        )  # fmt: skip
-    times: dict[model.StoreName, list[float]] = {side: [] for side in model.StoreName}
-    for turn in range(ROUNDS):
-        # The one that comes first warms what both use: they take turns in that too.
-        for side in list(model.StoreName)[:: 1 if turn % 2 else -1]:
-            times[side] += [_read(client, side, category, key) for key in found.both]
-    measured = {
-        f"{side}_{name}_ms": round(value * 1000, 3)
-        for side, values in times.items()
-        for name, value in (("p50", percentile(values, 50)), ("p95", percentile(values, 95)))
+    keys = subject.drawn(_MOST_KEYS)[: min(_MOST_KEYS, subject.sample)]
+    # Only what both have: not to find something is quicker.
+    keys = [key for key in keys if all(subject.read(side, key) is not None for side in StoreName)]
+    if not keys:
+        return subject.outcome("performance:read", CheckVerdict.SKIPPED, "no migrated records to read", {})
+    rounds: dict[StoreName, list[list[float]]] = {side: [] for side in StoreName}
+    for number in range(ROUNDS):
+        for side in list(StoreName) if number % 2 else list(StoreName)[::-1]:
+            rounds[side].append([_timed(subject, side, key) for key in keys])
+    flat, hier = rounds[StoreName.FLAT], rounds[StoreName.HIERARCHICAL]
+    bands = {share: _band(flat, hier, share) for share in (50, 95)}
+    figures = {
+        f"{side}_p{share}_ms": round(percentile([one for taken in rounds[side] for one in taken], share) * 1000, 3)
+        for side in StoreName
+        for share in bands
     }
-    flat, hier = (measured[f"{side}_p95_ms"] for side in (model.StoreName.FLAT, model.StoreName.HIERARCHICAL))
-    slow = hier > flat * MOST_TIMES and hier > flat + MOST_MORE_MS
-    return CheckOutcome(
-        category=category.slug, name=NAME, verdict=CheckVerdict.FAILED if slow else CheckVerdict.PASSED,
-        detail=f"p95 of a read by key: flat {flat:.2f} ms, hierarchical {hier:.2f} ms, of {len(found.both):,} records "
-        f"in {ROUNDS} rounds",
-        next_command=f"hal9-migrate benchmark --categories {category.slug} --compare-systems" if slow else "",
-        measured=measured,
-    )  # fmt: skip
+    for share, band in bands.items():
+        for name, value in zip(("low", "middle", "high"), band, strict=True):
+            figures[f"quotient_p{share}_{name}"] = round(value, 3)
+    slow = any(low > subject.bound for low, _, _ in bands.values())
+    low, middle, high = bands[50]
+    detail = (
+        f"flat p50 {figures['flat_p50_ms']} ms, p95 {figures['flat_p95_ms']} ms; "
+        f"hierarchical p50 {figures['hierarchical_p50_ms']} ms, p95 {figures['hierarchical_p95_ms']} ms; "
+        f"{middle:.2f} times (noise band {low:.2f} to {high:.2f}, bound {subject.bound:g})"
+    )
+    return subject.outcome(
+        "performance:read",
+        CheckVerdict.FAILED if slow else CheckVerdict.PASSED,
+        detail,
+        figures | {"bound": subject.bound, "reads": len(keys) * ROUNDS * len(StoreName), "keys": len(keys)},
+        "hal9-migrate state stats --resources" if slow else "",
+    )
 
 
-def percentile(values: Sequence[float], percent: int) -> float:
-    """Return a percentile by linear interpolation between the two nearest values."""
-    if len(values) < 2:
-        return values[0] if values else 0.0
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+def percentile(taken: Sequence[float], share: int) -> float:
+    """Return the value that so many in a hundred do not exceed, by linear interpolation between neighbours."""
+    if len(taken) == 1:
+        return taken[0]
+    return statistics.quantiles(taken, n=100, method="inclusive")[share - 1]
 
 
-def _read(client: Client, side: model.StoreName, category: Category, key: model.Key) -> float:
-    began = time.perf_counter()
-    client.fetch(side, category.slug, [key])
-    return time.perf_counter() - began
+def _timed(subject: Subject, side: StoreName, key: model.Key) -> float:
+    started = time.perf_counter()
+    subject.read(side, key)
+    return time.perf_counter() - started
+
+
+def _band(flat: Sequence[Sequence[float]], hier: Sequence[Sequence[float]], share: int) -> tuple[float, float, float]:
+    """Return the quartiles of the rounds' quotients, hierarchical by flat."""
+    quotients = [percentile(ours, share) / percentile(theirs, share) for theirs, ours in zip(flat, hier, strict=True)]
+    low, middle, high = statistics.quantiles(quotients, n=4, method="inclusive")
+    return low, middle, high

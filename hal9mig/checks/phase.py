@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hal9mig import errors
-from hal9mig.checks import phase_lines
+from hal9mig.checks import configuration, gradients, phase_lines, recall, single, validation
+from hal9mig.checks.subject import Subject
 from hal9mig.engine.compare.verify_report import CategoryVerdict
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, database, mode, phases
+from hal9mig.ledger.check_results import CheckOutcome
 from hal9mig.ledger.mode import ModeLine
 from hal9mig.ledger.phases import Attestation, Completion, PhaseValidation
 from hal9mig.stores.capture import Mode
 
+#: Checks of one category that only read, and the commands that they are.
+_READING: Sequence[tuple[str, str, Callable[[Subject], CheckOutcome]]] = (
+    ("learning-data", "learning test", functools.partial(recall.check, noise=0.2)),
+    ("learning-data", "learning verify-gradients", gradients.check),
+    ("configuration", "config compare", lambda subject: configuration.compare(subject)[0]),
+)
 _VALIDATE = "hal9-migrate validate --phase state-migration --comprehensive"
 
 
@@ -48,6 +57,24 @@ def known(phase: str) -> str:
             hint="hal9-migrate phase list",
         )
     return phase
+
+
+def look(system: System, *, actor: str) -> Iterator[CheckOutcome]:
+    """Run the checks that only read, and yield what each found, kept already.
+
+    What changes something or takes long, such as the benchmark, somebody has to have asked for.
+
+    Raises:
+        errors.GateClosed: the write mode is being switched, or a restore is under way.
+        errors.Unreachable: a store does not answer.
+    """
+    heads = (validation.Head.CONTINUITY, validation.Head.INTEGRITY)
+    categories = system.registry.ordered()
+    names = {(one.slug, name) for one in categories for name in ("continuity", "integrity:chain")}
+    yield from validation.validate(system, categories, heads, effort=validation.Effort(), actor=actor, only=names)
+    for slug, command, check in _READING:
+        if slug in system.registry.categories:
+            yield single.run(system, slug, check, command=command, actor=actor)
 
 
 def keep(system: System, phase: str, verdicts: Sequence[CategoryVerdict], *, actor: str) -> PhaseValidation:

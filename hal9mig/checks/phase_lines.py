@@ -34,7 +34,7 @@ _APPLIED = {
     "compare": "hal9-migrate config compare --system1 flat --system2 hierarchical",
     "reload": "hal9-migrate config test-reload --verify-application",
 }
-_CHAIN = {"integrity": f"hal9-migrate state validate --category {_METADATA} --tests integrity"}
+_CHAIN = {"integrity:chain": f"hal9-migrate state validate --category {_METADATA} --tests integrity"}
 _GRAPH = {
     "connections": "hal9-migrate neurons validate-connections --deep",
     "signals": "hal9-migrate neurons test-signals --verify-paths",

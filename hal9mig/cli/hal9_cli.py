@@ -1,8 +1,4 @@
-"""``hal9-cli``: the one command of another product's name that the migration's runbook uses.
-
-Where HAL9's own ``hal9-cli`` is installed too, the one that comes first on the path runs; without this one,
-``hal9-migrate ux-test`` does the same.
-"""
+"""The script ``hal9-cli``: only ``ux-test``, for the runbook's sake; the rest of that name is another product's."""
 
 from __future__ import annotations
 
@@ -11,17 +7,18 @@ from typing import NoReturn
 
 from hal9mig import errors
 from hal9mig.cli import main
-from hal9mig.cli.console import Console
 
 
 def run() -> NoReturn:
-    """Run ``ux-test``, and say of anything else whose it is."""
+    """Run ``ux-test``, and refuse anything else with exit code 2."""
     words = sys.argv[1:]
     if words[:1] == ["ux-test"]:
         main.run(words)
-    Console().say("error: This hal9-cli comes with hal9-migrate and knows ux-test only; the rest is HAL9's own.")
-    Console().say("  hint: hal9-migrate ux-test --help")
-    sys.exit(errors.EXIT_OK if words in (["--help"], ["-h"]) else errors.EXIT_USAGE)
+    sys.stderr.write(
+        "error: This hal9-cli belongs to hal9-migrate and has only ux-test; every other command is another product's.\n"
+        "  hint: hal9-cli ux-test --help; docs/validation.md says how to take this script away\n"
+    )
+    sys.exit(errors.EXIT_USAGE)
 
 
 if __name__ == "__main__":

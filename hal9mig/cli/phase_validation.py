@@ -21,9 +21,12 @@ def make(call: Invocation, phase: str, *, timeout: float | None) -> PhaseValidat
     from hal9mig.ledger import database
 
     phase_checks.known(phase)
-    call.console.say("comparing every category, record by record; what other checks have found is in the ledger")
+    actor = database.actor()
+    call.console.say("comparing every category, record by record, and running the checks that only read")
     verdicts = comparison.compare(call, call.registry.ordered(), filter="", deep=True, timeout=timeout)
-    return phase_checks.keep(call.system, phase, verdicts, actor=database.actor())
+    for outcome in phase_checks.look(call.system, actor=actor):
+        call.console.say(f"{outcome.category}, {outcome.name}: {outcome.verdict}")
+    return phase_checks.keep(call.system, phase, verdicts, actor=actor)
 
 
 def show(call: Invocation, found: PhaseValidation, *, evidence: bool = True) -> None:

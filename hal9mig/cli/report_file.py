@@ -39,19 +39,25 @@ def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared"
     pathlib.Path(name).unlink(missing_ok=True)
 
 
-def write(report: pathlib.Path, document: Mapping[str, object]) -> None:
-    """Write a document as JSON, in the place of what was there."""
+def write(report: pathlib.Path, document: Mapping[str, object], *, private: bool = False) -> None:
+    """Write a document as JSON, in the place of what was there; ``private`` is for its owner only."""
     text = units.printable_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)) + "\n"
+    write_bytes(report, text.encode(), private=private)
+
+
+def write_bytes(report: pathlib.Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file, in the place of what was there; ``private`` is for its owner only."""
     descriptor, name = tempfile.mkstemp(dir=report.absolute().parent, prefix=f".{report.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp lets only its owner read; a report is for others too, as the umask allows.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
+        if not private:
+            # mkstemp lets only its owner read; a report is for others too, as the umask allows.
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(name, 0o666 & ~mask)
         os.replace(name, report)
     except BaseException:
         pathlib.Path(name).unlink(missing_ok=True)

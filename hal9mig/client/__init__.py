@@ -11,7 +11,8 @@ connections of its own. See docs/client.md.
 """
 
 from hal9mig.client.client import Client, Counters, connect
+from hal9mig.client.subscription import Subscription
 from hal9mig.client.transaction import Transaction, Write
 from hal9mig.client.values import Json
 
-__all__ = ["Client", "Counters", "Json", "Transaction", "Write", "connect"]
+__all__ = ["Client", "Counters", "Json", "Subscription", "Transaction", "Write", "connect"]

@@ -20,7 +20,7 @@ from hal9mig import errors, model, settings
 from hal9mig.categories import filters, registry
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
-from hal9mig.client import sides, values
+from hal9mig.client import sides, subscription, values
 from hal9mig.client.hierarchical import HierarchicalSide
 from hal9mig.client.mirror import Mirror
 from hal9mig.client.pool import Pool
@@ -329,6 +329,7 @@ class Client:
             side.lock(cursor, writes)
             for write in writes:
                 side.write(cursor, write)
+            subscription.announce(cursor, writes)
             sides.commit(connection, cursor)
         return place
 

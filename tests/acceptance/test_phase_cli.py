@@ -24,7 +24,7 @@ LINES = [
 #: What the commands that check leave in the ledger, by category.
 EVIDENCE = {
     "user-sessions": ("continuity",), "neuron-states": ("connections", "signals"),
-    "learning-data": ("recall", "gradients"), "configuration": ("compare", "reload"), "metadata": ("integrity",),
+    "learning-data": ("recall", "gradients"), "configuration": ("compare", "reload"), "metadata": ("integrity:chain",),
 }  # fmt: skip
 
 
@@ -65,13 +65,14 @@ def test_from_nothing_to_the_end_and_back(cli: servers.Cli, world: World, worker
     assert told.exit_code == 3
     assert "Data Integrity: 100%" in told.stdout
     assert "Performance: not measured" in told.stdout
-    assert "recall not run" in told.stdout
-    assert "next: hal9-migrate learning test --compare-systems" in told.stderr
+    assert "reload not run" in told.stdout
+    assert "✅ Learning Continuity: Verified" in told.stdout
+    assert "next: hal9-migrate config test-reload --verify-application" in told.stderr
 
-    leave_evidence(world, but="recall")
-    assert "recall failed" in cli(*VALIDATE).stdout
+    leave_evidence(world, but="signals")
+    assert "signals failed" in cli(*VALIDATE).stdout
     refused = cli("phase", "complete", PHASE)
-    assert (refused.exit_code, "did not pass: Learning Continuity: recall failed" in refused.stderr) == (4, True)
+    assert (refused.exit_code, "did not pass: Neuron States: signals failed" in refused.stderr) == (4, True)
 
     leave_evidence(world)
     passed = cli(*VALIDATE)

@@ -273,7 +273,13 @@ def traffic(
         run = traffic.Traffic(plan, port, path, traffic.existing_of(opened), stop=stop)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
+        # As an application does: configuration that changes is seen while it runs.
+        listener = client.Subscription(
+            call.settings, lambda key: opened.get("configuration", key), lambda *_: None, name="hal9-traffic"
+        )
+        listener.start()
         done = run.run()
+        listener.stop()
         counters = dataclasses.asdict(opened.counters)
     _show_traffic(call, path, done, {} if bypass_client else counters)
 

@@ -25,3 +25,23 @@ VALUES (%(phase)s, %(item)s, %(note)s, %(actor)s) RETURNING id
 -- Of each item the newest.
 SELECT DISTINCT ON (item) id, at, phase, item, note, actor FROM hal9mig.attestations
  WHERE phase = %(phase)s ORDER BY item, id DESC
+
+-- name: pace_of_batches
+-- Records of migrations, by category and the moment their batches ended, in steps of so many seconds.
+SELECT r.category, floor(extract(epoch FROM b.finished_at) / %(seconds)s)::bigint * %(seconds)s AS at,
+       sum(b.records) AS records
+  FROM hal9mig.batches b JOIN hal9mig.runs r ON r.id = b.run_id
+ WHERE r.kind = 'migrate' AND b.kind = 'copy' AND b.finished_at IS NOT NULL
+ GROUP BY 1, 2 ORDER BY 2, 1
+
+-- name: drift_causes
+SELECT category, kind, cause, coalesce(repair, '') AS repair, count(*) AS drifts, min(found_at) AS first,
+       count(*) FILTER (WHERE repaired_at IS NULL) AS left_open
+  FROM hal9mig.drifts GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+
+-- name: quarantine_causes
+SELECT category, status, error, count(*) AS records, min(found_at) AS first
+  FROM hal9mig.quarantine GROUP BY 1, 2, 3 ORDER BY records DESC, 1, 3 LIMIT %(limit)s
+
+-- name: last_event
+SELECT id, at FROM hal9mig.events ORDER BY id DESC LIMIT 1

@@ -1,0 +1,110 @@
+"""The configuration of the application: exported, and compared key by key; secrets are masked by their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hal9mig import model
+from hal9mig.categories import configuration
+from hal9mig.checks import store_reader
+from hal9mig.checks.subject import Subject
+from hal9mig.engine.system import System
+from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
+from hal9mig.stores import capture
+
+NAME = "compare"
+MASK = "***"
+_SLUG = configuration.CATEGORY.slug
+#: What a segment of a key, or a member of a value, is called whose value is nobody's business.
+_SECRET = re.compile(r"(passw|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key)", re.I)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeyDifference:
+    """A key that is not the same in both stores; None is a key that is not there. Secrets are masked."""
+
+    key: str
+    flat: Any
+    hier: Any
+
+
+def ruling(system: System) -> model.StoreName:
+    """Return the store that rules."""
+    flat = system.flat()
+    try:
+        return capture.state(flat).mode.ruling
+    finally:
+        flat.close()
+
+
+def export(system: System, store: model.StoreName, *, prefix: str = "", secrets: bool = False) -> dict[str, Any]:
+    """Return the keys of a store, by name, each with its value, by whom and when it was set, and its version.
+
+    Args:
+        prefix: only this key and those below it; empty is all.
+        secrets: show the values of keys and members whose names say that they are secret.
+    """
+    found = {}
+    for record in store_reader.records(system, store, system.category(_SLUG)):
+        key = str(record["key"])
+        if not prefix or key == prefix or key.startswith(f"{prefix}."):
+            shown = store_reader.values({name: value for name, value in record.items() if name != "key"})
+            shown["value"] = record["value"] if secrets else masked(key, record["value"])
+            found[key] = shown
+    return found
+
+
+def masked(key: str, value: Any) -> Any:
+    """Return a key's value with everything masked that its own name, or a member's, calls a secret."""
+    if _SECRET.search(key):
+        return MASK
+    if isinstance(value, Mapping):
+        return {name: masked(str(name), member) for name, member in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [masked("", member) for member in value]
+    return value
+
+
+def compare(subject: Subject) -> tuple[CheckOutcome, Sequence[KeyDifference]]:
+    """Compare every key of both stores, in value and type, by whom and when, and its version.
+
+    What differs is looked at again by the judge: a write on its way is no difference.
+    """
+    flat, hier = (export(subject.system, store, secrets=True) for store in model.StoreName)
+    suspects = [key for key in sorted(flat.keys() | hier.keys()) if flat.get(key) != hier.get(key)]
+    verdicts = subject.judged([(key,) for key in suspects])
+    states = [str(one.state.name).lower() for one in verdicts.values()]
+    drifting = [key[0] for key, one in verdicts.items() if one.state.name == "DRIFTS"]
+    differences = [
+        KeyDifference(key=key, flat=_shown(key, flat.get(key)), hier=_shown(key, hier.get(key))) for key in drifting
+    ]
+    pending, same = states.count("pending"), len(flat.keys() | hier.keys()) - len(suspects)
+    measured = {"keys": len(flat), "same": same, "differing": len(drifting), "pending": pending}
+    if differences:
+        return CheckOutcome(
+            category=_SLUG, name=NAME, verdict=CheckVerdict.FAILED, measured=measured,
+            detail=f"{len(differences)} of {len(flat.keys() | hier.keys())} keys differ",
+            next_command=f"hal9-migrate state diff --category {_SLUG} --verbose",
+        ), differences  # fmt: skip
+    if not flat and not hier:
+        return CheckOutcome(
+            category=_SLUG, name=NAME, verdict=CheckVerdict.SKIPPED, detail="there is no configuration",
+            measured=measured,
+        ), ()  # fmt: skip
+    if pending and not same:
+        return CheckOutcome(
+            category=_SLUG, name=NAME, verdict=CheckVerdict.SKIPPED, detail=f"none of {len(flat)} keys is migrated yet",
+            measured=measured, next_command=f"hal9-migrate state migrate --category {_SLUG} --atomic --verify-each",
+        ), ()  # fmt: skip
+    more = f", {pending} not migrated yet" if pending else ""
+    return CheckOutcome(
+        category=_SLUG, name=NAME, verdict=CheckVerdict.PASSED, measured=measured,
+        detail=f"{same} keys are the same in both stores{more}",
+    ), ()  # fmt: skip
+
+
+def _shown(key: str, entry: Mapping[str, Any] | None) -> Any:
+    return None if entry is None else {**entry, "value": masked(key, entry["value"])}

@@ -1,0 +1,52 @@
+"""Reads all records of a category from one store, whether it rules or not, a page at a time in the order of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hal9mig import model
+from hal9mig.categories import filters
+from hal9mig.categories.declaration import Category
+from hal9mig.client.hierarchical import HierarchicalSide
+from hal9mig.client.pool import Pool
+from hal9mig.client.sides import FlatSide, Side
+from hal9mig.client.values import Record
+from hal9mig.engine.system import System
+from hal9mig.stores import projection
+
+_PAGE = 500
+
+
+def records(
+    system: System, store: model.StoreName, category: Category, *, filter: str = "", page: int = _PAGE
+) -> Iterator[Record]:
+    """Yield the records of which a filter holds; each page is as it is when it is read.
+
+    Raises:
+        errors.InvalidFilter: the filter has another form or names an unknown field.
+        errors.Unreachable: the store does not answer.
+    """
+    chosen = filters.parse(category, filter)
+    flat = store is model.StoreName.FLAT
+    side: Side = FlatSide() if flat else HierarchicalSide(lambda slug: system.transform(slug))
+    url = system.settings.require_flat() if flat else system.settings.require_hier()
+    pool = Pool(str(store), url, application_name=system.role, connect_timeout=system.settings.connect_timeout, idle=1)
+    after: model.Key | None = None
+    try:
+        while True:
+            with pool.taken() as connection, connection.cursor() as cursor:
+                keys = side.keys(cursor, category, after, page)
+                found = side.read(cursor, category, projection.Keys(keys=keys), chosen) if keys else []
+            yield from found
+            if len(keys) < page:
+                return
+            after = keys[-1]
+    finally:
+        pool.clear()
+
+
+def values(record: Record) -> dict[str, Any]:
+    """Return a record's values as JSON has them."""
+    return {name: value if isinstance(value, (int, float, bool, str, list, dict, type(None))) else str(value)
+            for name, value in record.items()}  # fmt: skip

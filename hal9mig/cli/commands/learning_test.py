@@ -1,0 +1,42 @@
+"""``hal9-migrate learning test``: whether both stores recall the same patterns."""
+
+from __future__ import annotations
+
+import functools
+
+import click
+
+from hal9mig.cli import check_table, invocation, options
+
+_HELP = """Recall stored patterns from noisy cues in both stores, and compare the answers, their distances and how often
+they are right; exit 3 where a cue recalls another pattern, or the same at another distance.
+
+\b
+Examples:
+  hal9-migrate learning test --patterns 100 --compare-systems
+"""
+
+
+@click.command("test", help=_HELP)
+@click.option("--patterns", type=click.IntRange(1, 2000), default=100, show_default=True, help="How many patterns.")
+@click.option("--compare-systems", is_flag=True, help="Compare both stores; it always does.")
+@click.option(
+    "--noise", type=click.FloatRange(0, 10), default=0.2, show_default=True, help="Noise of a cue, as a share."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Which patterns, and which noise.")
+@options.output
+@click.pass_context
+def test(context: click.Context, patterns: int, compare_systems: bool, noise: float, seed: int) -> None:
+    from hal9mig.checks import recall, single
+    from hal9mig.ledger import database
+
+    call = invocation.current(context)
+    call.coordinator.require_ready()
+    outcome = single.run(
+        call.system, "learning-data", functools.partial(recall.check, noise=noise), command="learning test",
+        actor=database.actor(), sample=patterns, seed=seed,
+    )  # fmt: skip
+    if not call.json:
+        check_table.show(call, outcome, suggestions=True)
+    document = {"checks": check_table.document([outcome]), "next_steps": check_table.next_steps([outcome])}
+    call.conclude(document, check_table.problem([outcome]))

@@ -1,0 +1,43 @@
+"""``hal9-migrate learning verify-gradients``: stored gradients, computed again."""
+
+from __future__ import annotations
+
+import functools
+
+import click
+
+from hal9mig.cli import check_table, invocation, options
+
+_HELP = """Compute the gradients of a sample of records again, by central differences of the loss that each names, from
+what each store holds; exit 3 where one deviates from what is stored beside it by more than the tolerance.
+
+Records whose loss is not known here are counted, and prove nothing.
+
+\b
+Examples:
+  hal9-migrate learning verify-gradients --sample-size 1000
+  hal9-migrate learning verify-gradients --relative 1e-3 --absolute 1e-4
+"""
+
+
+@click.command("verify-gradients", help=_HELP)
+@click.option("--sample-size", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many.")
+@click.option("--relative", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="Share of a gradient.")
+@click.option("--absolute", type=click.FloatRange(0), default=1e-5, show_default=True, help="And by this much.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Which records.")
+@options.output
+@click.pass_context
+def verify_gradients(context: click.Context, sample_size: int, relative: float, absolute: float, seed: int) -> None:
+    from hal9mig.checks import gradients, single
+    from hal9mig.ledger import database
+
+    call = invocation.current(context)
+    call.coordinator.require_ready()
+    outcome = single.run(
+        call.system, "learning-data", functools.partial(gradients.check, relative=relative, absolute=absolute),
+        command="learning verify-gradients", actor=database.actor(), sample=sample_size, seed=seed,
+    )  # fmt: skip
+    if not call.json:
+        check_table.show(call, outcome, suggestions=True)
+    document = {"checks": check_table.document([outcome]), "next_steps": check_table.next_steps([outcome])}
+    call.conclude(document, check_table.problem([outcome]))
