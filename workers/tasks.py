@@ -11,9 +11,10 @@ import redis
 
 from hal9mig import errors
 from hal9mig.engine import dispatcher, work
-from hal9mig.engine.reconcile import reconciler
+from hal9mig.engine.reconcile import monitor, reconciler
+from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
-from hal9mig.ledger import audit
+from hal9mig.ledger import audit, phases
 from hal9mig.queue import app as queue_app
 from workers import bootstrap
 from workers.app import app
@@ -32,9 +33,10 @@ def batch(self: celery.Task[Any, Any], run_id: int, seq: int, attempt: int) -> s
 
 @app.task(name=queue_app.TICK_TASK, throws=_AWAY)
 def tick() -> int:
-    """Find lost leases and messages, publish what may go, and seal what the audit has got since."""
+    """Find lost leases and messages, publish what may go, end monitored windows, and seal what the audit has got."""
     system, _ = bootstrap.process.open()
     published = dispatcher.tick(system).published
+    monitor.look(system)
     with system.ledger.begin() as session:
         audit.seal(session)
     return published
@@ -44,6 +46,8 @@ def tick() -> int:
 def follow(lane: int, lanes: int) -> str:
     """Apply a lane of the ruling store's journal to the other store."""
     system, desk = bootstrap.process.open()
+    if _finished(system):
+        return "finished"
     with desk.trusted():
         done = follower.work(system, desk.flat("follow"), desk.hier("follow"), lane=lane, lanes=lanes)
     return "nothing to do" if done is None else f"{done.written} written, {done.deleted} deleted"
@@ -53,8 +57,16 @@ def follow(lane: int, lanes: int) -> str:
 def round_() -> str:
     """Do the reconciler's next round; the ledger decides whether it is time."""
     system, desk = bootstrap.process.open()
+    if _finished(system):
+        return "finished"
     with desk.trusted():
         done = reconciler.round_(system, desk)
     if done is None:
         return "not now"
     return f"{done.compared} compared, {len(done.outcomes)} drifted, {done.repaired} repaired"
+
+
+def _finished(system: System) -> bool:
+    """Whether capture is out of the stores, so that there is nothing to follow or to compare."""
+    with system.ledger.single() as session:
+        return phases.finished(session) is not None

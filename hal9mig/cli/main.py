@@ -38,6 +38,8 @@ _COMMANDS = {
     "ux-test": "hal9mig.cli.commands.ux_test:ux_test",
     "benchmark": "hal9mig.cli.commands.benchmark:benchmark",
     "phase": "hal9mig.cli.commands.phase:phase",
+    "monitor": "hal9mig.cli.commands.monitor:monitor",
+    "finish": "hal9mig.cli.commands.finish:finish",
     "report": "hal9mig.cli.commands.report:report",
     "attest": "hal9mig.cli.commands.attest:attest",
     "certificates": "hal9mig.cli.commands.certificates:certificates",

@@ -126,3 +126,32 @@ def attestations(session: database.Session, phase: str) -> Mapping[str, Attestat
     """Return the newest attestation of each item, by item."""
     rows = database.run(session, "phases", "attestations", phase=phase)
     return {row.item: Attestation(**row._mapping) for row in rows}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finish:
+    """That capture was taken out of the stores, or is being taken out; ``keep`` is the store that goes on."""
+
+    over: bool
+    at: datetime.datetime
+    actor: str
+    keep: str
+
+
+def finished(session: database.Session) -> Finish | None:
+    """Return whether the migration is finished, or about to be; enabling it anew ends that."""
+    row = database.run(session, "phases", "finished").first()
+    if row is None:
+        return None
+    return Finish(over=row.phase == "finished", at=row.at, actor=row.actor, keep=row.reason)
+
+
+def finish(session: database.Session, *, keep: str, over: bool, actor: str) -> None:
+    """Note that capture is being taken out, or is out."""
+    complete(session, "finished" if over else "finishing", validation=None, reason=keep, actor=actor)
+
+
+def forget_work(session: database.Session) -> None:
+    """Note that what was migrated is kept in step no more: a migration begun anew has to take all of it again."""
+    for name in ("forget_work", "forget_covers", "forget_passes"):
+        database.run(session, "phases", name)

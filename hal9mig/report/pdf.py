@@ -70,6 +70,9 @@ def _styles() -> dict[str, Any]:
         "cell": ParagraphStyle("cell", parent=body, fontSize=6.8, leading=8.6, spaceAfter=0, splitLongWords=1),
         "number": ParagraphStyle("number", parent=body, fontSize=6.8, leading=8.6, spaceAfter=0, alignment=2),
         "column": ParagraphStyle("column", parent=body, fontName=_BOLD, fontSize=6.2, leading=8, spaceAfter=0),
+        "count": ParagraphStyle(
+            "count", parent=body, fontName=_BOLD, fontSize=6.2, leading=8, spaceAfter=0, alignment=2
+        ),
         "title": ParagraphStyle("title", parent=body, fontName=_BOLD, fontSize=18, leading=24),
         "heading": ParagraphStyle(
             "heading", parent=body, fontName=_BOLD, fontSize=11.5, leading=15, spaceBefore=6, spaceAfter=4
@@ -103,7 +106,9 @@ def _flowables(block: Block, styles: dict[str, Any]) -> Iterator[Any]:
 
 
 def _grid(block: Grid, styles: dict[str, Any]) -> Any:
-    head = [_text(name, styles["column"]) for name in block.columns]
+    head = [
+        _text(name, styles["count" if place in block.numbers else "column"]) for place, name in enumerate(block.columns)
+    ]
     rows = [
         [_text(cell, styles["number" if place in block.numbers else "cell"]) for place, cell in enumerate(row)]
         for row in block.rows

@@ -78,6 +78,7 @@ def _dated(axis: Any) -> None:
     locator = dates.AutoDateLocator(minticks=3, maxticks=7, tz=datetime.UTC)  # type: ignore[no-untyped-call]
     axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=datetime.UTC))  # type: ignore[no-untyped-call]
+    axis.xaxis.get_offset_text().set_fontsize(6)
     axis.set_xlabel("UTC", fontsize=6)
 
 

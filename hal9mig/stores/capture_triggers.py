@@ -123,16 +123,26 @@ def members(cursor: Cursor, table: str) -> list[Member]:
     return [Member(oid=oid, name=name, foreign=foreign) for oid, name, foreign in cursor.fetchall()]
 
 
+def removal(connection: Connection, category: Category, side: model.StoreName) -> list[str]:
+    """Return the statements that take capture off a category's tables on one side, each for a transaction of its own.
+
+    They may be run again: what is gone already is passed over.
+    """
+    found = []
+    with connection, connection.cursor() as cursor:
+        for captured in _captured(category, side):
+            for member in members(cursor, captured.table):
+                found += [f"DROP TRIGGER IF EXISTS {name} ON {member.name}" for name in TRIGGERS if not member.foreign]
+    return found
+
+
 def uninstall(connection: Connection, category: Category, side: model.StoreName) -> None:
     """Drop the capturing triggers of a category's tables on one side."""
-    for captured in _captured(category, side):
+    for statement in removal(connection, category, side):
         with connection, connection.cursor() as cursor:
-            for member in members(cursor, captured.table):
-                for name in TRIGGERS:
-                    cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {member.name}")
-            cursor.execute(
-                "DELETE FROM hal9cap.captured WHERE category = %s AND declared = %s", (category.slug, captured.table)
-            )
+            cursor.execute(statement)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM hal9cap.captured WHERE category = %s", (category.slug,))
 
 
 def _definitions(category: Category, side: model.StoreName) -> dict[str, tuple[str, str]]:

@@ -254,13 +254,19 @@ def swapped(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
+def standing(connection: Connection) -> list[str]:
+    """Return the schemas of shadows that are there, in quotes where they need them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT quote_ident(nspname) FROM pg_namespace WHERE nspname = %s OR nspname LIKE %s ORDER BY 1",
+            (_PREFIX, _PREFIX.replace("_", r"\_") + r"\_%"),
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
 def drop(connection: Connection) -> None:
     """Remove every shadow in the open transaction."""
     with connection.cursor() as cursor, _refusing("remove shadow tables"):
         cursor.execute("SET LOCAL client_min_messages = warning")
-        cursor.execute(
-            "SELECT quote_ident(nspname) FROM pg_namespace WHERE nspname = %s OR nspname LIKE %s",
-            (_PREFIX, _PREFIX.replace("_", r"\_") + r"\_%"),
-        )
-        for (name,) in cursor.fetchall():
+        for name in standing(connection):
             cursor.execute(f"DROP SCHEMA {name} CASCADE")

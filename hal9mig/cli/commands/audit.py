@@ -31,7 +31,6 @@ def audit(context: click.Context, run_id: int | None, limit: str, verify: bool) 
     from hal9mig.ledger import audit as ledger_audit
 
     call = invocation.current(context)
-    call.coordinator.require_ready()
     with call.ledger.begin() as session:
         found = ledger_audit.events(session, run_id=run_id, limit=units.parse_count(limit))
         chain = ledger_audit.follow(session) if verify else None

@@ -40,7 +40,6 @@ def list_(context: click.Context) -> None:
     from hal9mig.ledger import mode
 
     call = invocation.current(context)
-    call.coordinator.require_ready()
     with call.ledger.begin() as session:
         found = mode.certificates(session, limit=1000)
     if not call.json and found:
@@ -61,7 +60,6 @@ def show(context: click.Context, number: int) -> None:
     from hal9mig.ledger import mode
 
     call = invocation.current(context)
-    call.coordinator.require_ready()
     with call.ledger.begin() as session:
         found = [one for one in mode.certificates(session, limit=100_000) if one.id == number]
     if not found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, lazy_group, options, standing_still
+from hal9mig.cli import finished, invocation, lazy_group, options, standing_still
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ Examples:
 """
 #: Seconds for which a verified full checkpoint counts as the backup that has to be there.
 _BACKUP_AGE = 3600.0
-#: What no program can check, so that whoever enables the migration says it.
 
 
 @click.group(invoke_without_command=True, help=_MODE, context_settings=lazy_group.CONTEXT)
@@ -55,9 +54,13 @@ def mode(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from hal9mig.engine.switch.switch import Switch
-    from hal9mig.stores import capture
+    from hal9mig.stores import capture, schema
 
     call = invocation.current(context)
+    schemas = schema.status(call.settings.require_flat(), call.settings.require_hier())
+    if (ended := finished.look(call, schemas)) is not None:
+        finished.conclude(call, ended)
+        return
     still = standing_still.look(call)
     line = Switch(call.system).line()
     flat, hier = call.system.flat(), call.system.hier()

@@ -48,7 +48,6 @@ def report(context: click.Context, phase: str, detailed: bool, output: pathlib.P
             hint=f"--output {output.stem}.pdf; {', '.join(_FORMS)} are known",
         )
     report_file.require_folder(output, undone="nothing was written")
-    call.coordinator.require_ready()
     with call.ledger.snapshot() as session:
         made = phase_report.make(session, call.registry.ordered(), detailed=detailed)
     data = _rendered(made, form)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import invocation, options, run_progress, standing_still
+from hal9mig.cli import finished, invocation, options, run_progress, standing_still
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ def status(context: click.Context) -> None:
     flat_url, hier_url = call.settings.require_flat(), call.settings.require_hier()
     states = schema.status(flat_url, hier_url)
     behind = [state.name for state in states if state.behind]
+    if behind and (ended := finished.look(call, states)) is not None:
+        finished.conclude(call, ended)
+        return
     if behind:
         if not call.json:
             _schemas(call, states)

@@ -10,9 +10,10 @@ from hal9mig.cli import invocation, options, phase_validation
 _HELP = """Judge a phase by all that shows how it went, a line each; exit 3 where one is not good.
 
 With --comprehensive every category is compared anew, record by record, and the checks that only read are run; the
-others are judged by what they have found since the migration began: `neurons validate-connections` and `test-signals`,
-`config test-reload` and `benchmark` leave it in the ledger. Without it the newest such judgement is shown. `state verify` compares, `state validate` runs the
-checks of one category; this is the gate over all of them, and `phase complete` asks for it.
+others are judged by what they have found since the migration began: `neurons validate-connections`, `neurons
+test-signals`, `config test-reload` and `benchmark` leave it in the ledger. Without it the newest such judgement is
+shown. `state verify` compares, `state validate` runs the checks of one category; this is the gate over all of them,
+and `phase complete` asks for it.
 
 \b
 Examples:

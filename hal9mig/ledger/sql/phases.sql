@@ -45,3 +45,18 @@ SELECT category, status, error, count(*) AS records, min(found_at) AS first
 
 -- name: last_event
 SELECT id, at FROM hal9mig.events ORDER BY id DESC LIMIT 1
+
+-- name: finished
+-- Whether capture was taken out, or is being taken out, since the write mode last changed.
+SELECT c.phase, c.at, c.actor, c.reason FROM hal9mig.completions c, hal9mig.mode m
+ WHERE c.phase IN ('finishing', 'finished') AND c.at >= m.since ORDER BY c.id DESC LIMIT 1
+
+-- name: forget_work
+-- What was copied is no more kept in step, so that it counts for nothing.
+UPDATE hal9mig.runs SET undone_at = clock_timestamp() WHERE kind = 'migrate' AND undone_at IS NULL
+
+-- name: forget_covers
+DELETE FROM hal9mig.restored_covers
+
+-- name: forget_passes
+DELETE FROM hal9mig.sweeps

@@ -1,0 +1,41 @@
+"""That a migration is finished, said by commands that look for what is gone since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hal9mig.cli.invocation import Invocation
+    from hal9mig.ledger.phases import Finish
+    from hal9mig.stores.schema import SchemaState
+
+
+def look(call: Invocation, states: Sequence[SchemaState]) -> Finish | None:
+    """Return whether capture was taken out, where it is not there."""
+    from hal9mig.ledger import phases
+
+    missing = {state.name for state in states if state.current is None}
+    if "hal9mig" in missing or not any(name.startswith("hal9cap") for name in missing):
+        return None
+    with call.ledger.begin() as session:
+        return phases.finished(session)
+
+
+def conclude(call: Invocation, ended: Finish) -> None:
+    """Say so, and end the command."""
+    steps = (
+        ["hal9-migrate db upgrade", "hal9-migrate mode migration --enable"] if ended.over else ["hal9-migrate finish"]
+    )
+    if not call.json:
+        if ended.over:
+            call.console.line(
+                f"Finished {call.console.when(ended.at)} by {ended.actor}: the {ended.keep} store goes on by itself, "
+                "and nothing of it is captured."
+            )
+            call.console.say("a migration begins anew with: " + "; ".join(steps))
+        else:
+            call.console.line(f"Being finished since {call.console.when(ended.at)}, by {ended.actor}.")
+            call.console.say("next: hal9-migrate finish")
+    finish = {"over": ended.over, "at": ended.at, "by": ended.actor, "keep": ended.keep}
+    call.conclude({"finished": finish, "next_steps": steps})
