@@ -51,3 +51,39 @@ def _whole(command: list[str]) -> bool:
     text = "\n".join(command)
     loops = len(re.findall(r"^\s*for\b", text, re.M)) - len(re.findall(r"^\s*done\b", text, re.M))
     return not text.endswith("\\") and loops == 0
+
+
+_CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A command of a document, and the lines that the document shows of its output."""
+
+    text: str
+    output: tuple[str, ...]
+
+
+def console(document: str) -> list[Shown]:
+    """Return the commands of a document's console blocks in their order."""
+    found: list[tuple[str, list[str]]] = []
+    for block in _CONSOLE.findall(document):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            elif found:
+                found[-1][1].append(line)
+    return [Shown(text=text, output=tuple(lines)) for text, lines in found]
+
+
+def recorded(document: str, outputs: list[list[str]]) -> str:
+    """Return a document with other outputs in its console blocks, one for each command in their order."""
+    left = iter(outputs)
+
+    def filled(block: re.Match[str]) -> str:
+        lines = []
+        for shown in console(block[0]):
+            lines += [f"$ {shown.text}", *next(left)]
+        return "```console\n" + "\n".join(lines) + "\n```"
+
+    return _CONSOLE.sub(filled, document)
