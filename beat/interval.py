@@ -11,7 +11,7 @@ import psycopg2
 from celery.schedules import schedstate, schedule
 from sqlalchemy import exc
 
-from hal9mig import errors, settings
+from hal9mig import errors, safe_text, settings
 from hal9mig.engine.reconcile import alarm_rules
 from hal9mig.engine.system import System
 from hal9mig.ledger import tuning, workers
@@ -47,7 +47,7 @@ class Watch(threading.Thread):
                 down = False
             except _TROUBLE as error:
                 if not down:
-                    log.warning("the interval cannot be read, so it stays: %s", errors.masked(str(error)))
+                    log.warning("the interval cannot be read, so it stays: %s", safe_text.masked(str(error)))
                 down = True
             except Exception:
                 log.exception("the watch failed")

@@ -11,6 +11,7 @@ export HAL9_DATA_DIR HAL9_LOG_DIR
 chmod 711 "$HAL9_DATA_DIR"
 unset HAL9_FLAT_URL HAL9_HIER_URL HAL9_REDIS_URL HAL9_CONFIG
 WRITES=$HAL9_DATA_DIR/writes.jsonl
+REPORT=$PWD/state-migration-report.pdf
 TRAFFIC=
 
 title() { printf '\n== %s\n' "$*" >&2; }
@@ -61,3 +62,7 @@ title "back to the backup, if it had to be: what would be lost, and the swap"
 run state rollback --category neuron-states --to-checkpoint before --preserve-others --yes
 run state verify --category neuron-states
 run state stats --resources
+
+title "the whole story, as a document"
+run report --phase state-migration --detailed --output "$REPORT"
+printf '\nThe report is %s\n' "$REPORT" >&2

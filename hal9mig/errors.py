@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
+
+from hal9mig import safe_text
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -13,16 +14,6 @@ EXIT_REFUSED = 4
 EXIT_UNREACHABLE = 5
 EXIT_TIMEOUT = 124
 EXIT_INTERRUPTED = 130
-
-# A password ends at the LAST @ of the authority, so that one containing @ or : is masked whole.
-_URL_SECRET = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):(?P<secret>[^\s/]*)@", re.I)
-_KEYWORD_SECRET = re.compile(r"(?P<head>\b(?:password|passwd|secret|token)\s*=\s*)('[^']*'|\S+)", re.I)
-
-
-def masked(text: str) -> str:
-    """Return ``text`` with the password of every URL and connection string replaced by ``***``."""
-    text = _URL_SECRET.sub(r"\g<head>:***@", text)
-    return _KEYWORD_SECRET.sub(r"\g<head>***", text)
 
 
 class HAL9Error(Exception):
@@ -34,9 +25,9 @@ class HAL9Error(Exception):
 
     def __init__(self, message: str | None = None, *, hint: str | None = None, **context: object):
         sentence = message or (self.__doc__ or "").strip().splitlines()[0]
-        self.message = masked(sentence)
+        self.message = safe_text.masked(sentence)
         self.hint = hint if hint is not None else self.default_hint
-        self.context = {name: masked(str(value)) for name, value in context.items()}
+        self.context = {name: safe_text.masked(str(value)) for name, value in context.items()}
         super().__init__(self.message)
 
 

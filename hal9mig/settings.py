@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from hal9mig import errors, units
+from hal9mig import errors, safe_text, units
 
 T = TypeVar("T")
 
@@ -278,7 +278,7 @@ def shown(setting: Setting, value: object) -> str:
         return f"{str(value).partition('://')[0]}://{urllib.parse.urlsplit(str(value)).hostname or ''}/***"
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value)) or "(none)"
-    return errors.masked(str(value))
+    return safe_text.masked(str(value))
 
 
 def _names(value: object) -> list[str]:

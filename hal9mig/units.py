@@ -154,17 +154,3 @@ def format_percent(part: int, whole: int) -> str:
     if part and share < 0.1:
         return "<0.1%"
     return f"{min(share, 99.9):.1f}%"
-
-
-# Controls but tab and newline, and the signs that turn the direction of writing.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters as escapes: a record's content must not steer a terminal."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
-
-
-def printable_json(text: str) -> str:
-    """Return a JSON text with the control characters that JSON lets stand as they are in its own escapes."""
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -18,8 +18,8 @@ from hal9mig.checks import sessions
 from hal9mig.checks.subject import Subject
 from hal9mig.client.values import Record
 from hal9mig.model import StoreName
-from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 #: The first of our sessions' ids; each user has the one that is as much larger as his number.
 _FIRST = uuid.UUID("68a19e00-0000-4000-8000-000000000000")

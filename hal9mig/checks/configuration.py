@@ -13,7 +13,7 @@ from hal9mig.checks import store_reader
 from hal9mig.checks.subject import Subject
 from hal9mig.engine.system import System
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
-from hal9mig.stores import capture
+from hal9mig.stores import write_mode
 
 NAME = "compare"
 MASK = "***"
@@ -35,7 +35,7 @@ def ruling(system: System) -> model.StoreName:
     """Return the store that rules."""
     flat = system.flat()
     try:
-        return capture.state(flat).mode.ruling
+        return write_mode.state(flat).mode.ruling
     finally:
         flat.close()
 

@@ -10,7 +10,7 @@ from hal9mig import errors, model
 from hal9mig.categories import identifiers, neurons
 from hal9mig.engine.system import System
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
-from hal9mig.stores import capture
+from hal9mig.stores import write_mode
 
 #: What units can be grouped by, and the column of the flat table that holds it.
 GROUPINGS: Mapping[str, str] = {"layer": "layer", "type": "neuron_type"}
@@ -24,7 +24,7 @@ class UnitGroups:
 
     by: str
     store: model.StoreName
-    mode: capture.Mode
+    mode: write_mode.Mode
     groups: Mapping[str, int]
     total: int
 
@@ -48,8 +48,8 @@ def group(system: System, *, by: str = "layer") -> UnitGroups:
         errors.Refused: there are more than ``MOST_GROUPS`` groups.
     """
     with contextlib.closing(system.hier()) as hier:
-        mode = capture.state(hier).mode
-    if mode is capture.Mode.CLOSED:
+        mode = write_mode.state(hier).mode
+    if mode is write_mode.Mode.CLOSED:
         raise errors.GateClosed("The write mode is being switched.")
     table, column = _where(mode.ruling, GROUPINGS[by])
     with contextlib.closing(system.store(mode.ruling)) as store:

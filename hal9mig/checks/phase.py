@@ -15,7 +15,7 @@ from hal9mig.ledger import audit, database, mode, phases
 from hal9mig.ledger.check_results import CheckOutcome
 from hal9mig.ledger.mode import ModeLine
 from hal9mig.ledger.phases import Attestation, Completion, PhaseValidation
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 
 #: Checks of one category that only read, and the commands that they are.
 _READING: Sequence[tuple[str, str, Callable[[Subject], CheckOutcome]]] = (

@@ -21,7 +21,7 @@ from hal9mig.ledger.check_results import CheckResult, CheckVerdict
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.phases import PhaseLine
 from hal9mig.stores import capture, capture_triggers
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 
 _SESSIONS, _NEURONS, _LEARNING = "user-sessions", "neuron-states", "learning-data"
 _CONFIGURATION, _METADATA = "configuration", "metadata"

@@ -7,8 +7,8 @@ import datetime
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-from hal9mig import errors, units
-from hal9mig.cli import run_result
+from hal9mig import errors, safe_text, units
+from hal9mig.cli import run_result, wait
 from hal9mig.cli.console import counted
 from hal9mig.ledger.run_options import KeptOptions
 
@@ -47,7 +47,7 @@ def perform(
             call.console.say(f"watch: {steps[0]}")
         call.conclude({"run": run_result.document(run), "checkpoint": order.name, "next_steps": steps})
         return
-    (run,) = run_result.wait(
+    (run,) = wait.for_end(
         call, [run], expected={run.id: plan.rows}, timeout=None if timeout is None else units.parse_duration(timeout)
     )
     tell(call, checkpoints, run)
@@ -72,7 +72,7 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     except errors.NotFound:
         # It may have been deleted since; but most likely the workers were started with another setting.
         raise errors.NotFound(
-            f"Checkpoint {name} was taken, and does not lie at {errors.masked(call.settings.checkpoint_url)}.",
+            f"Checkpoint {name} was taken, and does not lie at {safe_text.masked(call.settings.checkpoint_url)}.",
             hint="give this command and the workers the same HAL9_CHECKPOINT_URL",
         ) from None
     if not call.json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import run_result
+from hal9mig.cli import run_result, wait
 from hal9mig.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def compare(
             with contextlib.suppress(errors.HAL9Error):
                 call.coordinator.cancel(run.id)
         raise
-    ended = run_result.wait(call, started, timeout=timeout)
+    ended = wait.for_end(call, started, timeout=timeout)
     for run in ended:
         problem = run_result.problem(run)
         if problem is not None and not isinstance(problem, errors.RecordsQuarantined):

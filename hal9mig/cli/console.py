@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hal9mig import errors, units
+from hal9mig import safe_text, units
 
 if TYPE_CHECKING:
     import rich.console
@@ -61,11 +61,11 @@ class Console:
 
     def say(self, text: str) -> None:
         """Talk: a line on stderr."""
-        print(units.printable(errors.masked(text)), file=sys.stderr, flush=True)  # noqa: T201
+        print(safe_text.printable(safe_text.masked(text)), file=sys.stderr, flush=True)  # noqa: T201
 
     def line(self, text: str = "", *, style: str = "", end: str = "\n") -> None:
         """Print a line of data."""
-        text = units.printable(text)
+        text = safe_text.printable(text)
         if style and (self._color == "always" or (self._color == "auto" and self.out_is_terminal)):
             self.rich(sys.stdout).print(text, style=style, soft_wrap=True)
         else:
@@ -144,7 +144,7 @@ class Console:
     def _json(self, document: Mapping[str, object], *, indent: int | None) -> str:
         # JSON escapes the old control characters only; DEL, C1 and the turns of writing would reach the terminal.
         text = json.dumps(document, indent=indent, ensure_ascii=not is_utf8(sys.stdout), default=_plain)
-        return units.printable_json(text)
+        return safe_text.printable_json(text)
 
     def when(self, moment: datetime.datetime | None) -> str:
         """Return a moment: in UTC, and on a terminal as how long ago it was."""
@@ -169,7 +169,7 @@ def counted(count: int, noun: str) -> str:
 def _cell(value: object) -> str:
     text = "-" if value is None or value == "" else str(value)
     # A cell is one line of one column, whatever an error message or a key holds.
-    return units.printable(" ".join(text.split()) if any(sign in text for sign in "\t\r\n") else text)
+    return safe_text.printable(" ".join(text.split()) if any(sign in text for sign in "\t\r\n") else text)
 
 
 def _plain(value: object) -> Any:

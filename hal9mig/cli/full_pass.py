@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hal9mig import errors, model, units
-from hal9mig.cli import run_result
+from hal9mig.cli import confirm, run_result, wait
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation
 
@@ -56,7 +56,7 @@ def start(
     ]
 
 
-def wait(call: Invocation, started: Sequence[model.Run], *, timeout: float | None) -> list[tuple[model.Run, Found]]:
+def awaited(call: Invocation, started: Sequence[model.Run], *, timeout: float | None) -> list[tuple[model.Run, Found]]:
     """Wait for passes and return what they found.
 
     Raises:
@@ -65,7 +65,7 @@ def wait(call: Invocation, started: Sequence[model.Run], *, timeout: float | Non
     """
     from hal9mig.engine.reconcile import full_pass
 
-    ended = run_result.wait(call, started, timeout=timeout)
+    ended = wait.for_end(call, started, timeout=timeout)
     for run in ended:
         problem = run_result.problem(run)
         if problem is not None:
@@ -90,9 +90,9 @@ def ask(
 
     Raises:
         errors.ConfirmationRequired: there is nobody to ask.
-        errors.HAL9Error: as ``start`` and ``wait``.
+        errors.HAL9Error: as ``start`` and ``awaited``.
     """
-    from hal9mig.stores.capture import state as capture_state
+    from hal9mig.stores.write_mode import state as capture_state
 
     found = [one for _, one in ended]
     drifted = {run.category: run.id for run, one in ended if one.outcomes or one.unlisted}
@@ -102,9 +102,9 @@ def ask(
         count = sum(len(one.outcomes) + one.unlisted for one in found)
         with contextlib.closing(call.system.hier()) as hier:
             ruling = capture_state(hier).mode.ruling
-        call.confirm(f"Repair {counted(count, 'record')} from the {ruling} store?")
+        confirm.ask(call, f"Repair {counted(count, 'record')} from the {ruling} store?")
     again = start(call, call.categories(list(drifted)), policy, insist=insist, of=drifted)
-    after = {run.category: one for run, one in wait(call, again, timeout=timeout)}
+    after = {run.category: one for run, one in awaited(call, again, timeout=timeout)}
     return [merged(one, after[one.category]) if one.category in after else one for one in found], again
 
 
@@ -182,8 +182,8 @@ def document(
 ) -> dict[str, object]:
     """Return what was found as it stands in a JSON document."""
     from hal9mig.engine.reconcile import alarm_rules
-    from hal9mig.stores.capture import Mode
-    from hal9mig.stores.capture import state as capture_state
+    from hal9mig.stores.write_mode import Mode
+    from hal9mig.stores.write_mode import state as capture_state
 
     with contextlib.closing(call.system.flat()) as flat, contextlib.closing(call.system.hier()) as hier:
         mode = capture_state(hier).mode

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from hal9mig import errors, settings, units
+from hal9mig import errors, settings
 from hal9mig.cli.console import Console
 
 if TYPE_CHECKING:
@@ -91,23 +90,6 @@ class Invocation:
         from hal9mig.engine.coordinator import Coordinator
 
         return Coordinator(self.system)
-
-    def confirm(self, question: str, *, flag: str = "--yes") -> None:
-        """Ask before something that cannot be taken back.
-
-        Raises:
-            errors.ConfirmationRequired: there is no terminal to ask on, and ``--yes`` was not given.
-            errors.Refused: the answer was no.
-        """
-        if self.yes:
-            return
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise errors.ConfirmationRequired(
-                f"This needs a yes, and there is no terminal to ask on; nothing was changed. {question}",
-                hint=f"add {flag}",
-            )
-        if not click.confirm(units.printable(question), err=True):
-            raise errors.Refused("Not confirmed; nothing was changed.", hint="")
 
     def conclude(self, document: dict[str, object], problem: errors.HAL9Error | None = None) -> None:
         """End a command: with ``--json`` print its one document, and raise what is to be reported.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import run_result
+from hal9mig.cli import run_result, wait
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -96,12 +96,12 @@ def detached(call: Invocation, run: model.Run) -> None:
 def waited(call: Invocation, run: model.Run, *, records: int, timeout: str | None) -> model.Run:
     """Wait for a run's end, and say which workers were left out.
 
-    Raises: as ``run_result.wait``.
+    Raises: as ``wait.for_end``.
     """
     from hal9mig.engine.checkpoint import place
 
     limit = None if timeout is None else units.parse_duration(timeout)
-    (run,) = run_result.wait(call, [run], expected={run.id: records}, timeout=limit)
+    (run,) = wait.for_end(call, [run], expected={run.id: records}, timeout=limit)
     with call.ledger.begin() as session:
         out = place.left_out(session, run.id)
     for worker in out:

@@ -8,7 +8,7 @@ import pathlib
 import tempfile
 from collections.abc import Mapping
 
-from hal9mig import errors, units
+from hal9mig import errors, safe_text
 
 
 def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared") -> None:
@@ -41,7 +41,7 @@ def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared"
 
 def write(report: pathlib.Path, document: Mapping[str, object], *, private: bool = False) -> None:
     """Write a document as JSON, in the place of what was there; ``private`` is for its owner only."""
-    text = units.printable_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)) + "\n"
+    text = safe_text.printable_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)) + "\n"
     write_bytes(report, text.encode(), private=private)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import checkpoint_flow, options, restore_result, run_result
+from hal9mig.cli import checkpoint_flow, confirm, options, restore_result, run_result, wait
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Restore:
                 call.console.say(f"watch: {steps[0]}")
             call.conclude({"run": run_result.document(run), **extra, "next_steps": steps})
             return
-        (run,) = run_result.wait(call, [run], timeout=self._left())
+        (run,) = wait.for_end(call, [run], timeout=self._left())
         restore_result.tell(call, self._checkpoints, run, extra)
 
     def _left(self) -> float | None:
@@ -160,7 +160,7 @@ class Restore:
     def _prepared(self, run: model.Run, *, expected: int = 0) -> model.Run:
         """Wait for a run that comes before the restore; who no longer waits for it has no use for it."""
         try:
-            (ended,) = run_result.wait(self._call, [run], expected={run.id: expected}, timeout=self._left())
+            (ended,) = wait.for_end(self._call, [run], expected={run.id: expected}, timeout=self._left())
         except (errors.TimedOut, errors.Interrupted) as error:
             with contextlib.suppress(errors.HAL9Error):
                 self._call.coordinator.cancel(run.id)
@@ -266,7 +266,7 @@ def ask(call: Invocation, plan: RestorePlan, found: Sequence[Loss], *, force: bo
     question = f"{verb} {name}, and lose {counted(lost, 'written row')}?" if lost else f"{verb} {name}?"
     try:
         if not plan.whole or not _can_ask():
-            call.confirm(question, flag="--yes, or --force")
+            confirm.ask(call, question, flag="--yes, or --force")
             return
         answer = click.prompt(f"{question} Every category is replaced. Type the checkpoint's name", err=True)
     except click.Abort:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hal9mig import model, units
+from hal9mig import model, safe_text, units
 from hal9mig.cli.console import Console
 
 if TYPE_CHECKING:
@@ -164,9 +164,9 @@ class Gauge:
             "speed": f"{units.format_count(round(speed))}/s",
             "state": state(run) + ("" if remaining is None else f", eta {units.format_duration(remaining)}"),
         }
-        text = {name: units.printable(value) for name, value in text.items()}
+        text = {name: safe_text.printable(value) for name, value in text.items()}
         if run.id not in self._tasks:
-            self._tasks[run.id] = bars.add_task(units.printable(label(run)), total=total or None, **text)
+            self._tasks[run.id] = bars.add_task(safe_text.printable(label(run)), total=total or None, **text)
         bars.update(self._tasks[run.id], completed=run.done_records, total=total or None, **text)
 
 

@@ -27,10 +27,10 @@ from hal9mig.client.pool import Pool
 from hal9mig.client.ruling import Place, Ruling
 from hal9mig.client.transaction import Transaction, Write
 from hal9mig.model import StoreName
-from hal9mig.stores import capture, domains, projection
+from hal9mig.stores import capture, domains, projection, write_mode
 from hal9mig.stores import connection as stores
-from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Cursor
+from hal9mig.stores.write_mode import Mode
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -340,7 +340,7 @@ class Client:
             with self._pools[place.side].taken() as connection, connection.cursor() as cursor:
                 found = read(self._sides[place.side], cursor)
                 # A later look than the reading's: as a mode never comes back with its epoch, it held all along.
-                now = capture.state(connection)
+                now = write_mode.state(connection)
             if now != place.state or (not place.open and self._ruling.look() != place):
                 raise _Moved
             return found

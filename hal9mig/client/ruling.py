@@ -14,8 +14,8 @@ import psycopg2.errors
 from hal9mig import errors
 from hal9mig.client.pool import Pool
 from hal9mig.model import StoreName
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode, WriteState
+from hal9mig.stores import write_mode
+from hal9mig.stores.write_mode import Mode, WriteState
 
 _OTHER = {StoreName.FLAT: StoreName.HIERARCHICAL, StoreName.HIERARCHICAL: StoreName.FLAT}
 
@@ -80,6 +80,6 @@ class Ruling:
     def _state(self, side: StoreName) -> WriteState:
         try:
             with self._pools[side].taken() as connection:
-                return capture.state(connection)
+                return write_mode.state(connection)
         except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
             raise errors.SchemaBehind(f"The {side} store has no write mode.") from None

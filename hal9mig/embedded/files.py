@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 
 import hal9mig
-from hal9mig import errors
+from hal9mig import errors, safe_text
 
 #: Bytes after which a log is rotated.
 LOG_CAP = 20 * 10**6
@@ -108,4 +108,4 @@ def tail(log: pathlib.Path, *, lines: int = 3, offset: int = 0) -> str:
             text = stream.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return errors.masked("\n".join([line for line in text.splitlines() if line.strip()][-lines:]))
+    return safe_text.masked("\n".join([line for line in text.splitlines() if line.strip()][-lines:]))

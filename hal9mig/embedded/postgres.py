@@ -17,7 +17,7 @@ import psutil
 import psycopg2
 from psycopg2 import extensions, sql
 
-from hal9mig import errors
+from hal9mig import errors, safe_text
 from hal9mig.embedded import binaries, files, process
 
 ROLE = "hal9"
@@ -287,7 +287,7 @@ class Cluster:
                 extra_groups=[] if self._account else None,
             )
         if done.returncode != 0:
-            said = "\n".join(errors.masked(done.stderr).strip().splitlines()[-3:])
+            said = "\n".join(safe_text.masked(done.stderr).strip().splitlines()[-3:])
             raise errors.StackFailed(f"initdb failed in {self.directory}. It said:\n{said}")
         with (fresh / "postgresql.conf").open("a", encoding="utf-8") as stream:
             stream.write(_INCLUDE)

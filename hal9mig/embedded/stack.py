@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import redis
 
-from hal9mig import errors, settings
+from hal9mig import errors, safe_text, settings
 from hal9mig.embedded import binaries, files, process, programs, record
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.process import Process
@@ -114,7 +114,7 @@ class Stack:
     def _say(self, line: str) -> None:
         with self._log.open("a", encoding="utf-8") as stream:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            stream.write(f"{now} {errors.masked(line)}\n")
+            stream.write(f"{now} {safe_text.masked(line)}\n")
         self._tell(line)
 
     def _start(self) -> programs.Programs:

@@ -1,15 +1,11 @@
-"""Tells people: the reconciliation log, alarms in the ledger, and the webhook."""
+"""Tells people: alarms in the ledger and in the reconciliation log, and the webhook."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
 import hmac
-import json
 import logging
-import os
-import pathlib
-import re
 import time
 import urllib.error
 import urllib.parse
@@ -17,77 +13,19 @@ import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
 
-from hal9mig import errors, settings, units
+from hal9mig.engine import reconciliation_log
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, database, raised_alarms
 from hal9mig.ledger.database import Session
 
 log = logging.getLogger(__name__)
 
-LOG_NAME = "reconciliation.log"
 SIGNATURE = "X-Hal9-Signature"
 #: Seconds after which an alarm that did not arrive is sent again; they double each time.
 RETRY_AFTER = 10.0
 #: Seconds that one request may take, and all requests of one call together.
 _PATIENCE, _MOST = 3.0, 5.0
-_PLAIN = re.compile(r'[^\s"=\\\x00-\x1f\x7f]+')
 _ACTOR = "reconciler"
-
-
-# The log
-
-
-def open_log(resolved: settings.Settings) -> pathlib.Path:
-    """Make sure that the log exists and can be written to, and return its path.
-
-    Raises:
-        errors.Refused: it cannot be.
-    """
-    path = resolved.log_dir / LOG_NAME
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(_opened(path))
-    except OSError as error:
-        raise errors.Refused(
-            f"The log {path} cannot be written: {error.strerror or error}.",
-            hint="let this account write there, or name another folder with HAL9_LOG_DIR",
-        ) from error
-    return path
-
-
-def note(resolved: settings.Settings, event: str, **fields: object) -> None:
-    """Append one event to the log; where that does not work, to the program's own log."""
-    text = line(event, fields)
-    path = resolved.log_dir / LOG_NAME
-    try:
-        descriptor = _opened(path)
-        try:
-            # One write of a file opened for appending: lines of several processes do not mix, and whoever
-            # follows the file keeps following it.
-            os.write(descriptor, text.encode("utf-8", "backslashreplace"))
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): %s", path, error.strerror or error, text.rstrip())
-
-
-def line(event: str, fields: Mapping[str, object]) -> str:
-    """Return an event as one line of logfmt; empty fields are left out."""
-    stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    shown = {"ts": stamp, "event": event} | {name: value for name, value in fields.items() if value not in (None, "")}
-    return " ".join(f"{name}={_value(value)}" for name, value in shown.items()) + "\n"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        value = f"{value:.3f}".rstrip("0").rstrip(".")
-    text = units.printable(errors.masked(str(value)))
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
-
-
-def _opened(path: pathlib.Path) -> int:
-    # Readable for all who may enter the folder: it holds keys, and no values.
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 # Alarms
@@ -109,7 +47,7 @@ def raise_(
         session, f"alarm: {name}", actor=_ACTOR, detail={"message": message, "subject": subject} | dict(detail or {})
     )
     log.warning("alarm: %s: %s", name, message)
-    note(system.settings, "alarm", alarm=name, subject=subject, message=message)
+    reconciliation_log.note(system.settings, "alarm", alarm=name, subject=subject, message=message)
     return True
 
 
@@ -117,7 +55,7 @@ def clear(system: System, session: Session, name: str, *, subject: str | None = 
     """End an alarm, for one subject or for all."""
     for ended in raised_alarms.clear(session, name, subject=subject):
         audit.log(session, f"alarm over: {name}", actor=_ACTOR, detail={"subject": ended})
-        note(system.settings, "alarm-over", alarm=name, subject=ended)
+        reconciliation_log.note(system.settings, "alarm-over", alarm=name, subject=ended)
 
 
 def put(
@@ -156,7 +94,9 @@ def deliver(system: System, *, retry_after: float = RETRY_AFTER) -> int:
         trouble = _post(url, alarm, system.settings.webhook_secret, timeout=min(_PATIENCE, ends - time.monotonic()))
         if trouble is not None:
             log.warning("alarm %s did not arrive at %s (attempt %s): %s", alarm.id, host(url), alarm.attempts, trouble)
-            note(system.settings, "webhook", alarm=alarm.name, action="failed", attempt=alarm.attempts, error=trouble)
+            reconciliation_log.note(
+                system.settings, "webhook", alarm=alarm.name, action="failed", attempt=alarm.attempts, error=trouble
+            )
             break  # the others wait as well: the receiver is down
         with system.ledger.begin() as session:
             raised_alarms.delivered(session, alarm.id)

@@ -16,9 +16,9 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, planner
 from hal9mig.ledger import audit, database, runs, tuning, workers
 from hal9mig.ledger.run_options import KeptOptions, MigrateOptions, VerifyOptions
-from hal9mig.stores import capture, category_check, schema
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import category_check, schema, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 #: Records that a plan reads to tell how large they are.
 _SAMPLE = 200
@@ -332,7 +332,7 @@ def record_bytes(flat: Connection, category: Category, chosen: filters.Filter) -
 
 
 def _refuse_a_ruling_target(hier: Connection) -> None:
-    now = capture.state(hier)
+    now = write_mode.state(hier)
     hier.rollback()
     if now.mode in (Mode.HIERARCHICAL_ONLY, Mode.CLOSED):
         raise errors.Refused(
@@ -343,9 +343,9 @@ def _refuse_a_ruling_target(hier: Connection) -> None:
 
 def _captured_before(flat: Connection) -> bool:
     """Whether capture has ever been on, so that rows may have come from the journal before any run."""
-    now = capture.state(flat)
+    now = write_mode.state(flat)
     flat.rollback()
-    return now != capture.INITIAL
+    return now != write_mode.INITIAL
 
 
 def _refuse_foreign_rows(hier: Connection, category: Category) -> None:

@@ -18,9 +18,9 @@ from hal9mig import errors, model
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, mode, monitors, phases, runs
 from hal9mig.ledger.phases import Finish
-from hal9mig.stores import capture, capture_triggers, shadow
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import capture_triggers, shadow, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 #: Seconds that one try waits for a table's lock, and that all tries for one statement take.
 _PATIENCE, _LONGEST = 1.0, 60.0
@@ -144,7 +144,7 @@ def carry_out(system: System, made: FinishPlan, *, actor: str) -> None:
                     _execute(connection, statement)
     with system.ledger.begin() as session:
         phases.forget_work(session)
-        mode.write(session, mode=Mode.FLAT_ONLY, epoch=capture.INITIAL.epoch, actor=actor)
+        mode.write(session, mode=Mode.FLAT_ONLY, epoch=write_mode.INITIAL.epoch, actor=actor)
         phases.finish(session, keep=made.keep, over=True, actor=actor)
         audit.log(session, "finished", actor=actor, detail={"keep": made.keep})
         audit.seal(session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from hal9mig import errors
+from hal9mig import errors, safe_text
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class Outage:
 
     def failed(self, doing: str, error: BaseException) -> None:
         """Tell that something failed: in a line when that begins, after that with its traceback and for debugging."""
-        text = errors.masked(" ".join(str(error).split()))
+        text = safe_text.masked(" ".join(str(error).split()))
         # What names no server is no outage of one that others may have told: it is told by whoever meets it.
         server = str(error.context.get("server", doing)) if isinstance(error, errors.HAL9Error) else doing
         with self._lock:

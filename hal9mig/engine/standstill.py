@@ -14,7 +14,7 @@ from hal9mig.ledger.mode import ModeLine
 from hal9mig.queue import broker
 from hal9mig.settings import Settings
 from hal9mig.stores import capture, connection
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 
 QUEUE, WORKERS, ROUNDS, FAILING, JOURNAL = "queue", "workers", "rounds", "failing rounds", "journal"
 #: Intervals without a round, and intervals that a write may wait, before they stand still.

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from hal9mig import units
+from hal9mig import safe_text
 from hal9mig.report.model import Block, Checklist, Facts, Grid, Paragraph, Picture, Report
 
 _MARKS = {True: "✅ ", False: "❌ ", None: ""}
@@ -45,7 +45,7 @@ def as_json(report: Report) -> bytes:
         "sections": sections,
     }  # fmt: skip
     text = json.dumps(document, indent=2, ensure_ascii=False, default=plain)
-    return (units.printable_json(text) + "\n").encode()
+    return (safe_text.printable_json(text) + "\n").encode()
 
 
 def as_markdown(report: Report) -> bytes:
@@ -55,7 +55,9 @@ def as_markdown(report: Report) -> bytes:
         lines += [f"## {section.title}", ""]
         for block in section.blocks:
             lines += [*_markdown(block), ""]
-    return (units.printable("\n".join(lines).rstrip("\n").replace("\n", "\x00")).replace("\x00", "\n") + "\n").encode()
+    return (
+        safe_text.printable("\n".join(lines).rstrip("\n").replace("\n", "\x00")).replace("\x00", "\n") + "\n"
+    ).encode()
 
 
 def _markdown(block: Block) -> Iterator[str]:

@@ -15,7 +15,7 @@ from hal9mig.categories.registry import Registry
 from hal9mig.client import Transaction, sides, values
 from hal9mig.client.pool import Pool
 from hal9mig.client.values import Record
-from hal9mig.stores import capture, projection
+from hal9mig.stores import capture, projection, write_mode
 
 #: Seconds between two looks whether the flat store takes writes again.
 _LOOK = 0.2
@@ -72,5 +72,5 @@ class Bypass:
     def _wait(self) -> None:
         while not self._stop.wait(_LOOK):
             with contextlib.suppress(errors.HAL9Error), self._pool.taken() as connection:
-                if capture.state(connection).mode in (capture.Mode.FLAT_ONLY, capture.Mode.DUAL_WRITE):
+                if write_mode.state(connection).mode in (write_mode.Mode.FLAT_ONLY, write_mode.Mode.DUAL_WRITE):
                     return

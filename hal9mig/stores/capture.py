@@ -1,65 +1,27 @@
-"""Capture in a store: its journal of written keys, its write state and its barrier.
+"""Capture in a store: its journal of written keys, and what keeps them from being applied.
 
 The journal holds keys only; whoever applies a key reads the record itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import enum
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import psycopg2
-import psycopg2.errors
-
-from hal9mig import errors, model
-from hal9mig.stores import lock_holders
-from hal9mig.stores.connection import Connection, speaking
+from hal9mig import model
+from hal9mig.stores.connection import Connection
 
 #: What the triggers raise: a writer of an epoch that is over, and a store that takes no writes now.
 STALE_EPOCH = "HL001"
 STORE_CLOSED = "HL002"
 
-#: Seconds without a word from whoever keeps the writers out, after which they are let in.
-SILENCE = 16.0
 #: Rows of a journal that are read at once, at most, for each key that is asked for.
 _MOST_ROWS_A_KEY = 64
-_WRITERS = "hashtextextended('hal9cap writers', 0)"
 #: Marks the open transaction as this system's own, so that its writes are neither captured nor refused.
 APPLY = "SELECT set_config('hal9.apply', token, true) FROM hal9cap.pass"
 #: Has the open transaction's writes captured whatever the write mode is; it is to be rolled back.
 REHEARSE = "SELECT set_config('hal9.rehearse', token, true) FROM hal9cap.pass"
-
-
-class Mode(enum.StrEnum):
-    """Where writes go. ``CLOSED`` only during a switch, on the side that is being left or entered."""
-
-    FLAT_ONLY = "flat-only"
-    DUAL_WRITE = "dual-write"
-    HIERARCHICAL_ONLY = "hierarchical-only"
-    CLOSED = "closed"
-
-    @property
-    def ruling(self) -> model.StoreName:
-        """The store whose state counts."""
-        return model.StoreName.HIERARCHICAL if self is Mode.HIERARCHICAL_ONLY else model.StoreName.FLAT
-
-
-_MODES = tuple(Mode)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WriteState:
-    """A store's write mode and its epoch."""
-
-    mode: Mode
-    epoch: int
-
-
-#: What a store begins with.
-INITIAL = WriteState(mode=Mode.FLAT_ONLY, epoch=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,76 +38,6 @@ class Lag:
 
     records: int
     seconds: float
-
-
-def state(connection: Connection) -> WriteState:
-    """Return the store's write state as it is at this instant, whatever the transaction's snapshot."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT last_value FROM hal9cap.state")
-        row = cursor.fetchone()
-    number = int(row[0]) if row else 4
-    return WriteState(mode=_MODES[number % 4], epoch=number // 4)
-
-
-def set_state(connection: Connection, new: WriteState) -> None:
-    """Set the store's write state; it acts at once and is not undone by a rollback."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT setval('hal9cap.state', %s)", (new.epoch * 4 + _MODES.index(new.mode),))
-
-
-@contextlib.contextmanager
-def barrier(connection: Connection, *, patience: float) -> Iterator[None]:
-    """Keep every captured writer out for the length of a block, after those in flight have ended.
-
-    While it waits, new writers wait behind it; so it gives up after ``patience`` seconds, and lets them go on.
-
-    Raises:
-        errors.WritersInFlight: a transaction that has written is still open; its pid is named.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(patience * 1000)}ms",))
-        connection.commit()
-        try:
-            cursor.execute(f"SELECT pg_advisory_lock({_WRITERS})")
-            connection.commit()
-        except psycopg2.errors.LockNotAvailable:
-            connection.rollback()
-            raise errors.WritersInFlight(_writers(connection)) from None
-        try:
-            with _spoken_for(connection):
-                yield
-        finally:
-            # Where the session is gone its lock is gone too, and what has failed because of that is raised.
-            if not connection.closed:
-                connection.rollback()
-                cursor.execute(f"SELECT pg_advisory_unlock({_WRITERS}), set_config('lock_timeout', '0', false)")
-                connection.commit()
-
-
-@contextlib.contextmanager
-def _spoken_for(connection: Connection) -> Iterator[None]:
-    """Have the server end the session when this process is silent: stopped, it would keep writers out for ever.
-
-    What it does next on this connection then fails, so that it cannot go on as if it had kept them out.
-    """
-    timeouts = ("idle_session_timeout", "idle_in_transaction_session_timeout")
-    with connection, connection.cursor() as cursor:
-        for name in timeouts:
-            cursor.execute("SELECT set_config(%s, %s, false)", (name, f"{round(SILENCE * 1000)}ms"))
-    try:
-        with speaking(connection, every=SILENCE / 8):
-            yield
-    finally:
-        if not connection.closed:
-            connection.rollback()
-            with connection, connection.cursor() as cursor:
-                for name in timeouts:
-                    cursor.execute(f"RESET {name}")
-
-
-def _writers(connection: Connection) -> str:
-    held = "; ".join(map(str, lock_holders.of_advisory(connection, _WRITERS)))
-    return f"A transaction that has written is still open: {held or 'it has ended just now; try again'}."
 
 
 def hold(connection: Connection, reason: str) -> None:

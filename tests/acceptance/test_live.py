@@ -18,7 +18,7 @@ from hal9mig.engine.reconcile import alarm_rules
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import quarantine, runs, tuning, workers
 from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import live_state, migration_driver, servers
 from tests.support.live_state import CONFIGURATION, NEURONS, SESSIONS, World, neuron
 from tests.support.writers import Writers

@@ -15,8 +15,8 @@ import pytest
 from hal9mig import errors, model, settings
 from hal9mig.engine.switch import gate, switch
 from hal9mig.engine.system import System
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import capture, write_mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import live_state, migration_driver
 from tests.support.live_state import CONFIGURATION, SESSIONS, World, session, setting
 from tests.support.servers import Stores
@@ -93,7 +93,7 @@ def assert_settled(world: World, mode: Mode) -> None:
     """Assert that a mode is reached, in the ledger and in both stores, with one epoch."""
     line, (flat, hier) = world.line, world.states()
     assert (line.mode, line.target, line.step) == (mode, None, None)
-    assert flat == hier == capture.WriteState(mode=mode, epoch=line.epoch)
+    assert flat == hier == write_mode.WriteState(mode=mode, epoch=line.epoch)
     assert "switch" not in line.attested
     assert takes(world, model.StoreName.FLAT) == (mode is not Mode.HIERARCHICAL_ONLY)
 

@@ -21,8 +21,8 @@ from hal9mig.engine.switch import switch
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, fence, follower
 from hal9mig.ledger.database import Ledger
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import barrier
+from hal9mig.stores.write_mode import Mode
 from tests.support import live_state, migration_driver
 from tests.support.live_state import CONFIGURATION, NEURONS, SESSIONS, World, session
 from tests.support.servers import Stores
@@ -212,7 +212,7 @@ READ = applier.Applier._read
 
 def freeze(env: Mapping[str, str], silence: float) -> None:
     """Go over in a process of its own, and stop it where it keeps the writers out."""
-    capture.SILENCE = silence
+    barrier.SILENCE = silence
     pause = {"drain": lambda: os.kill(os.getpid(), signal.SIGSTOP)}
     mine = switch.Switch(
         System(settings.load(environ=env), role="stopped"),
@@ -251,7 +251,7 @@ class TestFrozenSwitch:
         writers.assert_kept()
 
     def test_one_that_takes_long_is_not_taken_for_frozen(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(capture, "SILENCE", 0.4)
+        monkeypatch.setattr(barrier, "SILENCE", 0.4)
         world.prepare()
         pids = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
         seen = []

@@ -20,7 +20,7 @@ import pytest
 from hal9mig.engine.switch.switch import Switch
 from hal9mig.model import StoreName
 from hal9mig.sample import loading
-from hal9mig.stores import capture
+from hal9mig.stores import capture, write_mode
 from tests.support.migration_driver import Driver, connected, until
 from tests.support.servers import ROOT, Cli, Stores
 
@@ -77,7 +77,7 @@ def drained(driver: Driver) -> None:
     with contextlib.closing(flat), contextlib.closing(hier):
 
         def empty() -> bool:
-            ruling = capture.state(hier).mode.ruling
+            ruling = write_mode.state(hier).mode.ruling
             hier.rollback()
             return not capture.lag(flat if ruling is StoreName.FLAT else hier)
 

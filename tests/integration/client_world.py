@@ -17,8 +17,8 @@ from hal9mig.engine.switch.switch import Switch
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, follower
 from hal9mig.model import StoreName
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import write_mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import comparison, servers
 
 SESSIONS, NEURONS, CONFIGURATION = "user-sessions", "neuron-states", "configuration"
@@ -71,7 +71,7 @@ class World:
         """Apply the ruling store's journal until it is empty."""
         flat, hier = self.system.flat(), self.system.hier()
         try:
-            side = capture.state(hier).mode.ruling
+            side = write_mode.state(hier).mode.ruling
             hier.rollback()
             assert follower.follow(self.system, flat, hier, side, seconds=60).emptied
         finally:

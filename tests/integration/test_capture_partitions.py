@@ -10,8 +10,8 @@ import pytest
 
 from hal9mig import model
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
-from hal9mig.stores import capture, capture_triggers, connection
-from hal9mig.stores.capture import Mode, WriteState
+from hal9mig.stores import capture, capture_triggers, connection, write_mode
+from hal9mig.stores.write_mode import Mode, WriteState
 from tests.support import migration_driver, servers
 
 FLAT = model.StoreName.FLAT
@@ -63,7 +63,7 @@ class World:
     def begin(self, tables: str, mode: Mode = Mode.DUAL_WRITE) -> None:
         self.run(tables)
         capture_triggers.install(self.opened, EVENTS, FLAT)
-        capture.set_state(self.opened, WriteState(mode=mode, epoch=2))
+        write_mode.set_state(self.opened, WriteState(mode=mode, epoch=2))
         assert self.findings() == []
 
     def run(self, sql: str) -> list[tuple[object, ...]]:

@@ -21,7 +21,7 @@ from hal9mig.client import client as client_module
 from hal9mig.client.values import Record
 from hal9mig.model import StoreName
 from hal9mig.stores import connection as stores_connection
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 from tests.integration.client_world import CONFIGURATION, NEURONS, SESSIONS, World, neuron, session, setting
 from tests.support import servers
 

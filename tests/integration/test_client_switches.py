@@ -16,8 +16,8 @@ from hal9mig.engine.transfer import applier, follower
 from hal9mig.engine.transfer.returner import Returner
 from hal9mig.model import StoreName
 from hal9mig.sample import bypass, check_traffic, traffic, traffic_records
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode, WriteState
+from hal9mig.stores import capture, write_mode
+from hal9mig.stores.write_mode import Mode, WriteState
 from tests.integration.client_world import CONFIGURATION, NEURONS, SESSIONS, World, neuron, session, setting
 from tests.support import comparison, servers
 
@@ -67,7 +67,7 @@ def test_while_a_switch_is_under_way_nobody_writes_and_everybody_reads(world: Wo
     world.client.put(CONFIGURATION, setting())
     world.switch.enable()
     flat = world.system.flat()
-    capture.set_state(flat, WriteState(mode=Mode.CLOSED, epoch=3))
+    write_mode.set_state(flat, WriteState(mode=Mode.CLOSED, epoch=3))
     with client.connect(world.system.settings, patience=0.1) as hasty:
         assert hasty.get(CONFIGURATION, "a.b") is not None
         assert hasty.mode is Mode.CLOSED
@@ -76,7 +76,7 @@ def test_while_a_switch_is_under_way_nobody_writes_and_everybody_reads(world: Wo
     # A patient one waits until it is over.
     waiting = threading.Thread(target=lambda: world.client.put(CONFIGURATION, setting(value="patient")))
     waiting.start()
-    capture.set_state(flat, WriteState(mode=Mode.DUAL_WRITE, epoch=4))
+    write_mode.set_state(flat, WriteState(mode=Mode.DUAL_WRITE, epoch=4))
     waiting.join(30)
     flat.close()
     found = world.client.get(CONFIGURATION, "a.b")

@@ -16,7 +16,7 @@ from hal9mig.engine.switch.gate import Predicate
 from hal9mig.ledger import quarantine, runs, workers
 from hal9mig.ledger.verify_results import DifferenceKind
 from hal9mig.stores import capture, capture_triggers
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import live_state, servers
 from tests.support.live_state import CONFIGURATION, SESSIONS, World
 

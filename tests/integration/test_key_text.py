@@ -17,9 +17,9 @@ from hal9mig.engine.reconcile.repair import Action, Mender, RepairPolicy
 from hal9mig.engine.transfer.applier import Applier
 from hal9mig.engine.transfer.returner import Returner
 from hal9mig.ledger import quarantine
-from hal9mig.stores import capture, capture_triggers, category_check
-from hal9mig.stores.capture import Mode, WriteState
+from hal9mig.stores import capture, capture_triggers, category_check, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode, WriteState
 from tests.support import servers, verify_bench
 from tests.support.verify_bench import Bench, keyed, summary
 
@@ -96,7 +96,7 @@ def test_a_key_of_every_type_is_captured_applied_and_brought_back_by_one_text(
         for side, store in ((FLAT, flat), (HIER, hier)):
             store.rollback()
             capture_triggers.install(store, category, side)
-        capture.set_state(flat, WriteState(mode=Mode.DUAL_WRITE, epoch=2))
+        write_mode.set_state(flat, WriteState(mode=Mode.DUAL_WRITE, epoch=2))
     bench.flat("INSERT INTO public.keyed VALUES (%s, 'old')", first)
     bench.flat("UPDATE public.keyed SET id = %s, value = 'new'", again)
     (key,) = journalled(bench, FLAT)
@@ -106,7 +106,7 @@ def test_a_key_of_every_type_is_captured_applied_and_brought_back_by_one_text(
     assert summary(bench.verify("keyed")) == {}
     with both(bench) as (flat, hier):
         for store in (flat, hier):
-            capture.set_state(store, WriteState(mode=Mode.HIERARCHICAL_ONLY, epoch=3))
+            write_mode.set_state(store, WriteState(mode=Mode.HIERARCHICAL_ONLY, epoch=3))
         bench.hier("UPDATE public.keyed SET id = %s, value = 'newest'", first)
         assert journalled(bench, HIER) == {key}
         assert Returner(bench.system.transform("keyed"), flat=flat, hier=hier).apply([key]).written == [key]
@@ -154,7 +154,7 @@ def test_the_judges_agree_about_what_is_held(made: Callable[[str], Bench]) -> No
     assert summary(bench.verify("keyed")) == {"quarantined": {"1"}}
     category = bench.system.category("keyed")
     with both(bench) as (flat, hier):
-        state = capture.state(hier)
+        state = write_mode.state(hier)
         hier.rollback()
         with bench.system.ledger.begin() as session:
             sides = judge.sides(session, category, state, flat=flat, hier=hier)

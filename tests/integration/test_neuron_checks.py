@@ -14,8 +14,8 @@ from hal9mig.checks.connection_findings import ConnectionFindings
 from hal9mig.checks.connections import ConnectionCheck
 from hal9mig.checks.signals import PathEnd, SignalCheck, SignalFindings
 from hal9mig.engine.reconcile import full_pass
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import capture, write_mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import live_state, servers
 from tests.support.live_state import NEURONS, World, neuron
 
@@ -134,7 +134,7 @@ class TestConnections:
         put(world, B)
         world.only(NEURONS)
         world.prepare(over=True)
-        assert capture.state(world.desk.hier("test")).mode is Mode.HIERARCHICAL_ONLY
+        assert write_mode.state(world.desk.hier("test")).mode is Mode.HIERARCHICAL_ONLY
         assert layers.group(world.system).store == "hierarchical"
         assert connected(world).alike
         with world.desk.flat("test") as flat, flat.cursor() as cursor:

@@ -11,7 +11,7 @@ from hal9mig.engine.compare.judge import Judgement
 from hal9mig.engine.reconcile.repair import Action, Mender, RepairPolicy
 from hal9mig.ledger import quarantine
 from hal9mig.ledger.drifts import Cause
-from hal9mig.stores import capture
+from hal9mig.stores import write_mode
 from tests.support import servers, verify_bench
 from tests.support.verify_bench import Bench, keyed, summary
 
@@ -24,7 +24,7 @@ def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
 
 def sides(bench: Bench) -> judge.Sides:
     flat, hier = bench.desk.flat("test"), bench.desk.hier("test")
-    state = capture.state(hier)
+    state = write_mode.state(hier)
     hier.rollback()
     with bench.system.ledger.begin() as session:
         return judge.sides(session, bench.system.category("keyed"), state, flat=flat, hier=hier)

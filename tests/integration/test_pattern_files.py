@@ -20,8 +20,8 @@ from hal9mig.engine.switch.switch import Switch
 from hal9mig.engine.transfer import follower
 from hal9mig.engine.transfer.reader import Step
 from hal9mig.ledger import runs
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import write_mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import live_state
 from tests.support.learning_folders import LEARNING, Folders
 from tests.support.migration_driver import Driver
@@ -76,9 +76,9 @@ def copied(kept: Folders, tmp_path: pathlib.Path) -> Folders:
     return copies
 
 
-def enter(driver: Driver, state: capture.WriteState) -> None:
+def enter(driver: Driver, state: write_mode.WriteState) -> None:
     with contextlib.closing(driver.system.hier()) as hier:
-        capture.set_state(hier, state)
+        write_mode.set_state(hier, state)
         hier.commit()
 
 
@@ -313,12 +313,12 @@ class TestRefused:
     def test_in_hierarchical_only_nothing_is_imported(self, made: Folders) -> None:
         """The mode has to be left first; an export is of what the flat store, which follows, has."""
         try:
-            enter(made.driver, capture.WriteState(mode=Mode.HIERARCHICAL_ONLY, epoch=3))
+            enter(made.driver, write_mode.WriteState(mode=Mode.HIERARCHICAL_ONLY, epoch=3))
             with pytest.raises(errors.Refused, match="nothing is copied into a store that takes"):
                 made.files.plan_import(str(made.transformed))
             plan = made.files.plan_export(ExportOrder(folder=f"{made.exported}2"))
         finally:
-            enter(made.driver, capture.INITIAL)
+            enter(made.driver, write_mode.INITIAL)
         assert any("the flat one follows" in warning for warning in plan.warnings)
 
     @staticmethod

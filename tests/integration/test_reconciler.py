@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from hal9mig import model, sample, settings
-from hal9mig.engine import alarms, work
+from hal9mig.engine import alarms, reconciliation_log, work
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.reconcile import alarm_rules, reconciler
 from hal9mig.engine.reconcile.reconciler import Done
@@ -24,7 +24,7 @@ from hal9mig.engine.transfer import follower
 from hal9mig.ledger import dispatch, drifts, quarantine, raised_alarms, rounds, runs, sweeps, tuning, workers
 from hal9mig.ledger.drifts import Cause
 from hal9mig.ledger.verify_results import DifferenceKind
-from hal9mig.stores import capture
+from hal9mig.stores import capture, write_mode
 from tests.support import comparison, servers
 
 SLUG = "neuron-states"
@@ -36,7 +36,7 @@ class World:
 
     def __init__(self, stores: servers.Stores, folder: pathlib.Path, **environ: str):
         self.stores = stores
-        self.log = folder / "log" / alarms.LOG_NAME
+        self.log = folder / "log" / reconciliation_log.LOG_NAME
         env = servers.environ(stores, folder) | {"HAL9_LOG_DIR": str(folder / "log")} | environ
         self.system = System(settings.load(environ=env), role="worker")
         self.desk = Desk(self.system)
@@ -500,10 +500,11 @@ class TestRounds:
 
         def look(*args: Any, **more: Any) -> Any:
             found = looked(*args, **more)
-            state = capture.state(world.desk.hier("test"))
+            state = write_mode.state(world.desk.hier("test"))
             world.desk.hier("test").rollback()
-            capture.set_state(
-                world.desk.hier("test"), capture.WriteState(mode=capture.Mode.HIERARCHICAL_ONLY, epoch=state.epoch + 1)
+            write_mode.set_state(
+                world.desk.hier("test"),
+                write_mode.WriteState(mode=write_mode.Mode.HIERARCHICAL_ONLY, epoch=state.epoch + 1),
             )
             return found
 
@@ -688,10 +689,12 @@ class TestLog:
     """One line an event, in a file that is only ever appended to."""
 
     def test_opened_with_its_folder(self, world: World) -> None:
-        alarms.open_log(world.system.settings)
+        reconciliation_log.open_log(world.system.settings)
         with world.log.open() as followed:
-            alarms.open_log(world.system.settings)
-            alarms.note(world.system.settings, "drift", key="a b/c", category="x", empty="", nothing=None, share=0.5)
+            reconciliation_log.open_log(world.system.settings)
+            reconciliation_log.note(
+                world.system.settings, "drift", key="a b/c", category="x", empty="", nothing=None, share=0.5
+            )
             line = followed.read()
         assert line.count("\n") == 1
         assert line.endswith(' event=drift key="a b/c" category=x share=0.5\n')
@@ -700,6 +703,6 @@ class TestLog:
         world.log.parent.rmdir() if world.log.parent.exists() else None
         world.log.parent.write_text("a file")
         with pytest.raises(Exception, match=r"reconciliation\.log cannot be written"):
-            alarms.open_log(world.system.settings)
-        alarms.note(world.system.settings, "drift", key="k1")
+            reconciliation_log.open_log(world.system.settings)
+        reconciliation_log.note(world.system.settings, "drift", key="k1")
         assert "k1" in caplog.text

@@ -21,7 +21,7 @@ from hal9mig.engine.switch.switch import Switch
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import batches, dispatch, runs
 from hal9mig.stores import restore_notes, shadow
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import checkpoint_runs, servers
 from tests.support.checkpoint_runs import CONFIGURATION, NEURONS, SESSIONS, Keeping
 from tests.support.migration_driver import Driver, connected, until

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from hal9mig import errors, model, settings
 from hal9mig.categories import registry
 from hal9mig.engine.system import System
-from hal9mig.stores import capture, capture_triggers, connection, rights
+from hal9mig.stores import capture_triggers, connection, rights, write_mode
 from tests.support import servers
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
@@ -98,12 +98,12 @@ def test_the_application_writes_under_capture_and_reads_no_more_than_it_must(wor
     category = next(one for one in CATEGORIES if one.slug == "configuration")
     with contextlib.closing(connection.connect(world.url("operator", FLAT), application_name="test")) as opened:
         capture_triggers.install(opened, category, FLAT)
-        capture.set_state(opened, capture.WriteState(mode=capture.Mode.DUAL_WRITE, epoch=2))
+        write_mode.set_state(opened, write_mode.WriteState(mode=write_mode.Mode.DUAL_WRITE, epoch=2))
     table = f"{category.source.schema}.{category.source.table}"
     with world.connected("application", FLAT) as opened, opened.cursor() as cursor:
         cursor.execute(f"DELETE FROM {table}")
         cursor.execute("SELECT hal9cap.admit('flat')")
-        assert capture.state(opened).mode is capture.Mode.DUAL_WRITE
+        assert write_mode.state(opened).mode is write_mode.Mode.DUAL_WRITE
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             cursor.execute("DELETE FROM hal9cap.journal")
 

@@ -12,7 +12,7 @@ import pytest
 from hal9mig import errors, model
 from hal9mig.categories import registry
 from hal9mig.embedded.postgres import Cluster
-from hal9mig.stores import capture, capture_triggers, connection, relation, shadow
+from hal9mig.stores import capture_triggers, connection, relation, shadow, write_mode
 from tests.support import checkpoint_runs, servers
 from tests.support.shadow_tables import World, begun, opened
 
@@ -209,8 +209,8 @@ class TestLikeness:
             for category in categories:
                 capture_triggers.install(made, category, side)
             found = relation.relations(made, categories, side)
-            mode = capture.Mode.DUAL_WRITE if flat else capture.Mode.HIERARCHICAL_ONLY
-            capture.set_state(made, capture.WriteState(mode=mode, epoch=1))
+            mode = write_mode.Mode.DUAL_WRITE if flat else write_mode.Mode.HIERARCHICAL_ONLY
+            write_mode.set_state(made, write_mode.WriteState(mode=mode, epoch=1))
         world = World.__new__(World)
         world.cluster, world.name, world.url = cluster, "", url
         world.admin_url = cluster.admin_url(url.rpartition("/")[2])

@@ -11,7 +11,7 @@ import pytest
 from hal9mig import errors, model
 from hal9mig.engine.compare import keystream, suspects, verifier
 from hal9mig.ledger import batches, runs
-from hal9mig.stores import capture, connection
+from hal9mig.stores import connection, write_mode
 from tests.support import servers, verify_bench
 from tests.support.verify_bench import NEURONS, Bench, add_neurons, keyed, keys, summary, unit
 
@@ -152,7 +152,7 @@ def test_a_key_that_waits_in_the_journal_is_no_difference(bench: Bench) -> None:
     assert (found.moving, found.verified) == (1, 4)
     # Where the hierarchical store rules its journal counts, and the flat one's does not.
     hier = connection.connect(bench.hier_url, application_name="test")
-    capture.set_state(hier, capture.WriteState(mode=capture.Mode.HIERARCHICAL_ONLY, epoch=1))
+    write_mode.set_state(hier, write_mode.WriteState(mode=write_mode.Mode.HIERARCHICAL_ONLY, epoch=1))
     hier.close()
     bench.hier(journal, NEURONS, unit(2))
     found = bench.verify(NEURONS)
@@ -170,7 +170,7 @@ def test_a_switch_of_the_write_mode_starts_a_step_anew(bench: Bench) -> None:
         looks.append(seconds)
         if len(looks) == 1:
             hier = connection.connect(bench.hier_url, application_name="test")
-            capture.set_state(hier, capture.WriteState(mode=capture.Mode.DUAL_WRITE, epoch=1))
+            write_mode.set_state(hier, write_mode.WriteState(mode=write_mode.Mode.DUAL_WRITE, epoch=1))
             hier.close()
 
     found = bench.verify(NEURONS, sleep=switch)

@@ -20,7 +20,7 @@ from hal9mig.engine.switch import gate
 from hal9mig.engine.transfer import copier, follower
 from hal9mig.ledger import quarantine, runs
 from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import comparison, live_state, servers
 from tests.support.live_state import SESSIONS, World
 

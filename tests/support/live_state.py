@@ -22,8 +22,8 @@ from hal9mig.engine.switch.switch import Switched
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import audit, dispatch, mode, runs, sweeps, tuning, workers
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import write_mode
+from hal9mig.stores.write_mode import Mode
 from tests.support import comparison, migration_driver
 from tests.support.servers import Stores
 
@@ -273,10 +273,10 @@ class World:
         """The ledger's line on the mode."""
         return self.switch.line()
 
-    def states(self) -> tuple[capture.WriteState, capture.WriteState]:
+    def states(self) -> tuple[write_mode.WriteState, write_mode.WriteState]:
         """Return the flat store's state and the hierarchical one's."""
         with contextlib.closing(self.system.flat()) as flat, contextlib.closing(self.system.hier()) as hier:
-            return capture.state(flat), capture.state(hier)
+            return write_mode.state(flat), write_mode.state(hier)
 
     def events(self) -> list[audit.Event]:
         """Return what was done, newest first."""

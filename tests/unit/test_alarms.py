@@ -9,7 +9,7 @@ import re
 import pytest
 
 from hal9mig import errors, settings
-from hal9mig.engine import alarms
+from hal9mig.engine import alarms, reconciliation_log
 from hal9mig.ledger import tuning
 
 
@@ -31,14 +31,14 @@ from hal9mig.ledger import tuning
     ],
 )  # fmt: skip
 def test_a_value_in_the_log(value: object, shown: str) -> None:
-    text = alarms.line("drift", {"key": value})
+    text = reconciliation_log.line("drift", {"key": value})
     assert re.fullmatch(r"ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z event=drift key=(?s:.*)\n", text)
     assert text.partition(" key=")[2] == f"{shown}\n"
     assert text.count("\n") == 1
 
 
 def test_empty_fields_are_left_out() -> None:
-    assert " key=" not in alarms.line("drift", {"key": "", "other": None})
+    assert " key=" not in reconciliation_log.line("drift", {"key": "", "other": None})
 
 
 def test_a_signature() -> None:

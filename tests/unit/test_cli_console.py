@@ -15,7 +15,7 @@ import redis
 from sqlalchemy import exc
 
 from hal9mig import errors
-from hal9mig.cli import console, error_text, invocation, main
+from hal9mig.cli import confirm, console, error_text, invocation, main
 
 
 class Stream(io.TextIOWrapper):
@@ -193,12 +193,12 @@ class TestConfirming:
     def test_yes_answers(self) -> None:
         call = invocation.Invocation()
         call.yes = True
-        call.confirm("Drop it?")
+        confirm.ask(call, "Drop it?")
 
     def test_without_a_terminal_it_refuses_and_names_the_flag(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdin", Stream("utf-8"))
         with pytest.raises(errors.ConfirmationRequired) as refused:
-            invocation.Invocation().confirm("Drop it?")
+            confirm.ask(invocation.Invocation(), "Drop it?")
         assert refused.value.exit_code == 4
         assert refused.value.hint == "add --yes"
         assert "nothing was changed" in refused.value.message
@@ -207,16 +207,16 @@ class TestConfirming:
     def test_on_a_terminal_it_asks(self, answer: bool, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
-        def confirm(question: str, *, err: bool) -> bool:
+        def answered(question: str, *, err: bool) -> bool:
             asked.append((question, err))
             return answer
 
         monkeypatch.setattr(sys, "stdin", Stream("utf-8", terminal=True))
         monkeypatch.setattr(sys, "stderr", Stream("utf-8", terminal=True))
-        monkeypatch.setattr(click, "confirm", confirm)
+        monkeypatch.setattr(click, "confirm", answered)
         if refused:
             with pytest.raises(errors.Refused):
-                invocation.Invocation().confirm("Drop it?")
+                confirm.ask(invocation.Invocation(), "Drop it?")
         else:
-            invocation.Invocation().confirm("Drop it?")
+            confirm.ask(invocation.Invocation(), "Drop it?")
         assert asked == [("Drop it?", True)]

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from hal9mig import errors
+from hal9mig import errors, safe_text
 from hal9mig.cli.commands import help
 
 TREE = [
@@ -55,7 +55,7 @@ def test_a_hint_given_wins_over_the_usual_one() -> None:
     ],
 )
 def test_secrets_are_masked(text: str, shown: str) -> None:
-    assert errors.masked(text) == shown
+    assert safe_text.masked(text) == shown
 
 
 def test_an_error_masks_its_message_and_its_context() -> None:

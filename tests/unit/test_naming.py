@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hal9mig import errors
-from hal9mig.engine.checkpoint import choose
+from hal9mig.engine.checkpoint import choose, retention
 from hal9mig.engine.checkpoint.manifest import Manifest
 from tests.unit.manifests import NOON, manifest
 
@@ -133,14 +133,14 @@ class TestRetention:
 
     def test_the_oldest_go(self) -> None:
         every = [manifest(f"at-{hour}", hours=hour) for hour in (3, 1, 0, 2)]
-        assert choose.prunable(every, 2) == ["at-1", "at-0"]
-        assert choose.prunable(every, 4) == []
-        assert choose.prunable(every, 9) == []
-        assert choose.prunable([], 1) == []
+        assert retention.prunable(every, 2) == ["at-1", "at-0"]
+        assert retention.prunable(every, 4) == []
+        assert retention.prunable(every, 9) == []
+        assert retention.prunable([], 1) == []
 
     @pytest.mark.parametrize("keep", [0, -1])
     def test_all_are_kept(self, keep: int) -> None:
-        assert choose.prunable([manifest(f"at-{hour}", hours=hour) for hour in range(9)], keep) == []
+        assert retention.prunable([manifest(f"at-{hour}", hours=hour) for hour in range(9)], keep) == []
 
     def test_markers_go_with_their_time(self) -> None:
         every = [
@@ -148,9 +148,9 @@ class TestRetention:
             manifest("marker-2", hours=2, kind="marker"), manifest("full-3", hours=3),
             manifest("marker-4", hours=4, kind="marker"),
         ]  # fmt: skip
-        assert choose.prunable(every, 1) == ["marker-2", "full-1", "marker-0"]
-        assert choose.prunable(every, 2) == ["marker-0"]
-        assert choose.prunable(every, 3) == []
+        assert retention.prunable(every, 1) == ["marker-2", "full-1", "marker-0"]
+        assert retention.prunable(every, 2) == ["marker-0"]
+        assert retention.prunable(every, 3) == []
 
     def test_the_last_good_one_of_a_category_stays(self) -> None:
         every = [
@@ -158,35 +158,35 @@ class TestRetention:
             manifest("unverified", hours=1, scope=(NEURONS,), verified=False),
             *(manifest(f"at-{hour}", hours=hour) for hour in (2, 3, 4)),
         ]
-        assert choose.prunable(every, 1) == ["at-3", "at-2", "unverified"]
+        assert retention.prunable(every, 1) == ["at-3", "at-2", "unverified"]
 
     def test_the_last_good_one_of_several_together_stays(self) -> None:
         every = [
             manifest("both", scope=(SESSIONS, NEURONS)), manifest("sessions", hours=1),
             manifest("neurons", hours=2, scope=(NEURONS,)), manifest("again", hours=3),
         ]  # fmt: skip
-        assert choose.prunable(every, 1) == ["sessions"]
+        assert retention.prunable(every, 1) == ["sessions"]
 
     def test_the_one_to_go_back_to_stays(self) -> None:
         """While a migration goes on for longer than retention reaches, a rollback still has where to go."""
         every = [manifest(f"at-{hour}", hours=hour) for hour in range(6)]
-        assert choose.prunable(every, 2, {SESSIONS: at(1.5)}) == ["at-3", "at-2", "at-0"]
+        assert retention.prunable(every, 2, {SESSIONS: at(1.5)}) == ["at-3", "at-2", "at-0"]
         left = [every[hour] for hour in (1, 4, 5)]
         assert choose.for_rollback(left, "latest", [SESSIONS], {SESSIONS: at(1.5)}).name == "at-1"
 
     def test_taking_one_for_safety_takes_none_away(self) -> None:
         """The next step is to restore another one, which may be the oldest."""
         every = [manifest("at-0"), manifest("at-1", hours=1), manifest("before-rollback", hours=2, label="safety")]
-        assert choose.prunable(every, 1) == []
+        assert retention.prunable(every, 1) == []
 
     def test_ones_for_safety_take_no_others_place(self) -> None:
         every = [
             manifest("pre"), *(manifest(f"safe-{hour}", hours=hour, label="safety") for hour in (1, 2, 3)),
             manifest("new", hours=4, verified=False),
         ]  # fmt: skip
-        assert choose.prunable(every, 2) == ["safe-1"]
+        assert retention.prunable(every, 2) == ["safe-1"]
         # As old as "pre", which stays as the last verified one, and older than what is kept for its age.
-        assert choose.prunable(every, 1) == ["safe-3", "safe-2", "safe-1"]
+        assert retention.prunable(every, 1) == ["safe-3", "safe-2", "safe-1"]
 
     @given(
         st.lists(
@@ -207,14 +207,14 @@ class TestRetention:
         made = [manifest(f"n{hour}", hours=hour, **one) for hour, one in enumerate(every)]  # type: ignore[arg-type]
         shuffled.shuffle(made)
         current = {SESSIONS: at(began - 0.5)}
-        gone = choose.prunable(made, keep, current)
+        gone = retention.prunable(made, keep, current)
         left = [one for one in made if one.name not in gone]
         for slugs, moments in itertools.product(SCOPES, [{}, current]):
             assert chosen(left, slugs, moments) == chosen(made, slugs, moments)
         full = [one for one in made if one.restorable and one.label != "safety"]
         assert len([one for one in left if one in full]) >= min(keep, len(full))
         # Done again, it finds nothing.
-        assert choose.prunable(left, keep, current) == []
+        assert retention.prunable(left, keep, current) == []
 
 
 def chosen(manifests: list[Manifest], slugs: tuple[str, ...], current: dict[str, datetime.datetime]) -> str | None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hal9mig import units
+from hal9mig import safe_text
 from hal9mig.cli.console import Console
 
 WICKED = "\x1b]0;title\x07\x1b[31mred\x7f\x9b1m \u202eesrever\u2066"
@@ -14,9 +14,9 @@ SHOWN = r"\x1b]0;title\x07\x1b[31mred\x7f\x9b1m \u202eesrever\u2066"
 
 
 def test_controls_are_escapes_and_all_else_stays() -> None:
-    assert units.printable(WICKED) == SHOWN
-    assert units.printable("Zoë 雪 ✅\tand\na line") == "Zoë 雪 ✅\tand\na line"
-    assert units.printable("\ud800") == r"\ud800"
+    assert safe_text.printable(WICKED) == SHOWN
+    assert safe_text.printable("Zoë 雪 ✅\tand\na line") == "Zoë 雪 ✅\tand\na line"
+    assert safe_text.printable("\ud800") == r"\ud800"
 
 
 @pytest.mark.parametrize("style", ["", "red"])

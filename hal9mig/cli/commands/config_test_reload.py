@@ -7,7 +7,7 @@ import functools
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import check_table, invocation, options
+from hal9mig.cli import check_table, confirm, invocation, options
 
 _HELP = """Change reserved keys of the application's configuration, wait each time until it is seen, and undo it.
 
@@ -40,7 +40,9 @@ def test_reload(context: click.Context, changes: int, verify_application: bool, 
         raise errors.UsageError("--within is more than nothing and at most 10m.", hint="--within 5s")
     call.coordinator.require_ready()
     if configuration.ruling(call.system) == "hierarchical":
-        call.confirm(f"The hierarchical store rules. Write {changes} changes of reserved keys to it, and undo them?")
+        confirm.ask(
+            call, f"The hierarchical store rules. Write {changes} changes of reserved keys to it, and undo them?"
+        )
     check = functools.partial(reload.check, changes=changes, within=seconds, application=verify_application)
     outcome = single.run(call.system, "configuration", check, command="config test-reload", actor=database.actor())
     if not call.json:

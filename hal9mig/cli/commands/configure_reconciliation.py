@@ -69,7 +69,7 @@ def reconciliation(
     from hal9mig.engine.reconcile import alarm_rules
     from hal9mig.ledger import database, mode, tuning
     from hal9mig.stores import connection, store_size
-    from hal9mig.stores.capture import Mode
+    from hal9mig.stores.write_mode import Mode
 
     call = invocation.current(context)
     given = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hal9mig import model
-from hal9mig.cli import invocation, options
+from hal9mig.cli import confirm, invocation, options
 
 _HELP = """Take capture out of both stores, so that they are as if this program had never been there.
 
@@ -63,8 +63,8 @@ def finish(context: click.Context, keep: str | None, give_up_way_back: bool, dro
         for warning in made.warnings:
             call.console.say(f"warning: {warning}")
         count = sum(map(len, made.statements.values()))
-        call.confirm(
-            f"Take capture out of both stores ({count} statements), and go on with the {made.keep} store alone?"
+        confirm.ask(
+            call, f"Take capture out of both stores ({count} statements), and go on with the {made.keep} store alone?"
         )
     engine.carry_out(call.system, made, actor=database.actor())
     if not call.json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import finished, invocation, lazy_group, options, standing_still
+from hal9mig.cli import confirm, finished, invocation, lazy_group, options, standing_still
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def mode(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from hal9mig.engine.switch.switch import Switch
-    from hal9mig.stores import capture, schema
+    from hal9mig.stores import capture, schema, write_mode
 
     call = invocation.current(context)
     schemas = schema.status(call.settings.require_flat(), call.settings.require_hier())
@@ -65,7 +65,7 @@ def mode(context: click.Context) -> None:
     line = Switch(call.system).line()
     flat, hier = call.system.flat(), call.system.hier()
     try:
-        states = {"flat": capture.state(flat), "hierarchical": capture.state(hier)}
+        states = {"flat": write_mode.state(flat), "hierarchical": write_mode.state(hier)}
         flat.rollback()
         hier.rollback()
         waiting = {"flat": capture.lag(flat), "hierarchical": capture.lag(hier)}
@@ -156,7 +156,7 @@ def flat_only(context: click.Context, force: bool, reason: str) -> None:
                 hint='add --reason "..."',
             ) from None
         if sys.stdin.isatty():
-            call.confirm(f"{closed.message} Discard these writes for good?")
+            confirm.ask(call, f"{closed.message} Discard these writes for good?")
         done = switch.return_to_flat(force=True)
         _audit(call, "forced flat-only", {"reason": reason, "overridden": closed.message, "discarded": done.discarded})
     if not call.json:
@@ -167,7 +167,7 @@ def flat_only(context: click.Context, force: bool, reason: str) -> None:
 
 
 def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
-    from hal9mig.engine import alarms
+    from hal9mig.engine import reconciliation_log
     from hal9mig.engine.switch.switch import Switch
     from hal9mig.ledger import tuning, workers
 
@@ -185,7 +185,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
     effects = [
         "dual-write: every write of the flat store is captured, and applied to the hierarchical one",
         f"reconciliation: every {units.format_duration(float(str(interval)))}, by {counted(len(accepting), 'worker')}",
-        f"audit log: {call.settings.log_dir / alarms.LOG_NAME} (each host's own), and the ledger's events",
+        f"audit log: {call.settings.log_dir / reconciliation_log.LOG_NAME} (each host's own), and the ledger's events",
         f"non-critical operations paused: {paused}",
     ]
     if dry_run:
@@ -196,7 +196,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
         call.conclude({"dry_run": True, "effects": effects, "next_steps": ["hal9-migrate mode migration --enable"]})
         return
     attested = _attest(call, given=attest, already=Switch(call.system).line().mode != "flat-only")
-    alarms.open_log(call.settings)
+    reconciliation_log.open_log(call.settings)
     done = Switch(call.system).enable(attested)
     _keep_attested(call, attested)
     if not call.json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors
-from hal9mig.cli import connections, invocation, options
+from hal9mig.cli import confirm, connections, invocation, options
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def validate_connections(context: click.Context, deep: bool, fix: bool, dry_run:
             for text in plan:
                 call.console.line(f"  {text}")
         if plan and not dry_run:
-            call.confirm(f"Do this? {' '.join(plan)}")
+            confirm.ask(call, f"Do this? {' '.join(plan)}")
             mended = orphaned_connections.mend(call.system, both, found)
             found = connections.look(call, both, command=_COMMAND, deep=deep)
     if not call.json and (not plan or mended is not None):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import confirm, invocation, options
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def drop(context: click.Context, numbers: tuple[int, ...]) -> None:
             )
     named = ", ".join(f"{record.category} {'/'.join(record.key)}" for record in records[:5])
     more = f" and {len(records) - 5} more" if len(records) > 5 else ""
-    call.confirm(f"Give up {named}{more}? The hierarchical store will do without, and `state verify` will say so.")
+    confirm.ask(call, f"Give up {named}{more}? The hierarchical store will do without, and `state verify` will say so.")
     for record in records:
         quarantine_retry.drop(call.system, record)
         if not call.json:

@@ -88,7 +88,7 @@ def reconcile(
     if detach:
         _detach(call, passes)
         return
-    ended = full_pass.wait(call, passes, timeout=limit)
+    ended = full_pass.awaited(call, passes, timeout=limit)
     found = [one for _, one in ended]
     if policy is RepairPolicy.ASK and any(one.outcomes for one in found):
         found, more = full_pass.ask(call, ended, RepairPolicy.AUTO, timeout=limit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import model, units
-from hal9mig.cli import invocation, options, run_progress, run_result
+from hal9mig.cli import invocation, options, run_progress, run_result, wait
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -107,7 +107,7 @@ def show(context: click.Context, run: int, watch: bool, timeout: str | None) -> 
 
 
 def _watch(call: Invocation, run_id: int, timeout: float | None) -> None:
-    (run,) = run_result.wait(call, [call.coordinator.run(run_id)], timeout=timeout)
+    (run,) = wait.for_end(call, [call.coordinator.run(run_id)], timeout=timeout)
     problem = run_result.problem(run)
     if run.kind is model.RunKind.VERIFY and run.status is model.RunStatus.SUCCEEDED:
         _compared(call, run)

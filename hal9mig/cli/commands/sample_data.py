@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import confirm, invocation, options
 
 if TYPE_CHECKING:
     from hal9mig.cli.console import Console
@@ -109,7 +109,7 @@ def load(
         _show_plan(call, {category.slug: shape.records(category.slug) for category in chosen}, held)
         return
     if held:
-        call.confirm(f"Delete these rows of the flat store: {_listed(held)}?")
+        confirm.ask(call, f"Delete these rows of the flat store: {_listed(held)}?")
     loaded = sample.load(
         flat_url,
         scale=scale,

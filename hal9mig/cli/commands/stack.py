@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import click
 
-from hal9mig import errors, settings, units
+from hal9mig import errors, safe_text, settings, units
 from hal9mig.cli import invocation
 from hal9mig.embedded import daemon, programs, record
 from hal9mig.embedded import stack as stacks
@@ -113,7 +113,7 @@ def _prepare(flat_url: str, hier_url: str) -> None:
 
 
 def _talk(line: str) -> None:
-    click.echo(errors.masked(line), err=True)
+    click.echo(safe_text.masked(line), err=True)
 
 
 def _starting(context: click.Context, flags: Mapping[str, object]) -> settings.Settings:
@@ -151,7 +151,7 @@ def _show_addresses(resolved: settings.Settings) -> None:
         ("queue.redis_url", "redis"),
     ):
         url = found.settings.get(key) or resolved.values.get(key)
-        click.echo(f"{name:<11} {errors.masked(str(url))}")
+        click.echo(f"{name:<11} {safe_text.masked(str(url))}")
     click.echo(f"{'flower':<11} http://127.0.0.1:{found.settings['stack.flower_port']}")
     _talk("Flower's login: hal9-migrate stack status --show-login")
 

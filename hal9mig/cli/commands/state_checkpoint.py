@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import units
-from hal9mig.cli import checkpoint_flow, invocation, options
+from hal9mig.cli import checkpoint_flow, confirm, invocation, options
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -100,7 +100,7 @@ def _delete(call: Invocation, text: str) -> None:
     what = left.get(name) or next(checkpoint_flow.summary(one) for one in listing.manifests if one.name == name)
     last = only_one_of(listing, name)
     more = f" There is no other verified full checkpoint of {', '.join(last)}." if last else ""
-    call.confirm(f"Delete checkpoint {name} ({what}) for good?{more}")
+    confirm.ask(call, f"Delete checkpoint {name} ({what}) for good?{more}")
     freed = checkpoints.delete(name)
     if not call.json:
         call.console.line(f"checkpoint {name} deleted; {units.format_bytes(freed)} are free again")

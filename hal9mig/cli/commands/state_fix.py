@@ -61,7 +61,7 @@ def fix(
     limit = None if timeout is None else units.parse_duration(timeout)
     policy = RepairPolicy.SAFE if safe_only else RepairPolicy.AUTO
     passes = full_pass.start(call, categories, RepairPolicy.OFF, insist=True)
-    ended = full_pass.wait(call, passes, timeout=limit)
+    ended = full_pass.awaited(call, passes, timeout=limit)
     found = [one for _, one in ended]
     if interactive:
         _go_through(call, found, guidance=guidance)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import invocation, options, run_result
+from hal9mig.cli import confirm, invocation, options, run_result, wait
 from hal9mig.cli.console import counted
 
 if TYPE_CHECKING:
@@ -209,9 +209,10 @@ def _plans(call: Invocation, orders: Sequence[MigrateOrder], *, dry_run: bool) -
         if dry_run or order.merge or len(orders) > 1:
             found.append(call.coordinator.plan(order))
     if foreign and not dry_run:
-        call.confirm(
+        confirm.ask(
+            call,
             f"{', '.join(foreign)} in the hierarchical store hold rows that no run has written; "
-            "where the flat store has the same key, they are replaced. Go on?"
+            "where the flat store has the same key, they are replaced. Go on?",
         )
     return found
 
@@ -225,7 +226,7 @@ def _migrate(call: Invocation, orders: Sequence[MigrateOrder], timeout: float | 
         _announce(call, run, plan)
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            (run,) = run_result.wait(call, [run], expected={run.id: plan.records}, timeout=remaining)
+            (run,) = wait.for_end(call, [run], expected={run.id: plan.records}, timeout=remaining)
         except (errors.TimedOut, errors.Interrupted):
             _not_started(call, orders[place:])
             raise

@@ -12,7 +12,7 @@ from hal9mig.cli import invocation, options, run_progress, run_result
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
-from hal9mig.cli.watch import repeated
+from hal9mig.cli.repeat import repeated
 
 _HELP = """Show how far each category's newest migration is, and every run that is under way.
 

@@ -10,7 +10,7 @@ import click
 
 from hal9mig import errors, model, units
 from hal9mig.cli import invocation, options, run_progress, run_result
-from hal9mig.cli.watch import repeated
+from hal9mig.cli.repeat import repeated
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation

@@ -165,7 +165,7 @@ def _fix(
         call.console.say("nothing to repair" if not failed else "nothing that failed can be mended by a repair")
         return list(found), {"repaired": 0, "runs": []}
     passes = full_pass.start(call, broken, RepairPolicy.SAFE, insist=True)
-    ended = [one for _, one in full_pass.wait(call, passes, timeout=timeout)]
+    ended = [one for _, one in full_pass.awaited(call, passes, timeout=timeout)]
     repaired = sum(outcome.repaired for one in ended for outcome in one.outcomes.values())
     left = sum(len(full_pass.left(one)) for one in ended)
     with call.ledger.begin() as session:

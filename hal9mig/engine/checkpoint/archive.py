@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from hal9mig import errors, settings
+from hal9mig import errors, safe_text, settings
 from hal9mig.engine.checkpoint.archive_file import Reporting, closed, private, sync_folder
 from hal9mig.engine.checkpoint.manifest import Manifest
 
@@ -77,18 +77,18 @@ class Archive:
     """
 
     def __init__(self, url: str):
-        self._url = errors.masked(url)
+        self._url = safe_text.masked(url)
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise errors.InvalidSettings(
-                f"Checkpoints cannot lie at {self._url}: {errors.masked(str(error))}",
+                f"Checkpoints cannot lie at {self._url}: {safe_text.masked(str(error))}",
                 hint="install the fsspec driver of that storage, or name a folder with HAL9_CHECKPOINT_URL",
             ) from None
         except Exception as error:
             # Some drivers connect at once. The chain of causes may hold the URL.
             raise errors.ArchiveUnreachable(
-                f"The checkpoints at {self._url} cannot be reached: {errors.masked(str(error))}."
+                f"The checkpoints at {self._url} cannot be reached: {safe_text.masked(str(error))}."
             ) from None
         self._root = root.rstrip("/")
 
@@ -370,7 +370,9 @@ class Archive:
             if self._local and not isinstance(error, OSError):
                 raise
             number = getattr(error, "errno", None)
-            reason = errors.masked(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+            reason = safe_text.masked(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(
+                "."
+            )
             if number in _FULL:
                 raise errors.ArchiveFull(f"There is no room left at {place}: {reason}.") from error
             raise errors.ArchiveUnreachable(f"The checkpoints at {place} cannot be reached: {reason}.") from error

@@ -22,7 +22,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import fence
 from hal9mig.ledger import database, instants, mode, runs
 from hal9mig.ledger.instants import Instant
-from hal9mig.stores import capture, schema
+from hal9mig.stores import capture, schema, write_mode
 from hal9mig.stores.connection import Connection
 
 #: Seconds that appliers may be kept waiting, and that a switch of the mode is waited for.
@@ -83,7 +83,7 @@ def take(system: System, categories: Sequence[Category]) -> Taken:
                     f"A switch to {line.target} is half way, so the stores have no state that could be kept.",
                     hint="hal9-migrate mode",
                 )
-            ruling = capture.Mode(line.mode).ruling
+            ruling = write_mode.Mode(line.mode).ruling
             with contextlib.closing(_target(system, ruling)) as target, fence.closed(target, patience=PATIENCE):
                 held = capture.held(target)
                 if held is not None:
@@ -156,7 +156,7 @@ def _positions(
     system: System, categories: Sequence[Category], line: mode.ModeLine, flat: Connection, hier: database.Session
 ) -> Mapping[str, Any]:
     raw: Connection = hier.connection.driver_connection  # type: ignore[assignment]
-    states = {model.StoreName.FLAT: capture.state(flat), model.StoreName.HIERARCHICAL: capture.state(raw)}
+    states = {model.StoreName.FLAT: write_mode.state(flat), model.StoreName.HIERARCHICAL: write_mode.state(raw)}
     current = schema.status(system.settings.require_flat(), system.settings.require_hier())
     return {
         "mode": line.mode,

@@ -13,7 +13,7 @@ import threading
 import psycopg2
 from sqlalchemy import exc
 
-from hal9mig import errors, model
+from hal9mig import errors, model, safe_text
 from hal9mig.engine.checkpoint import archive, instant, restore
 from hal9mig.engine.checkpoint.instant import Taken
 from hal9mig.engine.outage import Outage
@@ -104,7 +104,7 @@ class Keeper(threading.Thread):
         try:
             taken = instant.take(self._system, scope)
         except _TROUBLE as error:
-            log.warning("%s: no snapshot yet: %s", run.name, errors.masked(" ".join(str(error).split())))
+            log.warning("%s: no snapshot yet: %s", run.name, safe_text.masked(" ".join(str(error).split())))
             with self._system.ledger.begin() as session:
                 instants.release(session, run_id, number, keeper=self._keeper)
             return

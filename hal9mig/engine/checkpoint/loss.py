@@ -20,7 +20,7 @@ from hal9mig.engine.system import System
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import KeptOptions
-from hal9mig.stores import capture
+from hal9mig.stores import write_mode
 
 _WEIGHING = 1  # phase
 
@@ -35,7 +35,7 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     started = time.monotonic()
     made = restore.manifest(system, held)
     connection = desk.hier("restore")
-    store = capture.state(connection).mode.ruling
+    store = write_mode.state(connection).mode.ruling
     connection.rollback()
     connection = desk.store(store, "restore")
     places = restore.places(connection, store, made, save.scope(system, held))

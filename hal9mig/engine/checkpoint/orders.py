@@ -17,7 +17,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from hal9mig import errors, model, units
+from hal9mig import errors, model, safe_text, units
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import dispatcher
 from hal9mig.engine.checkpoint import archive, choose, duration, files, place, restore_check, restore_result, save
@@ -106,7 +106,7 @@ class Checkpoints:
         return SavePlan(
             name=order.name, scope=tuple(one.slug for one in chosen), rows=rows, bytes=size, free_bytes=free,
             chunks=chunks, expected=expected, rate=rate,
-            url=errors.masked(self._system.settings.checkpoint_url),
+            url=safe_text.masked(self._system.settings.checkpoint_url),
             warnings=[] if slots else ["no worker is alive; the run waits until one is"],
         )  # fmt: skip
 

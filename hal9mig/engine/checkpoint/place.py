@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from hal9mig import errors
-from hal9mig.engine import alarms
+from hal9mig import errors, safe_text
+from hal9mig.engine import reconciliation_log
 from hal9mig.engine.checkpoint import archive
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, batches, workers
@@ -55,10 +55,12 @@ def leave_out(
     with session.begin():
         known = {one.actor for one in audit.events(session, run_id=held.run_id, limit=1000) if one.action == _LEFT_OUT}
         if held.worker not in known:
-            audit.log(session, _LEFT_OUT, actor=held.worker, run_id=held.run_id, detail={"place": errors.masked(here)})
+            audit.log(
+                session, _LEFT_OUT, actor=held.worker, run_id=held.run_id, detail={"place": safe_text.masked(here)}
+            )
         alive = {one.name for one in workers.accepting(session)}
     if held.worker not in known:
-        alarms.note(system.settings, "left-out", worker=held.worker, run=held.run_id, place=here)
+        reconciliation_log.note(system.settings, "left-out", worker=held.worker, run=held.run_id, place=here)
     out = known | {held.worker}
     if alive <= out:
         raise errors.NotFound(f"{nobody.format(', '.join(sorted(out)))}.", hint=hint)

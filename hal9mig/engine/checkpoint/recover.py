@@ -31,8 +31,8 @@ from hal9mig.engine.transfer.writer import OVERRIDING
 from hal9mig.ledger import batches, database, quarantine
 from hal9mig.ledger.database import Session
 from hal9mig.stores import projection, shadow
-from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 _FLAT, _HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 #: Records that are transformed together to make shared rows again.

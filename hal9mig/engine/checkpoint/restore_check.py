@@ -11,7 +11,7 @@ from hal9mig.engine.checkpoint import restore
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.system import System
 from hal9mig.ledger import mode
-from hal9mig.stores import capture, schema, shadow
+from hal9mig.stores import schema, shadow, write_mode
 
 _FLAT, _HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 
@@ -56,7 +56,7 @@ def require_replaceable(system: System, made: Manifest, chosen: Sequence[Categor
 
 
 def warnings(made: Manifest, line: mode.ModeLine) -> list[str]:
-    then, now = capture.Mode(made.mode), capture.Mode(line.mode)
+    then, now = write_mode.Mode(made.mode), write_mode.Mode(line.mode)
     if line.target is not None:
         raise errors.Refused(f"A switch to {line.target} is half way.", hint="hal9-migrate mode")
     if then.ruling is model.StoreName.HIERARCHICAL and now.ruling is model.StoreName.FLAT:

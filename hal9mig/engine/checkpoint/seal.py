@@ -10,8 +10,8 @@ from typing import Any
 import hal9mig
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
-from hal9mig.engine import alarms
-from hal9mig.engine.checkpoint import archive, choose, files, save
+from hal9mig.engine import reconciliation_log
+from hal9mig.engine.checkpoint import archive, files, retention, save
 from hal9mig.engine.checkpoint.manifest import CategoryDigest, Chunk, Manifest, Table
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
@@ -51,7 +51,9 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         instants.remove(session, held.run_id)
         detail = {"name": name, "kind": made.kind, "verified": made.verified, "rows": made.rows, "bytes": made.bytes}
         audit.log(session, "checkpoint taken", actor=run.requested_by, run_id=run.id, detail=detail)
-    alarms.note(system.settings, "checkpoint", name=name, kind=made.kind, rows=made.rows, bytes=made.bytes, run=run.id)
+    reconciliation_log.note(
+        system.settings, "checkpoint", name=name, kind=made.kind, rows=made.rows, bytes=made.bytes, run=run.id
+    )
     _prune(system, session, kept, name)
     return True
 
@@ -135,7 +137,7 @@ def _prune(system: System, session: Session, kept: archive.Archive, made: str) -
             for run in runs.find(session, active=True)
             if run.kind in ABOUT_CHECKPOINTS
         }
-    for name in choose.prunable(kept.listing()[0], system.settings.checkpoint_keep, current):
+    for name in retention.prunable(kept.listing()[0], system.settings.checkpoint_keep, current):
         if name in used:
             continue
         freed = kept.delete(name)

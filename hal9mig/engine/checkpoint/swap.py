@@ -27,7 +27,7 @@ import psycopg2
 from sqlalchemy import exc
 
 from hal9mig import errors, model
-from hal9mig.engine import alarms
+from hal9mig.engine import reconciliation_log
 from hal9mig.engine.checkpoint import restore, save
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
@@ -36,9 +36,9 @@ from hal9mig.ledger import audit, batches, database, dispatch, instants, mode, r
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import KeptOptions, RestoreOptions
 from hal9mig.stores import capture, restore_notes, shadow, swap
-from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.relation import Relation
+from hal9mig.stores.write_mode import Mode
 
 #: Seconds that writers, appliers and readers may be kept waiting for one try.
 PATIENCE = 3.0
@@ -325,7 +325,7 @@ class Swap:
             audit.log(
                 self._session, "checkpoint restored", actor=run.requested_by, run_id=run.id, detail=detail | result
             )
-        alarms.note(
+        reconciliation_log.note(
             self._system.settings, "restored", checkpoint=self._name, categories=",".join(self._slugs),
             run=self._held.run_id, seconds=round(seconds, 3),
         )  # fmt: skip

@@ -26,7 +26,7 @@ from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Cause
 from hal9mig.ledger.run_options import MigrateOptions
 from hal9mig.ledger.verify_results import DifferenceKind
-from hal9mig.stores import capture, projection
+from hal9mig.stores import capture, projection, write_mode
 from hal9mig.stores.connection import Connection
 
 _LOOK = 1000  # keys looked at together
@@ -76,7 +76,7 @@ class Sides:
     """
 
     category: Category
-    state: capture.WriteState
+    state: write_mode.WriteState
     flat: Connection
     hier: Connection
     covered: Query
@@ -97,7 +97,7 @@ class Sides:
         Raises:
             errors.StaleEpoch: it has been switched since.
         """
-        now = capture.state(self.hier)
+        now = write_mode.state(self.hier)
         self.hier.rollback()
         if now != self.state:
             raise errors.StaleEpoch(f"The write mode was {self.state.mode} and is {now.mode} now.")
@@ -127,7 +127,7 @@ class Sides:
 
 
 def sides(
-    session: Session, category: Category, state: capture.WriteState, *, flat: Connection, hier: Connection
+    session: Session, category: Category, state: write_mode.WriteState, *, flat: Connection, hier: Connection
 ) -> Sides:
     """Return both sides of a category; to be called before the first look, since coverage only grows.
 

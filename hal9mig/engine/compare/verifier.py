@@ -28,7 +28,7 @@ from hal9mig.ledger import batches, database, verify_results
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import VerifyOptions
 from hal9mig.ledger.verify_results import Difference, DifferenceKind
-from hal9mig.stores import capture, projection
+from hal9mig.stores import capture, projection, write_mode
 from hal9mig.stores.connection import Connection
 
 #: Seconds between the first digest and the second look at what differs while the journal holds something: what is
@@ -127,7 +127,7 @@ class Verifier:
     def _step(self, scope: projection.Bounds, edges: Sequence[model.Key]) -> tuple[Tally, DifferenceListing]:
         """Compare a range, and anew when the write mode is switched meanwhile: then another side may rule."""
         while True:
-            state = capture.state(self._connection)
+            state = write_mode.state(self._connection)
             self._connection.rollback()
             with self._session.begin():
                 both = judge.sides(self._session, self._category, state, flat=self._flat, hier=self._connection)

@@ -29,9 +29,9 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import planner
 from hal9mig.ledger import batches, database, runs, tuning, workers
 from hal9mig.ledger.run_options import FolderOptions
-from hal9mig.stores import capture, category_check
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import category_check, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 _STORE = (
     "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid FROM pg_database "
@@ -119,7 +119,7 @@ class PatternFiles:
         with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
             category_check.check_category(category, flat, hier)
             records, size, store = _weigh(flat, category)
-            state = capture.state(hier)
+            state = write_mode.state(hier)
         with self._system.ledger.begin() as session:
             batch = tuning.resolve(session, order.tuning).batch_of(size)
         options = FolderOptions(

@@ -7,14 +7,14 @@ import itertools
 from collections.abc import Sequence
 
 from hal9mig import units
-from hal9mig.engine import alarms
+from hal9mig.engine import alarms, reconciliation_log
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, drifts, mode, rounds, sweeps, tuning, workers
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.tuning import Reconciliation
 from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 DRIFT, LAG, STUCK, JOURNAL = "drift above the threshold", "growing lag", "stuck journal", "large journal"
 DEAD, NO_WORKERS, UNSEEN = "dead workers", "no workers", "writes not captured"
@@ -39,7 +39,7 @@ def journal(system: System, source: Connection, tuned: Reconciliation) -> Journa
     if found.records > tuned.journal_alarm * _COMPACT_FROM:
         gone = capture.compact(source)
         if gone:
-            alarms.note(system.settings, "compacted", records=gone)
+            reconciliation_log.note(system.settings, "compacted", records=gone)
             found = waiting(source)
     return found
 

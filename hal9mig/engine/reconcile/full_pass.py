@@ -15,7 +15,7 @@ from typing import Any
 
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
-from hal9mig.engine import alarms, dispatcher
+from hal9mig.engine import dispatcher, reconciliation_log
 from hal9mig.engine.compare import judge
 from hal9mig.engine.compare.judge import Sides
 from hal9mig.engine.desk import Desk
@@ -29,9 +29,9 @@ from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Cause
 from hal9mig.ledger.run_options import PassOptions
 from hal9mig.ledger.verify_results import DifferenceKind
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 SETTLE, CLOSE = "settle", "close"
 #: Records of a batch.
@@ -98,7 +98,7 @@ def start(system: System, order: PassOrder, *, actor: str) -> model.Run:
     system.broker.ping()
     hier = system.hier()
     try:
-        state = capture.state(hier)
+        state = write_mode.state(hier)
     finally:
         hier.close()
     if state.mode is Mode.CLOSED:
@@ -175,7 +175,7 @@ def settle(system: System, desk: Desk, held: batches.Lease, session: Session) ->
             if looked.upto is None:
                 batches.finish(session, held, seconds=time.monotonic() - started)
         if looked.upto is None:
-            alarms.note(
+            reconciliation_log.note(
                 system.settings, "pass", category=held.category, run=held.run_id, batch=held.seq,
                 **{name: result[name] for name in ("compared", "drifted", "repaired")},
             )  # fmt: skip
@@ -247,7 +247,7 @@ def sides(system: System, desk: Desk, category: Category) -> Sides:
         errors.GateClosed: the write mode is being switched, or a restore is under way.
     """
     flat, hier = desk.flat("reconcile"), desk.hier("reconcile")
-    state = capture.state(hier)
+    state = write_mode.state(hier)
     hier.rollback()
     if state.mode is Mode.CLOSED:
         raise errors.GateClosed("The write mode is being switched.")

@@ -10,12 +10,12 @@ import dataclasses
 from typing import Any
 
 from hal9mig import errors, units
-from hal9mig.engine import alarms
+from hal9mig.engine import alarms, reconciliation_log
 from hal9mig.engine.system import System
 from hal9mig.ledger import audit, mode, monitors, phases, tuning
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.monitors import MonitorWindow, Watched
-from hal9mig.stores.capture import Mode
+from hal9mig.stores.write_mode import Mode
 
 #: Intervals without a round that are nothing to speak of, and the share of a window that may go unwatched beyond them.
 _LATE, _MOST_UNWATCHED = 3, 0.01
@@ -129,7 +129,7 @@ def end(system: System, id: int, *, actor: str) -> WindowState:
         if now.window.ended_at is None and monitors.close(session, id, now.summary()):
             detail = {"window": now.window.name} | now.summary()
             audit.log(session, "monitoring ended", actor=actor, detail=detail)
-            alarms.note(system.settings, "monitored", window=now.window.name, clean=now.clean,
+            reconciliation_log.note(system.settings, "monitored", window=now.window.name, clean=now.clean,
                         problems="; ".join(now.problems))  # fmt: skip
             if now.watched.drifted and now.window.alert_on_drift:
                 alarms.raise_(system, session, DRIFTED, f"{now.window.name}: {now.problems[0]}.", subject=str(id))

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import psycopg2
 
-from hal9mig import errors, model
+from hal9mig import errors, model, safe_text
 from hal9mig.categories.declaration import Category
-from hal9mig.engine import alarms
+from hal9mig.engine import alarms, reconciliation_log
 from hal9mig.engine.compare import judge
 from hal9mig.engine.compare.judge import Sides
 from hal9mig.engine.desk import Desk
@@ -27,9 +27,9 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import drifts, instants, marks, rounds, sweeps, tuning
 from hal9mig.ledger.drifts import Cause
-from hal9mig.stores import capture, capture_triggers, category_check
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import capture_triggers, category_check, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 #: Keys that a round looks at because they were applied lately, or drifted before, of each category.
 _MOST_KEYS = 1000
@@ -66,7 +66,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
             tuned = tuning.reconciliation(session)
             if not rounds.due(session, tuned.interval):
                 return None
-        state = capture.state(desk.hier("reconcile"))
+        state = write_mode.state(desk.hier("reconcile"))
         desk.hier("reconcile").rollback()
         if state.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
             return None
@@ -88,7 +88,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
             return work.done
         except Exception as error:
             with contextlib.suppress(psycopg2.Error, errors.HAL9Error):
-                end(system, number, work.done, JournalBacklog(), error=errors.masked(" ".join(str(error).split())))
+                end(system, number, work.done, JournalBacklog(), error=safe_text.masked(" ".join(str(error).split())))
             raise
         source = desk.flat("reconcile") if state.mode is Mode.DUAL_WRITE else desk.hier("reconcile")
         waiting = alarm_rules.journal(system, source, tuned)
@@ -108,7 +108,7 @@ def end(system: System, number: int, done: Done, waiting: JournalBacklog, *, err
         )  # fmt: skip
         rounds.prune(session)
         marks.prune(session)
-    alarms.note(
+    reconciliation_log.note(
         system.settings, "round", round=number, applied=done.applied, compared=done.compared, found=found,
         repaired=done.repaired, lag_records=waiting.records, lag_seconds=waiting.seconds, seconds=done.seconds,
         ended=",".join(done.ended), error=error,
@@ -126,7 +126,7 @@ class RoundWork:
         self,
         system: System,
         desk: Desk,
-        state: capture.WriteState,
+        state: write_mode.WriteState,
         mender: Mender,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -154,7 +154,7 @@ class RoundWork:
             if not found:
                 continue
             unseen += found
-            alarms.note(self._system.settings, "unseen", category=category.slug, reason="; ".join(found))
+            reconciliation_log.note(self._system.settings, "unseen", category=category.slug, reason="; ".join(found))
             with self._system.ledger.begin() as session:
                 sweeps.begin(session, category.slug, distrust=True)
             self._reinstall(source, category, side)
@@ -177,7 +177,9 @@ class RoundWork:
         except psycopg2.Error as error:
             # Who holds the table, or a right that is missing: the alarm stands, and the next round tries again.
             source.rollback()
-            alarms.note(self._system.settings, "unseen", category=category.slug, error=" ".join(str(error).split()))
+            reconciliation_log.note(
+                self._system.settings, "unseen", category=category.slug, error=" ".join(str(error).split())
+            )
         with source, source.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', '0', false)")
 
@@ -213,7 +215,7 @@ class RoundWork:
                 # A category that is declared and whose tables are not there must not hold up the others.
                 passing.add(category.slug)
                 reason = " ".join(str(error).split())
-                alarms.note(self._system.settings, "skipped", category=category.slug, reason=reason)
+                reconciliation_log.note(self._system.settings, "skipped", category=category.slug, reason=reason)
                 self._desk.clear()
             self.done.seconds = self._clock() - began
             if self.done.seconds >= seconds:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hal9mig import errors, model, units
-from hal9mig.engine import alarms, dispatcher
+from hal9mig.engine import alarms, dispatcher, reconciliation_log
 from hal9mig.engine.compare import judge
 from hal9mig.engine.compare.judge import Judgement, Sides, Verdict, Versions
 from hal9mig.engine.system import System
@@ -278,7 +278,9 @@ class Mender:
                 )  # fmt: skip
 
     def _log(self, event: str, slug: str, key: model.Key, **more: object) -> None:
-        alarms.note(self._system.settings, event, category=slug, key="/".join(key), **more, round=self._round)
+        reconciliation_log.note(
+            self._system.settings, event, category=slug, key="/".join(key), **more, round=self._round
+        )
 
 
 def _newer(known: Versions) -> bool:

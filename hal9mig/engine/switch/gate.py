@@ -17,9 +17,9 @@ from hal9mig.engine.compare import digest
 from hal9mig.engine.switch import lock_patience
 from hal9mig.engine.system import System
 from hal9mig.ledger import database, mode, quarantine, runs, tuning, workers
-from hal9mig.stores import capture, capture_triggers, category_check
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import capture, capture_triggers, category_check, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 #: Seconds of lag with which a switch is tried; the rest is brought over behind the barrier.
 MOST_LAG = 5.0
@@ -133,7 +133,7 @@ def sealed(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _mode(session: database.Session, flat: Connection) -> Predicate:
-    line, state = mode.read(session), capture.state(flat)
+    line, state = mode.read(session), write_mode.state(flat)
     under_way = line.target == Mode.HIERARCHICAL_ONLY
     good = state.mode is Mode.DUAL_WRITE or under_way
     return Predicate(

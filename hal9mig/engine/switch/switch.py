@@ -19,15 +19,15 @@ import psycopg2
 import psycopg2.errors
 from sqlalchemy import exc
 
-from hal9mig import errors, model
+from hal9mig import errors, model, safe_text
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.switch import drain, gate, lock_patience
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import fence
 from hal9mig.ledger import audit, database, mode
-from hal9mig.stores import capture, capture_triggers, lock_holders, sequences
-from hal9mig.stores.capture import Mode, WriteState
+from hal9mig.stores import barrier, capture, capture_triggers, lock_holders, sequences, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode, WriteState
 
 #: Seconds that a barrier, or anything behind it, waits for a lock before it gives up and lets writers go on.
 PATIENCE = lock_patience.PATIENCE
@@ -256,7 +256,7 @@ class Switch:
             if mode.read(session).target is None:
                 return
             mode.write(session, mode=line.mode, epoch=line.epoch, actor=line.actor, attested=line.attested)
-            detail = {"epoch": line.epoch, "reason": errors.masked(" ".join(str(error).split()))}
+            detail = {"epoch": line.epoch, "reason": safe_text.masked(" ".join(str(error).split()))}
             audit.log(session, f"switch to {target} given up", actor=self._actor, detail=detail)
 
     def _same(self, line: mode.ModeLine) -> Switched:
@@ -296,7 +296,7 @@ class Switch:
             with contextlib.ExitStack() as stack:
                 began = time.monotonic()
                 try:
-                    stack.enter_context(capture.barrier(connection, patience=PATIENCE))
+                    stack.enter_context(barrier.hold_back(connection, patience=PATIENCE))
                 except errors.WritersInFlight:
                     if attempt == _TRIES - 1:
                         raise
@@ -311,7 +311,7 @@ class Switch:
 
     def _set(self, store: Connection, step: str, new: WriteState) -> None:
         self._pause(step)
-        capture.set_state(store, new)
+        write_mode.set_state(store, new)
 
     def _note(
         self,
@@ -350,7 +350,7 @@ class Switch:
 
 
 def _state(store: Connection) -> WriteState:
-    found = capture.state(store)
+    found = write_mode.state(store)
     store.rollback()
     return found
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import psycopg2.errors
 
 from hal9mig import errors, model
-from hal9mig.stores import capture, lock_holders
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import capture, lock_holders, write_mode
 from hal9mig.stores.connection import Connection, Cursor
+from hal9mig.stores.write_mode import Mode
 
 #: Seconds without a word from whoever applies, in the middle of a transaction, after which it is given up.
 FROZEN = 60.0
@@ -38,7 +38,7 @@ def hold(cursor: Cursor, target: model.StoreName) -> None:
         f"SELECT pg_advisory_xact_lock_shared({_FENCE})",
         (f"{round(FROZEN * 1000)}ms",),
     )
-    now = capture.state(cursor.connection)
+    now = write_mode.state(cursor.connection)
     if now.mode in _RULES_ITSELF[target]:
         raise errors.StaleEpoch(f"Nothing is applied to the {target} store, which rules: its write mode is {now.mode}.")
     # Between the two swaps of a restore: what was applied now would go with the tables that are about to

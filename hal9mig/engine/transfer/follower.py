@@ -18,9 +18,9 @@ from hal9mig.engine.transfer.applier import Applied
 from hal9mig.engine.transfer.returner import Returner
 from hal9mig.ledger import database, dispatch, workers
 from hal9mig.queue import app as queue_app
-from hal9mig.stores import capture
-from hal9mig.stores.capture import Mode
+from hal9mig.stores import capture, write_mode
 from hal9mig.stores.connection import Connection
+from hal9mig.stores.write_mode import Mode
 
 #: Keys that are applied in one transaction.
 CHUNK = 500
@@ -46,7 +46,7 @@ def ruling(system: System) -> model.StoreName:
     """Return the store whose journal is followed: the one that takes the writes."""
     hier = system.hier()
     try:
-        return capture.state(hier).mode.ruling
+        return write_mode.state(hier).mode.ruling
     finally:
         hier.close()
 
@@ -125,7 +125,7 @@ class Caller:
         Raises:
             psycopg2.Error, errors.Unreachable: a server failed.
         """
-        now = capture.state(hier)
+        now = write_mode.state(hier)
         hier.rollback()
         if now.mode is Mode.FLAT_ONLY:
             self._bound(flat)
@@ -164,7 +164,7 @@ class Caller:
 
 def work(system: System, flat: Connection, hier: Connection, *, lane: int, lanes: int) -> Followed | None:
     """Follow a lane for a short while; None when somebody else does or there is nothing to follow."""
-    now = capture.state(hier)
+    now = write_mode.state(hier)
     hier.rollback()
     if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
         return None

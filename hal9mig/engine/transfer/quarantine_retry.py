@@ -15,7 +15,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, reader
 from hal9mig.engine.transfer.writer import OVERRIDING, BatchWriter
 from hal9mig.ledger import audit, database, quarantine
-from hal9mig.stores import capture
+from hal9mig.stores import write_mode
 from hal9mig.stores.connection import Connection, Cursor
 
 
@@ -71,7 +71,7 @@ def _tried(system: System, flat: Connection, transform: Transform, record: quara
         if record.payload is None:
             reason = "The checkpoint has lost it, and the other store's part does not have it either."
             return Retrial(record=record, outcome=RetryOutcome.HELD, error=reason)
-        now = capture.state(flat)
+        now = write_mode.state(flat)
         flat.rollback()
         if now.mode.ruling is model.StoreName.HIERARCHICAL:
             return _offered_to_hier(system, flat, transform, record)
