@@ -34,6 +34,7 @@ _COMMANDS = {
     "configure": "hal9mig.cli.commands.configure:configure",
     "mode": "hal9mig.cli.commands.mode:mode",
     "reconcile": "hal9mig.cli.commands.reconcile:reconcile",
+    "plan": "hal9mig.cli.commands.plan:plan",
     "validate": "hal9mig.cli.commands.validate:validate",
     "ux-test": "hal9mig.cli.commands.ux_test:ux_test",
     "benchmark": "hal9mig.cli.commands.benchmark:benchmark",

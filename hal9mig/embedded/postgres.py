@@ -363,7 +363,7 @@ class Cluster:
                 )
                 cursor.execute(
                     sql.SQL(
-                        "BEGIN; CREATE ROLE {role} LOGIN PASSWORD {password};"
+                        "BEGIN; CREATE ROLE {role} LOGIN CREATEDB PASSWORD {password};"
                         "GRANT pg_monitor, pg_signal_backend TO {role}; COMMIT"
                     ).format(role=sql.Identifier(ROLE), password=sql.Literal(verifier))
                 )

@@ -66,6 +66,11 @@ def connect(
     return connection
 
 
+def addressed(url: str, database: str) -> str:
+    """Return the address of another database of the same server, for the same account."""
+    return _parsed(url).set(database=database).render_as_string(hide_password=False)
+
+
 @contextlib.contextmanager
 def connected(url: str, *, application_name: str, connect_timeout: float = 5.0) -> Iterator[Connection]:
     """Open a connection for the length of a block; commits at its end, rolls back on an error."""
