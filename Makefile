@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCALE ?= 0.02
 
-.PHONY: demo test lint check unit bench format clean
+.PHONY: demo test campaign lint check unit bench format clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
@@ -22,6 +22,10 @@ demo: $(VENV)/installed
 test: lint check
 	@echo "== tests"
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+
+## campaign: what the tests say in short, at length: every kill in every mode, more examples of everything
+campaign: $(VENV)/installed
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m campaign
 
 ## lint: style and the direction of imports
 lint: $(VENV)/installed

@@ -100,11 +100,11 @@ def exchange(keeping: Keeping, table: Table, number: int) -> None:
     path(keeping, table, number).write_bytes(path(keeping, table, other).read_bytes())
 
 
-HURTS = (flip, cut, remove, exchange)
+#: Each kind of damage in the middle, and one at either end.
+CASES = (*((hurt, "middle") for hurt in (flip, cut, remove, exchange)), (flip, "first"), (remove, "last"))
 
 
-@pytest.mark.parametrize("hurt", HURTS, ids=lambda hurt: hurt.__name__)
-@pytest.mark.parametrize("place", ["first", "middle", "last"])
+@pytest.mark.parametrize(("hurt", "place"), CASES, ids=lambda one: one if isinstance(one, str) else one.__name__)
 class TestStrict:
     """Without quarantine, the first damage ends it, and nothing is changed."""
 
@@ -142,8 +142,7 @@ def keys(driver: Driver, query: str) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
-@pytest.mark.parametrize("hurt", HURTS, ids=lambda hurt: hurt.__name__)
-@pytest.mark.parametrize("place", ["first", "middle", "last"])
+@pytest.mark.parametrize(("hurt", "place"), CASES, ids=lambda one: one if isinstance(one, str) else one.__name__)
 class TestQuarantine:
     """With it, what is sound is restored, and the rest is in quarantine or brought again."""
 

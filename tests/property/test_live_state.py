@@ -320,12 +320,13 @@ def world(stores: servers.Stores, tmp_path: pathlib.Path) -> Iterator[World]:
         yield opened
 
 
-def test_both_stores_are_equal_at_rest(world: World) -> None:
+@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.campaign)])
+def test_both_stores_are_equal_at_rest(world: World, examples: int) -> None:
     machine: Callable[[], Stores] = type("Machine", (Stores,), {"world": world})
     stateful.run_state_machine_as_test(
         machine,
         settings=hypothesis.settings(
-            max_examples=12,
+            max_examples=examples,
             stateful_step_count=25,
             deadline=None,
             print_blob=True,
