@@ -208,8 +208,10 @@ class TestMore:
         assert checkpoint_runs.both(keeping.driver) == everything
 
     @pytest.mark.parametrize("name", [
-        "hier.sessions", "hier.session_attributes", "hier.patterns", "hier.pattern_gradients", "hier.config_values",
-        "hier.metrics", "hier.log_entries", "hier.trace_spans", "hier.audit_events",
+        "hier.session_attributes", "hier.patterns", "hier.config_values", "hier.metrics",
+        *(pytest.param(name, marks=pytest.mark.campaign) for name in (
+            "hier.sessions", "hier.pattern_gradients", "hier.log_entries", "hier.trace_spans", "hier.audit_events",
+        )),
     ])  # fmt: skip
     def test_any_table_of_the_other_store(self, keeping: Keeping, made: Manifest, name: str) -> None:
         """Whichever table lost rows, of the only root, of one of several or of parts: both stores end equal."""
