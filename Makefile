@@ -21,11 +21,11 @@ demo: $(VENV)/installed
 ## test: everything CI checks
 test: lint check
 	@echo "== tests"
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 ## campaign: what the tests say in short, at length: every kill in every mode, more examples of everything
 campaign: $(VENV)/installed
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m campaign
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m campaign
 
 ## lint: style and the direction of imports
 lint: $(VENV)/installed

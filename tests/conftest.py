@@ -16,6 +16,15 @@ from tests.support import servers
 # A shell has its jobs in the background ignore Ctrl-C, and so what they start; commands are told to stop by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+#: What is slow begins first, or the last file of it would have one process wait for the other.
+_FIRST = ("acceptance", "integration", "property", "convergence")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order tests by their folder, after they have been shuffled."""
+    items.sort(key=lambda item: next((at for at, name in enumerate(_FIRST) if name in item.path.parts), len(_FIRST)))
+
 
 @pytest.fixture(scope="session")
 def server_session() -> Iterator[servers.Session]:

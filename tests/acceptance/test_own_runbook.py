@@ -51,7 +51,6 @@ def said(shown: str, folder: pathlib.Path) -> list[str]:
     return [line.rstrip() for line in lines if not _PASSING.search(line)]
 
 
-@pytest.mark.campaign
 @pytest.mark.timeout(900)
 def test_the_document_says_what_happens(operator: Operator, programs: Programs, traffic: Callable[[], Any]) -> None:
     document = PAGE.read_text(encoding="utf-8")
