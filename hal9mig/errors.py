@@ -291,6 +291,10 @@ class ArchiveUnreachable(Unreachable):
     default_hint = "hal9-migrate configure show --origin"
 
 
+class LeftOut(ArchiveUnreachable):
+    """A worker does not see the place where a run's files lie; others may."""
+
+
 class InstantLost(Unreachable):
     """The snapshot that a checkpoint is read under is gone; another is taken."""
 

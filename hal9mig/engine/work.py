@@ -34,6 +34,8 @@ _PASSING_ERRORS = (
     errors.Unreachable, errors.WritersInFlight, errors.GateClosed, errors.StaleEpoch, psycopg2.OperationalError,
     psycopg2.InterfaceError,
 )  # fmt: skip
+#: Seconds in which a worker that was left out of a run keeps its hands off it.
+_ASIDE = 0.3
 #: What trying again does not mend.
 _FINAL = (errors.ArchiveFull, errors.CheckpointDamaged, errors.Refused)
 
@@ -67,7 +69,8 @@ class Heart(threading.Thread):
 
 
 def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, owner: str) -> str:
-    """Work a batch and return what became of it: ``skipped``, ``done``, ``handed back``, ``lost`` or ``failed``.
+    """Work a batch and return what became of it: ``skipped``, ``done``, ``handed back``, ``left out``, ``lost`` or
+    ``failed``.
 
     Never raises for what the ledger can put right.
     """
@@ -89,6 +92,9 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
         # It makes room for the next one before a worker's parent looks, and short ones empty the window.
         with contextlib.suppress(errors.HAL9Error, exc.SQLAlchemyError):
             dispatcher.tick(system)
+    if outcome == "left out":
+        # Its hands would be the first that are free again, and the batch would come back to it and to it.
+        time.sleep(_ASIDE)
     log.info("%s: %s in %.2f s", held.name, outcome, seconds)
     return outcome
 
@@ -110,6 +116,8 @@ def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) ->
     except errors.LeaseLost:
         desk.clear()
         return "lost"
+    except errors.LeftOut as error:
+        return _give_up(system, held, started, applier.sentence(error), passing=True, aside=True)
     except (*_PASSING_ERRORS, psycopg2.Error, exc.DBAPIError) as error:
         desk.clear()
         original = error.orig if isinstance(error, exc.DBAPIError) else error
@@ -221,9 +229,20 @@ STEPS: Mapping[tuple[RunKind, str], Step] = {
 
 
 def _give_up(
-    system: System, held: batches.Lease, started: float, reason: str | None, *, passing: bool, final: bool = False
+    system: System,
+    held: batches.Lease,
+    started: float,
+    reason: str | None,
+    *,
+    passing: bool,
+    final: bool = False,
+    aside: bool = False,
 ) -> str:
-    """Hand a batch back, or fail it for good after too many failures that nothing excuses."""
+    """Hand a batch back, or fail it for good after too many failures that nothing excuses.
+
+    Args:
+        aside: another worker may take it at once.
+    """
     seconds = time.monotonic() - started
     try:
         with system.ledger.begin() as session:
@@ -231,7 +250,7 @@ def _give_up(
                 batches.fail(session, held, error=reason or "failed", seconds=seconds)
                 runs.settle(session, held.run_id)
                 return "failed"
-            delay = 0.0 if reason is None else min(30.0, 2.0 ** min(held.crashes, 5))
+            delay = 0.0 if reason is None or aside else min(30.0, 2.0 ** min(held.crashes, 5))
             if not batches.hand_back(session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing):
                 return "lost"
     except (errors.HAL9Error, exc.SQLAlchemyError) as error:
@@ -239,4 +258,4 @@ def _give_up(
         return "lost"
     if reason:
         log.warning("%s: handed back: %s", held.name, reason)
-    return "handed back"
+    return "left out" if aside else "handed back"

@@ -22,7 +22,7 @@ def require(system: System, held: batches.Lease, session: Session) -> None:
     another worker takes it; once every live worker was left out, the run ends.
 
     Raises:
-        errors.ArchiveUnreachable: this worker is left out.
+        errors.LeftOut: this worker is left out.
         errors.NotFound: so is every other one.
     """
     ordered = KeptOptions.of(held.options).place
@@ -49,7 +49,7 @@ def leave_out(
         hint: what mends it.
 
     Raises:
-        errors.ArchiveUnreachable: this worker is left out.
+        errors.LeftOut: this worker is left out.
         errors.NotFound: so is every other one.
     """
     with session.begin():
@@ -64,7 +64,7 @@ def leave_out(
     out = known | {held.worker}
     if alive <= out:
         raise errors.NotFound(f"{nobody.format(', '.join(sorted(out)))}.", hint=hint)
-    raise errors.ArchiveUnreachable(f"Worker {held.worker} is left out: {why}.", hint=hint)
+    raise errors.LeftOut(f"Worker {held.worker} is left out: {why}.", hint=hint)
 
 
 def left_out(session: Session, run_id: int) -> list[str]:

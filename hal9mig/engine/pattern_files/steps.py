@@ -286,7 +286,7 @@ def _filled(system: System, held: batches.Lease, session: Session) -> tuple[Fold
     """Return the folder that a run fills, if this worker sees it.
 
     Raises:
-        errors.ArchiveUnreachable, errors.NotFound: it does not; see ``place.leave_out``.
+        errors.LeftOut, errors.NotFound: it does not; see ``place.leave_out``.
     """
     options = FolderOptions.of(held.options)
     folder = PatternFolder(options.folder)
