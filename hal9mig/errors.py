@@ -294,6 +294,8 @@ class ArchiveUnreachable(Unreachable):
 class LeftOut(ArchiveUnreachable):
     """A worker does not see the place where a run's files lie; others may."""
 
+    code = "LEFT_OUT"
+
 
 class InstantLost(Unreachable):
     """The snapshot that a checkpoint is read under is gone; another is taken."""

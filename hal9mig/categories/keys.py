@@ -15,20 +15,21 @@ from hal9mig import errors
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Column
 
-#: Types a record's key may have, and how SQL makes the text of a value, which a cast leads back from.
+#: Types a record's key may have, and how SQL makes the text of a value, which a cast leads back from. Names are
+#: qualified: it is done in functions with the rights of their owner and the caller's search path.
 KEY_TYPES = {
-    "uuid": "{}::text",
-    "text": "{}::text",
-    "character": "{}::text",  # the cast leaves out the blanks that fill it, as its comparison does
-    "character varying": "{}::text",
-    "bigint": "{}::text",
-    "integer": "{}::text",
-    "smallint": "{}::text",
-    "numeric": "trim_scale({})::text",  # 1.0 is 1.00
-    "date": "{}::text",
-    "timestamp with time zone": "{}::text",
-    "timestamp without time zone": "{}::text",
-    "boolean": "{}::text",
+    "uuid": "{}::pg_catalog.text",
+    "text": "{}::pg_catalog.text",
+    "character": "{}::pg_catalog.text",  # the cast leaves out the blanks that fill it, as its comparison does
+    "character varying": "{}::pg_catalog.text",
+    "bigint": "{}::pg_catalog.text",
+    "integer": "{}::pg_catalog.text",
+    "smallint": "{}::pg_catalog.text",
+    "numeric": "pg_catalog.trim_scale({})::pg_catalog.text",  # 1.0 is 1.00
+    "date": "{}::pg_catalog.text",
+    "timestamp with time zone": "{}::pg_catalog.text",
+    "timestamp without time zone": "{}::pg_catalog.text",
+    "boolean": "{}::pg_catalog.text",
 }
 #: Why others are not: what is equal to the database and has more than one text.
 _EQUAL = {
@@ -54,7 +55,7 @@ def refusal(type_name: str, *, deterministic: bool = True) -> str | None:
 
 def text_sql(type_name: str, expression: str) -> str:
     """Return the expression of a key column's text."""
-    return KEY_TYPES.get(wire.canonical_type(type_name), "{}::text").format(expression)
+    return KEY_TYPES.get(wire.canonical_type(type_name), "{}::pg_catalog.text").format(expression)
 
 
 def cast(type_name: str) -> str:

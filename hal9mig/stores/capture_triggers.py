@@ -1,7 +1,9 @@
 """The triggers that capture writes: which tables get them, what they do, and whether they all still stand.
 
 They run after each statement over its transition tables, so that a statement on many rows costs one
-journal statement.
+journal statement. What an update made of a key's old value is told by a trigger of rows, whose condition the
+server tests before anything is called. Where a row may move between the tables of a family that trigger would
+not fire, and the update's own one reads the old rows too.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from hal9mig.categories.declaration import Category, Source, Target
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection, Cursor
 
-_EVENTS = {
-    "insert": ("INSERT", "REFERENCING NEW TABLE AS new_rows"),
-    "update": ("UPDATE", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-    "delete": ("DELETE", "REFERENCING OLD TABLE AS old_rows"),
-}
+_NEW = "REFERENCING NEW TABLE AS new_rows"
+_OLD = "REFERENCING OLD TABLE AS old_rows"
+_BOTH = "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"
 
-
-TRIGGERS = (*(f"hal9cap_{name}" for name in _EVENTS), "hal9cap_truncate")
+_ALONE = ("hal9cap_insert", "hal9cap_update", "hal9cap_key", "hal9cap_delete", "hal9cap_truncate")
+_FAMILY = ("hal9cap_insert", "hal9cap_update", "hal9cap_delete", "hal9cap_truncate")
+#: What the update's trigger of a family is called with.
+_MOVING = "moving"
 #: What ``pg_trigger.tgenabled`` says of a trigger that not every session fires.
 _FIRES = {"D": "disabled", "O": "not fired for replicas", "R": "fired for replicas only"}
 _ADMIT = (
@@ -43,11 +45,16 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class _Captured:
-    """A table whose writes are captured: the columns that hold the record's key, and the function that notes it."""
+    """A table whose writes are captured: the columns that hold the record's key, and the function that notes it.
+
+    Attributes:
+        several: whether several of its rows may be one record's.
+    """
 
     table: str
     key: tuple[str, ...]
     function: str
+    several: bool
 
 
 def _captured(category: Category, side: model.StoreName) -> list[_Captured]:
@@ -57,9 +64,12 @@ def _captured(category: Category, side: model.StoreName) -> list[_Captured]:
     else:
         found = [(target, target.owner) for target in category.owned]
     return [
-        _Captured(one.qualified, key, f"hal9cap.{identifiers.derived('capture', one.schema, one.table)}")
+        _Captured(
+            one.qualified, key, f"hal9cap.{identifiers.derived('capture', one.schema, one.table)}",
+            several=not set(one.key) <= set(key),
+        )
         for one, key in found
-    ]
+    ]  # fmt: skip
 
 
 def tables(category: Category, side: model.StoreName) -> list[str]:
@@ -84,7 +94,7 @@ def install(connection: Connection, category: Category, side: model.StoreName) -
         for member in family:
             if not member.foreign:
                 with connection, connection.cursor() as cursor:
-                    _attach(cursor, member, captured)
+                    _attach(cursor, member, captured, alone=len(family) == 1)
         with connection, connection.cursor() as cursor:
             # What was found above and no more: one that came in between has no triggers yet, and has to be told.
             cursor.execute(
@@ -96,19 +106,38 @@ def install(connection: Connection, category: Category, side: model.StoreName) -
             )
 
 
-def _attach(cursor: Cursor, member: Member, captured: _Captured) -> None:
-    for name, (event, tables) in _EVENTS.items():
-        cursor.execute(
-            f"CREATE OR REPLACE TRIGGER hal9cap_{name} AFTER {event} ON {member.name} {tables} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
-        )
-    cursor.execute(
-        f"CREATE OR REPLACE TRIGGER hal9cap_truncate BEFORE TRUNCATE ON {member.name} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {captured.function}()"
+def _triggers(captured: _Captured, *, alone: bool) -> dict[str, str]:
+    """Return the triggers of a table, without its name: when each fires, and what it calls with what."""
+    changed = " OR ".join(
+        f"{identifiers.quoted(name, 'OLD')} IS DISTINCT FROM {identifiers.quoted(name, 'NEW')}" for name in captured.key
     )
-    for name in TRIGGERS:
+    bodies = {
+        "hal9cap_insert": ("AFTER INSERT", f"{_NEW} FOR EACH STATEMENT", ""),
+        "hal9cap_update": (
+            "AFTER UPDATE", f"{_NEW if alone else _BOTH} FOR EACH STATEMENT", "" if alone else f"'{_MOVING}'"
+        ),
+        "hal9cap_key": ("AFTER UPDATE", f"FOR EACH ROW WHEN ({changed})", ""),
+        "hal9cap_delete": ("AFTER DELETE", f"{_OLD} FOR EACH STATEMENT", ""),
+        "hal9cap_truncate": ("BEFORE TRUNCATE", "FOR EACH STATEMENT", ""),
+    }  # fmt: skip
+    return {
+        name: f"CREATE OR REPLACE TRIGGER {name} {event} ON {{}} {how} EXECUTE FUNCTION {captured.function}({argument})"
+        for name, (event, how, argument) in bodies.items()
+        if name in _expected(alone)
+    }
+
+
+def _expected(alone: bool) -> tuple[str, ...]:
+    return _ALONE if alone else _FAMILY
+
+
+def _attach(cursor: Cursor, member: Member, captured: _Captured, *, alone: bool) -> None:
+    for name, statement in _triggers(captured, alone=alone).items():
+        cursor.execute(statement.format(member.name))
         # For writers with session_replication_role = replica too, whose writes are as real as others'.
         cursor.execute(f"ALTER TABLE ONLY {member.name} ENABLE ALWAYS TRIGGER {name}")
+    if not alone:
+        cursor.execute(f"DROP TRIGGER IF EXISTS hal9cap_key ON {member.name}")
 
 
 def members(cursor: Cursor, table: str) -> list[Member]:
@@ -132,7 +161,7 @@ def removal(connection: Connection, category: Category, side: model.StoreName) -
     with connection, connection.cursor() as cursor:
         for captured in _captured(category, side):
             for member in members(cursor, captured.table):
-                found += [f"DROP TRIGGER IF EXISTS {name} ON {member.name}" for name in TRIGGERS if not member.foreign]
+                found += [f"DROP TRIGGER IF EXISTS {name} ON {member.name}" for name in _ALONE if not member.foreign]
     return found
 
 
@@ -154,29 +183,51 @@ def _definitions(category: Category, side: model.StoreName) -> dict[str, tuple[s
 
 
 def _function(category: Category, side: model.StoreName, captured: _Captured) -> str:
-    key = f"ARRAY[{projection.texts(category, captured.key)}]"
-    name = "flat" if side is model.StoreName.FLAT else "hierarchical"
-    journal = f"INSERT INTO hal9cap.journal (category, key) SELECT DISTINCT '{category.slug}', {key} FROM"
+    flat = side is model.StoreName.FLAT
+    key = f"'{category.slug}', ARRAY[{projection.texts(category, captured.key)}]"
+    each = f"INSERT INTO hal9cap.journal (category, key) SELECT {key} FROM"
+    once = f"INSERT INTO hal9cap.journal (category, key) SELECT DISTINCT {key} FROM"
+    journal = once if captured.several else each
     # The text of a key that is a time would depend on who writes; setting the zone costs, so only then.
     times = any(
         wire.canonical_type(column.type).startswith(("timestamp", "date")) for column in category.source.key_columns
     )
     zone = " SET timezone = 'UTC' SET datestyle = 'ISO'" if times else ""
-    # SECURITY DEFINER: the application's account needs no right of its own on the journal.
+    name, rules = ("flat", "< 2") if flat else ("hierarchical", "= 2")
+    operator, number = rules.split()
+    # SECURITY DEFINER: the application's account needs no right of its own on the journal. Setting a search path
+    # for each call would cost a tenth of it all, so instead everything that one could lead astray is qualified.
+    # What is asked first is what hal9cap.admit asks, in one expression that runs no query, with the lock before the
+    # number; whatever is not the usual case goes there.
     return f"""
 CREATE OR REPLACE FUNCTION {captured.function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp{zone} AS $capture$
+LANGUAGE plpgsql SECURITY DEFINER{zone} AS $capture$
+DECLARE
+    usual pg_catalog.bool := COALESCE(pg_catalog.current_setting('hal9.apply', true), '') OPERATOR(pg_catalog.=) ''
+        AND COALESCE(pg_catalog.current_setting('hal9.rehearse', true), '') OPERATOR(pg_catalog.=) ''
+        AND pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended('hal9cap writers', 0)) IS NOT NULL;
+    state pg_catalog.int8;
+    epoch pg_catalog.text;
 BEGIN
-    IF NOT hal9cap.admit('{name}') THEN
+    IF usual THEN
+        state := pg_catalog.pg_sequence_last_value('hal9cap.state');
+        epoch := COALESCE(pg_catalog.current_setting('hal9.epoch', true), '');
+        usual := (state OPERATOR(pg_catalog.%) 4) OPERATOR(pg_catalog.{operator}) {number} AND (
+            epoch OPERATOR(pg_catalog.=) ''
+            OR epoch OPERATOR(pg_catalog.=) (state OPERATOR(pg_catalog./) 4)::pg_catalog.text);
+    END IF;
+    IF NOT usual AND NOT hal9cap.admit('{name}') THEN
         RETURN NULL;
     END IF;
-    IF TG_OP = 'INSERT' THEN
-        {journal} new_rows;
-    ELSIF TG_OP = 'DELETE' THEN
+    IF TG_LEVEL OPERATOR(pg_catalog.=) 'ROW' THEN
+        {each} (SELECT OLD.*) AS old_row;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
         {journal} old_rows;
-    ELSIF TG_OP = 'UPDATE' THEN
+    ELSIF TG_NARGS OPERATOR(pg_catalog.>) 0 THEN
         -- Both: an update may change the key.
-        {journal} (TABLE old_rows UNION ALL TABLE new_rows) AS both_rows;
+        {once} (TABLE old_rows UNION ALL TABLE new_rows) AS both_rows;
+    ELSIF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+        {journal} new_rows;
     ELSE
         RAISE EXCEPTION 'TRUNCATE of % cannot be captured', TG_TABLE_NAME
               USING HINT = 'Use DELETE, or leave dual-write first.';
@@ -197,7 +248,7 @@ def findings(connection: Connection, category: Category, side: model.StoreName) 
                 continue
             found += _of_family(cursor, category, table, now)
             for member in now:
-                found += _of_triggers(cursor, member, function)
+                found += _of_triggers(cursor, member, function, alone=len(now) == 1)
             found += _of_function(cursor, function, body)
             found += _of_subscriptions(cursor, now)
         found += _of_function(cursor, "hal9cap.admit", _ADMIT)
@@ -219,22 +270,22 @@ def _of_family(cursor: Cursor, category: Category, table: str, now: Sequence[Mem
             yield f"a table of {table} ({name}) has been dropped, detached or replaced since capture was installed"
 
 
-def _of_triggers(cursor: Cursor, member: Member, function: str) -> Iterator[str]:
+def _of_triggers(cursor: Cursor, member: Member, function: str, *, alone: bool) -> Iterator[str]:
     if member.foreign:
         yield f"{member.name} lies on another server, where writes are not captured"
         return
     cursor.execute(
-        "SELECT tgname, tgenabled, tgfoid = to_regproc(%s)::oid FROM pg_trigger "
+        "SELECT tgname, tgenabled, tgfoid = to_regproc(%s)::oid AND (tgnargs > 0) = (tgname = ANY(%s)) FROM pg_trigger "
         "WHERE tgrelid = %s AND tgname = ANY(%s)",
-        (function, member.oid, list(TRIGGERS)),
+        (function, [] if alone else ["hal9cap_update"], member.oid, list(_expected(alone))),
     )
     there = {name: (enabled, ours) for name, enabled, ours in cursor.fetchall()}
-    for name in TRIGGERS:
+    for name in _expected(alone):
         enabled, ours = there.get(name, ("", False))
         if not enabled:
             yield f"the trigger {name} is missing on {member.name}"
         elif not ours:
-            yield f"the trigger {name} on {member.name} calls another function"
+            yield f"the trigger {name} on {member.name} calls something else"
         elif enabled != "A":
             yield f"the trigger {name} on {member.name} is {_FIRES.get(enabled, 'not always fired')}"
 

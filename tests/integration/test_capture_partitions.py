@@ -36,6 +36,10 @@ EVENTS = Category(
     ),
     rebuild="SELECT e.id, e.day, e.body FROM public.events e WHERE RANGE(e.id, e.day)",
 )
+ALONE = """
+CREATE TABLE events (id bigint, day date, body text, PRIMARY KEY (id, day));
+INSERT INTO events VALUES (1, '2026-01-05', 'a'), (2, '2026-08-05', 'b');
+"""
 PARTITIONED = """
 CREATE TABLE events (id bigint, day date, body text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
 CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
@@ -100,6 +104,58 @@ def test_a_write_to_a_part_is_journalled_once(world: World, tables: str) -> None
     world.run("UPDATE events SET body = 'through the parent'")
     assert world.run("SELECT count(*) FROM hal9cap.journal") == [(2,)]
     assert world.journalled() == {"1", "2"}
+
+
+@pytest.mark.parametrize("tables", [ALONE, PARTITIONED, INHERITED])
+def test_a_key_that_changes_is_journalled_as_it_was_and_as_it_is(world: World, tables: str) -> None:
+    world.begin(tables)
+    # The second one moves its row to another partition.
+    world.run("UPDATE events SET id = 11 WHERE id = 1")
+    assert world.journalled() == {"1", "11"}
+    world.run("UPDATE events SET id = 12, day = '2026-08-06' WHERE id = 11" if tables is PARTITIONED else
+              "UPDATE events SET id = 12 WHERE id = 11")  # fmt: skip
+    assert world.journalled() == {"11", "12"}
+
+
+def test_a_key_that_a_trigger_of_the_applications_changes_is_journalled_too(world: World) -> None:
+    world.begin(ALONE)
+    world.run(
+        "CREATE FUNCTION moved() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN NEW.id := NEW.id + 100; RETURN NEW; END'; "
+        "CREATE TRIGGER moved BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION moved()"
+    )
+    world.run("UPDATE events SET body = 'x' WHERE id = 1")
+    assert world.journalled() == {"1", "101"}
+
+
+def test_a_callers_search_path_leads_nothing_astray(world: World) -> None:
+    world.begin(ALONE)
+    # Each would be found before the server's own, and would run with the rights of the functions' owner.
+    world.run(
+        "CREATE SCHEMA evil; CREATE TABLE evil.called (by name); GRANT ALL ON SCHEMA evil TO PUBLIC; "
+        "CREATE FUNCTION evil.note() RETURNS void LANGUAGE sql AS 'INSERT INTO evil.called VALUES (current_user)'; "
+        + "".join(
+            f"CREATE FUNCTION evil.{name} RETURNS {result} LANGUAGE sql AS "
+            f"'SELECT evil.note(); SELECT NULL::pg_catalog.{result}'; "
+            for name, result in (
+                ("current_setting(text, boolean)", "text"), ("hashtextextended(text, integer)", "int8"),
+                ("pg_sequence_last_value(regclass)", "int8"), ("same(text, text)", "bool"),
+                ("less(bigint, integer)", "bool"), ("left_over(bigint, integer)", "int8"),
+            )
+        )
+        + "CREATE OPERATOR evil.= (FUNCTION = evil.same, LEFTARG = text, RIGHTARG = text); "
+        "CREATE OPERATOR evil.< (FUNCTION = evil.less, LEFTARG = bigint, RIGHTARG = integer); "
+        "CREATE OPERATOR evil.% (FUNCTION = evil.left_over, LEFTARG = bigint, RIGHTARG = integer); "
+        "CREATE DOMAIN evil.text AS pg_catalog.text; CREATE DOMAIN evil.bool AS pg_catalog.bool"
+    )  # fmt: skip
+    world.run("SET search_path = evil, pg_catalog, public; UPDATE public.events SET id = 5, body = 'x' WHERE id = 1")
+    world.run("SET hal9.epoch = '1'")
+    with pytest.raises(psycopg2.Error) as refused:
+        world.run("UPDATE public.events SET body = 'y' WHERE id = 5")
+    assert refused.value.pgcode == capture.STALE_EPOCH
+    world.run("RESET search_path; RESET hal9.epoch")
+    assert world.journalled() == {"1", "5"}
+    assert world.run("SELECT * FROM evil.called") == []
 
 
 @pytest.mark.parametrize("tables", [PARTITIONED, INHERITED])
