@@ -20,7 +20,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from sqlalchemy import exc
 
 from hal9mig import errors
-from hal9mig.engine import dispatcher
+from hal9mig.engine import dispatcher, pace
 from hal9mig.engine.checkpoint.keeper import Keeper
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
@@ -71,6 +71,7 @@ class Pulse(threading.Thread):
                     reported = time.monotonic()
                 if not self.draining:
                     self._follow()
+                    self._look()
                     done = dispatcher.tick(self._system)
                     pause = dispatcher.SOON if done.published else min(_IDLE, max(0.01, done.again_after))
                 self._outage.passed("the pulse")
@@ -90,6 +91,16 @@ class Pulse(threading.Thread):
         self._followed = time.monotonic()
         with self._desk.trusted():
             self._caller.call(self._desk.flat("pulse"), self._desk.hier("pulse"))
+
+    def _look(self) -> None:
+        """Look at how the application fares when it is this worker's turn to; work goes by what was last found."""
+        try:
+            with self._desk.trusted():
+                pace.look(self._system, lambda store: self._desk.store(store, "pace"))
+            self._outage.passed("the look at the application")
+        except (errors.HAL9Error, psycopg2.Error) as error:
+            # What cannot wait, such as a restore, is dispatched all the same.
+            self._outage.failed("the look at the application", error)
 
     def report(self) -> None:
         """Write this worker's line in the ledger."""

@@ -64,12 +64,19 @@ def _tolerance(text: str) -> object:
     return tuning.parse_tolerance(text)
 
 
+def _impact(text: str) -> object:
+    from hal9mig.ledger import tuning
+
+    return tuning.parse_impact(text)
+
+
 COUNT = Text("N", units.parse_count)
 DURATION = Text("TIME", units.parse_duration)
 RATE = Text("RATE", _rate)
 BYTES = Text("SIZE", units.parse_bytes)
 VALIDATION = Text("MODE", _validation)
 TOLERANCE = Text("N", _tolerance)
+IMPACT = Text("SHARE", _impact)
 
 
 class _CategoryType(_ToText):

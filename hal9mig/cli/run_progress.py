@@ -19,7 +19,7 @@ LINE_EVERY = 10.0
 _WINDOW = 10.0  # seconds a rate is the mean of; the ledger's recent_records has the same
 _WIDE = 80  # columns below which a line holds no bar, count and speed
 _ETA_FROM = 0.01  # share done below which an estimate would be a guess
-_THROTTLES = ("rate-limit", "the budget")
+_THROTTLES = ("rate-limit", "the budget", "the application")
 #: Kinds whose work is all in their records.
 _BY_RECORD = (model.RunKind.MIGRATE, model.RunKind.VERIFY, model.RunKind.EXPORT, model.RunKind.TRANSFORM)
 _PLAIN = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds that go without saying

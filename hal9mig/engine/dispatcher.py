@@ -11,8 +11,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from hal9mig import errors, model, units
+from hal9mig.engine import pace
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, dispatch, runs, tuning, workers
+from hal9mig.ledger import pace as pace_ledger
 from hal9mig.ledger.database import Session
 from hal9mig.queue import broker
 from hal9mig.queue.broker import Message
@@ -76,6 +78,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
             runs.wait_reason(session, run.id, "no worker is alive")
         return 1.0
     cluster = tuning.resolve(session)
+    felt = pace_ledger.read(session)
     shared = f"migrations since run {dispatch.oldest_migration(session)}"
     leased = sum(one.leased for one in under_way.values())
     room = slots * WINDOW - sum(one.queued for one in under_way.values())
@@ -90,17 +93,19 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
             runs.wait_reason(session, run.id, f"run {first.id} goes first")
             continue
         tuned = tuning.resolve(session, run.tuning)
+        paced = tuned.max_impact is not None and run.kind in pace.RUNS
+        slow = felt.reason if paced and felt.share < 1 else ""
         lanes = min(room, (1 if run.serial else tuned.parallel_workers) - own.queued - own.leased)
         if lanes <= 0:
-            runs.wait_reason(session, run.id, "" if own.queued + own.leased else f"waits for {full}")
+            runs.wait_reason(session, run.id, slow if own.queued + own.leased else f"waits for {full}")
             continue
         if not dispatch.lock_active(session, run.id):
             continue  # it is being paused or cancelled at this moment
         rate = budget(run.kind, run.tuning, tuned.rate_limit)
         # What a run may take of its own is owed by it alone: a snapshot's debt must not stop the next migration.
         account = f"run {run.id}" if "rate-limit" in run.tuning else shared
-        taken, wait, reason = _take(system, session, run, rate, account, lanes)
-        runs.wait_reason(session, run.id, reason)
+        taken, wait, reason = _take(system, session, run, rate, account, lanes, stops=pace.stops(felt) if paced else "")
+        runs.wait_reason(session, run.id, reason or slow)
         if taken:
             attempts = dispatch.queue(session, run.id, [batch.seq for batch in taken])
             messages.extend(_message(run, batch, attempts[batch.seq]) for batch in taken)
@@ -111,11 +116,24 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
 
 
 def _take(
-    system: System, session: Session, run: dispatch.WaitingRun, rate: units.Rate | None, account: str, lanes: int
+    system: System,
+    session: Session,
+    run: dispatch.WaitingRun,
+    rate: units.Rate | None,
+    account: str,
+    lanes: int,
+    *,
+    stops: str,
 ) -> tuple[list[dispatch.Planned], float, str]:
-    """Take a run's next batches as far as the budget goes: those, seconds to wait, and why."""
+    """Take a run's next batches as far as the budget goes: those, seconds to wait, and why.
+
+    Args:
+        stops: why nothing that can wait may go, empty where it may.
+    """
     taken: list[dispatch.Planned] = []
     for batch in dispatch.planned(session, run.id, lanes):
+        if stops and batch.kind in pace.BATCHES:
+            return taken, SOON, stops
         price = _price(rate, batch, run.record_bytes)
         if rate is not None and price:
             try:

@@ -13,7 +13,7 @@ import psycopg2.errors
 from sqlalchemy import exc
 
 from hal9mig import errors
-from hal9mig.engine import dispatcher
+from hal9mig.engine import dispatcher, pace
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
@@ -149,7 +149,11 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     step = STEPS.get((held.run_kind, held.kind), STEPS.get((held.run_kind, _ANY)))
     if step is None:
         raise errors.HAL9Error(f"This program does not know how to {held.kind} in a {held.run_kind}.")
-    return step(system, desk, held, session, tuned)
+    started = time.monotonic()
+    done = step(system, desk, held, session, tuned)
+    if done and held.run_kind in pace.RUNS and held.kind in pace.BATCHES:
+        pace.after(session, tuned, time.monotonic() - started)
+    return done
 
 
 def _plan(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
@@ -171,7 +175,7 @@ def _copy(system: System, desk: Desk, held: batches.Lease, session: Session, tun
 def _verify(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
     from hal9mig.engine.compare import verifier
 
-    return verifier.verify_batch(system, held, flat=desk.flat("read"), session=session)
+    return verifier.verify_batch(system, held, tuned, flat=desk.flat("read"), session=session)
 
 
 def _plan_pass(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
@@ -186,7 +190,7 @@ def _plan_pass(system: System, desk: Desk, held: batches.Lease, session: Session
 def _settle(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
     from hal9mig.engine.reconcile import full_pass
 
-    return full_pass.settle(system, desk, held, session)
+    return full_pass.settle(system, desk, held, session, tuned)
 
 
 def _close_pass(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:

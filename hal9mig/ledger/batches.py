@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy
 
 from hal9mig import errors, model
-from hal9mig.ledger import database
+from hal9mig.ledger import database, pace
 
 #: Crashes without progress after which a batch that no single record can be blamed for is failed.
 MOST_CRASHES = 5
@@ -106,10 +106,15 @@ def attach_backend(session: database.Session, held: Lease, pid: int) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What a step's commit learns about the world: whether its run goes on and its worker stays."""
+    """What a step's commit learns about the world: whether its run goes on, its worker stays, and how fast.
+
+    Attributes:
+        share: of its time that a worker may spend on what can wait.
+    """
 
     run_status: model.RunStatus
     draining: bool
+    share: float
 
     @property
     def go_on(self) -> bool:
@@ -127,11 +132,19 @@ def advance(
     """
     values = {field.name: getattr(progress, field.name) for field in dataclasses.fields(progress)}
     row = database.run(
-        session, "batches", "advance", lease=lease, worker=held.worker, result=result, **held.fence, **values
+        session,
+        "batches",
+        "advance",
+        lease=lease,
+        worker=held.worker,
+        result=result,
+        stale=pace.STALE,
+        **held.fence,
+        **values,
     ).first()
     if row is None:
         raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing of this step was written.")
-    return Outlook(run_status=model.RunStatus(row.run_status), draining=row.draining)
+    return Outlook(run_status=model.RunStatus(row.run_status), draining=row.draining, share=row.share)
 
 
 def conclude(

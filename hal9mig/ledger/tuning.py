@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from hal9mig import errors, model, units
 from hal9mig.ledger import audit, database
@@ -57,6 +57,20 @@ def parse_tolerance(text: str) -> int:
     return 0 if text.strip() == "0" else units.parse_count(text)
 
 
+def parse_impact(text: str) -> float | None:
+    """Return the share of ``20%`` by which the application may be slower, None for ``off``.
+
+    Raises:
+        errors.InvalidUnit: it has another form, or is zero.
+    """
+    return None if text.strip().lower() == "off" else parse_portion(text)
+
+
+def parse_query(text: str) -> str | None:
+    """Return a query, None for ``off``."""
+    return None if text.strip().lower() in ("off", "") else text.strip().rstrip(";")
+
+
 #: Seconds that comparing may take in one round, whatever the interval.
 LONGEST_ROUND = 30.0
 
@@ -89,6 +103,12 @@ KNOBS: tuple[Knob, ...] = (
     Knob(name="parallel-workers", parse=units.parse_count, default="64", help="leases held at once, cluster-wide"),
     Knob(name="validation-mode", parse=parse_validation, default="strict",
          help="records read back and compared before their transaction commits"),
+    Knob(name="max-impact", parse=parse_impact, default="20%",
+         help="how much longer the application's reads and writes may take for work that can wait"),
+    Knob(name="max-replica-lag", parse=units.parse_duration, default="10s",
+         help="how far behind a replica of the ruling store may be while such work goes on"),
+    Knob(name="impact-query", parse=parse_query, default="off",
+         help="a query of your own on the ruling store; such work stands still while it gives true, or a number but 0"),
     Knob(name="quarantine-policy", parse=parse_tolerance, default="0",
          help="records that may be in quarantine when the gate is passed"),
     Knob(name="reconcile-interval", parse=units.parse_duration, default="30s",
@@ -117,6 +137,7 @@ class Tuning:
     rate_limit: units.Rate | None
     parallel_workers: int
     validation: model.Validation
+    max_impact: float | None
 
     @property
     def effective_batch(self) -> int:
@@ -152,6 +173,21 @@ class Reconciliation:
     def seconds(self) -> float:
         """Seconds that comparing may take in one round; bounded, as a worker's slot is for batches too."""
         return min(self.share * self.interval, LONGEST_ROUND)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What the application may feel of work that can wait.
+
+    Attributes:
+        impact: share by which its reads and writes may take longer.
+        replica: seconds that a replica may be behind.
+        query: the user's own, which says when to stop.
+    """
+
+    impact: float
+    replica: float
+    query: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +233,25 @@ def resolve(session: database.Session, overrides: Mapping[str, str] | None = Non
         rate_limit=parsed["rate-limit"],  # type: ignore[arg-type]
         parallel_workers=parsed["parallel-workers"],  # type: ignore[arg-type]
         validation=parsed["validation-mode"],  # type: ignore[arg-type]
+        max_impact=parsed["max-impact"],  # type: ignore[arg-type]
+    )
+
+
+def bounds(session: database.Session, own: Collection[str]) -> Bounds | None:
+    """Return the narrowest bounds of runs that are under way; None where each of them is told to go without.
+
+    Args:
+        own: each run's own ``max-impact``, empty where it is the cluster's.
+    """
+    values = {shown.name: _BY_NAME[shown.name].parse(shown.value) for shown in stored(session)}
+    impacts = [parse_impact(text) if text else values["max-impact"] for text in own]
+    narrowest = min((impact for impact in impacts if isinstance(impact, float)), default=None)
+    if narrowest is None:
+        return None
+    return Bounds(
+        impact=narrowest,
+        replica=values["max-replica-lag"],  # type: ignore[arg-type]
+        query=values["impact-query"],  # type: ignore[arg-type]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import psutil
+import psycopg2
 import redis
 
 from hal9mig.embedded.postgres import Cluster
@@ -101,7 +103,11 @@ class Databases:
         # Late, so that tests without databases need no schema.
         from hal9mig.stores import schema
 
-        schema.upgrade(self.flat.create_database("tmpl_flat"), self.hier.create_database("tmpl_hier"))
+        hier_url = self.hier.create_database("tmpl_hier")
+        schema.upgrade(self.flat.create_database("tmpl_flat"), hier_url)
+        # Everything goes on at once on one machine here, and no application waits; what is about pace sets it.
+        with contextlib.closing(psycopg2.connect(hier_url)) as opened, opened, opened.cursor() as cursor:
+            cursor.execute("INSERT INTO hal9mig.tuning (name, value, changed_by) VALUES ('max-impact', 'off', 'tests')")
         self._made = True
 
     def open(self) -> Stores:

@@ -18,7 +18,7 @@ from hal9mig.engine.compare import verifier, verify_report
 from hal9mig.engine.compare.verify_report import CategoryVerdict
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
-from hal9mig.ledger import batches, dispatch, runs
+from hal9mig.ledger import batches, dispatch, runs, tuning
 from tests.support import servers
 
 NEURONS = "neuron-states"
@@ -106,10 +106,11 @@ class Bench:
             return None
         with self.system.ledger.begin() as session:
             held = batches.claim(session, run_id=run_id, seq=batch[0], attempt=batch[1], owner="test/1", lease=60)
+            tuned = tuning.resolve(session)
         assert held is not None
         with self.system.ledger.connection() as session:
             done = verifier.verify_batch(
-                self.system, held, flat=self.desk.flat("read"), session=session, settle=0.25, sleep=sleep
+                self.system, held, tuned, flat=self.desk.flat("read"), session=session, settle=0.25, sleep=sleep
             )
         if not done:
             with self.system.ledger.begin() as session:

@@ -26,7 +26,7 @@ bounds the batches in hand at once.
 \b
 Examples:
   hal9-migrate configure state-migration --batch-size 1000 --rate-limit 100/s --validation-mode strict
-  hal9-migrate configure state-migration --rate-limit 50/s --parallel-workers 2
+  hal9-migrate configure state-migration --max-impact 10%
   hal9-migrate configure state-migration
 """
 _SHOW = """Show where the servers and folders are; passwords are masked.
@@ -102,6 +102,23 @@ def show(context: click.Context, origin: bool) -> None:
     help="Records between durable cursors: one transaction.  [default: 2500]",
 )
 @click.option("--batch-bytes", type=options.BYTES, help="Bytes at which a transaction is cut.  [default: 8MB]")
+@click.option(
+    "--max-impact",
+    type=options.IMPACT,
+    help="How much longer the application's reads and writes may take for work that can wait: copies, comparisons, "
+    "checkpoints; or off.  [default: 20%]",
+)
+@click.option(
+    "--max-replica-lag",
+    type=options.DURATION,
+    help="How far behind a replica may be while such work goes on.  [default: 10s]",
+)
+@click.option(
+    "--impact-query",
+    metavar="SQL",
+    help="A query on the store that rules; such work stands still while it gives true or a number but 0; or off.  "
+    "[default: off]",
+)
 @click.option(
     "--quarantine-policy",
     type=options.TOLERANCE,

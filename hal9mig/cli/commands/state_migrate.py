@@ -47,6 +47,7 @@ class MigrateFlags:
     checkpoint_interval: str | None
     batch_size: str | None
     rate_limit: str | None
+    max_impact: str | None
     types: str | None
     merge: bool
 
@@ -77,6 +78,7 @@ class MigrateFlags:
             "checkpoint-interval": self.checkpoint_interval,
             "batch-size": self.batch_size,
             "rate-limit": self.rate_limit,
+            "max-impact": self.max_impact,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -148,6 +150,11 @@ class MigrateFlags:
     "--rate-limit",
     type=options.RATE,
     help="Budget: 100/s, 6000/m, 100batches/s, 20MB/s or off.  [default: as configured]",
+)
+@click.option(
+    "--max-impact",
+    type=options.IMPACT,
+    help="How much longer the application's reads and writes may take meanwhile, or off.  [default: as configured]",
 )
 @click.option("--merge", is_flag=True, help="Write into a target that holds rows no run has written; asks first.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")

@@ -44,12 +44,13 @@ def stats(context: click.Context, resources: bool, watch: str | None) -> None:
 
 
 def _show(call: Invocation, *, resources: bool) -> None:
-    from hal9mig.ledger import runs, tuning, workers
+    from hal9mig.ledger import pace, runs, tuning, workers
 
     with call.ledger.begin() as session:
         active = runs.find(session, active=True)
         alive = workers.alive(session)
         tuned = tuning.resolve(session)
+        felt = pace.read(session)
     depth: int | None = None
     trouble = None
     try:
@@ -71,6 +72,11 @@ def _show(call: Invocation, *, resources: bool) -> None:
         share = "" if used is None else f", {used:.0%} used"
         call.console.line(f"Budget: {units.format_count(round(speed))} records/s now, {budget}{share}")
         call.console.line(f"Workers: {len(alive)} alive, {slots} slots, {leased} busy")
+        if not felt.stale:
+            call.console.line(
+                f"Application: writes {felt.now.write * 1000:.1f} ms ({felt.quiet.write * 1000:.1f} in quiet), reads "
+                f"{felt.now.read * 1000:.1f} ms ({felt.quiet.read * 1000:.1f}); what can wait takes {felt.share:.0%}"
+            )
         for run in active:
             call.console.line(run_progress.line(run, total=run.total_records, speed=run_progress.rate(run)))
         if resources:
@@ -84,6 +90,7 @@ def _show(call: Invocation, *, resources: bool) -> None:
             "budget": {"rate_limit": str(tuned.rate_limit or "off"), "records_per_second": round(speed, 1),
                        "used": None if used is None else round(used, 4)},
             "workers": [dataclasses.asdict(worker) for worker in alive],
+            "application": None if felt.stale else dataclasses.asdict(felt),
             "databases": {name: dataclasses.asdict(one) for name, one in databases.items()},
             "next_steps": [] if slots else [call.settings.workers_hint],
         }

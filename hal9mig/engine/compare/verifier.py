@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hal9mig import errors, model
 from hal9mig.categories import filters, identifiers
+from hal9mig.engine import pace
 from hal9mig.engine.compare import digest, hash_probe, judge, keystream
 from hal9mig.engine.compare.keystream import Pair, Query, Stream
 from hal9mig.engine.compare.suspects import DifferenceListing, Suspects
 from hal9mig.engine.compare.tally import MODULUS, Tally
 from hal9mig.engine.system import System
-from hal9mig.ledger import batches, database, verify_results
+from hal9mig.ledger import batches, database, tuning, verify_results
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import VerifyOptions
 from hal9mig.ledger.verify_results import Difference, DifferenceKind
@@ -45,6 +46,7 @@ _PART = 128
 def verify_batch(
     system: System,
     held: batches.Lease,
+    tuned: tuning.Tuning,
     *,
     flat: Connection,
     session: Session,
@@ -63,7 +65,7 @@ def verify_batch(
         errors.ServersIncomparable: the two servers hash differently.
         psycopg2.Error: a server failed.
     """
-    return Verifier(system, held, flat=flat, session=session, settle=settle, sleep=sleep).run()
+    return Verifier(system, held, tuned, flat=flat, session=session, settle=settle, sleep=sleep).run()
 
 
 class Verifier:
@@ -73,6 +75,7 @@ class Verifier:
         self,
         system: System,
         held: batches.Lease,
+        tuned: tuning.Tuning,
         *,
         flat: Connection,
         session: Session,
@@ -80,6 +83,7 @@ class Verifier:
         sleep: Callable[[float], None],
     ):
         self._held = held
+        self._tuned = tuned
         self._lease = system.settings.lease_duration
         self._category = system.category(held.category)
         self._filter = filters.parse(self._category, held.filter)
@@ -106,7 +110,7 @@ class Verifier:
             step.check()
             self._tally.add(step)
             self._listed = listing.listed
-            if not self._note(scope, listing.found, last=bound is None):
+            if not self._note(scope, listing.found, last=bound is None, seconds=step.seconds):
                 return bound is None
             after = scope.upto
 
@@ -146,7 +150,7 @@ class Verifier:
         assert isinstance(connection, Connection)
         return connection
 
-    def _note(self, scope: projection.Bounds, found: Sequence[Difference], *, last: bool) -> bool:
+    def _note(self, scope: projection.Bounds, found: Sequence[Difference], *, last: bool, seconds: float) -> bool:
         """Write a step's outcome to the ledger; whether to take another step."""
         held, tally = self._held, self._tally
         listed = {str(kind): count for kind, count in self._listed.items()}
@@ -164,7 +168,7 @@ class Verifier:
             verify_results.add(self._session, found, run_id=held.run_id, seq=held.seq)
             if last:
                 batches.finish(self._session, held, seconds=time.monotonic() - self._started)
-        return not last and standing.go_on
+        return not last and pace.go_on(standing, self._tuned, seconds)
 
     # Where to cut
 

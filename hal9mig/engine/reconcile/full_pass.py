@@ -15,7 +15,7 @@ from typing import Any
 
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
-from hal9mig.engine import dispatcher, reconciliation_log
+from hal9mig.engine import dispatcher, pace, reconciliation_log
 from hal9mig.engine.compare import judge
 from hal9mig.engine.compare.judge import Sides
 from hal9mig.engine.desk import Desk
@@ -144,7 +144,7 @@ def plan(
     return True
 
 
-def settle(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def settle(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: tuning.Tuning) -> bool:
     """Compare a range span by span and repair what drifted; False when stop was asked for in between.
 
     A repair is an applied key, which may be done twice; what came of it is noted behind the lease's fence.
@@ -160,6 +160,7 @@ def settle(system: System, desk: Desk, held: batches.Lease, session: Session) ->
     result = dict(held.result or {"compared": 0, "drifted": 0, "differing": 0, "repaired": 0, "outcomes": []})
     after = held.cursor or held.after
     while True:
+        began = time.monotonic()
         both = sides(system, desk, system.category(held.category))
         looked = sweep.look(both, after, until=held.upto)
         found = mender.settle(both, looked.suspects)
@@ -180,7 +181,7 @@ def settle(system: System, desk: Desk, held: batches.Lease, session: Session) ->
                 **{name: result[name] for name in ("compared", "drifted", "repaired")},
             )  # fmt: skip
             return True
-        if not standing.go_on:
+        if not pace.go_on(standing, tuned, time.monotonic() - began):
             return False
         after = looked.upto
 

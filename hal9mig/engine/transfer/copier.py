@@ -16,6 +16,7 @@ import psycopg2.errors
 from hal9mig import errors, model
 from hal9mig.categories import filters, identifiers
 from hal9mig.categories.transform import Transform
+from hal9mig.engine import pace
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier as applier_module
 from hal9mig.engine.transfer import fence
@@ -131,13 +132,14 @@ class Copier:
         transaction = None
         with self._read(scope, first=size, records=full, size=self._tuned.batch_bytes) as reading:
             for step in reading.steps():
+                began = time.monotonic()
                 size = min(size * 2, full)
                 transaction = transaction or self._session.begin()
                 try:
                     self._write(step)
-                    go_on = True
+                    standing = None
                     if step.last or not self._atomic:
-                        go_on = self._advance(size if size < full else None).go_on
+                        standing = self._advance(size if size < full else None)
                     if step.last:
                         batches.finish(self._session, self._held, seconds=time.monotonic() - started)
                 except BaseException:
@@ -148,7 +150,7 @@ class Copier:
                     transaction = None
                 if step.last:
                     return True
-                if not go_on:
+                if standing is not None and not pace.go_on(standing, self._tuned, time.monotonic() - began):
                     return False
         raise errors.HAL9Error("The range ended without a last step.")
 

@@ -33,7 +33,10 @@ UPDATE hal9mig.batches b
  WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.attempt = %(attempt)s AND b.owner = %(owner)s
    AND b.status = 'leased'
 RETURNING (SELECT r.status FROM hal9mig.runs r WHERE r.id = b.run_id) AS run_status,
-          coalesce((SELECT w.draining FROM hal9mig.workers w WHERE w.name = %(worker)s), false) AS draining
+          coalesce((SELECT w.draining FROM hal9mig.workers w WHERE w.name = %(worker)s), false) AS draining,
+          -- A look that is too old says nothing, so nothing goes on by it.
+          (SELECT CASE WHEN p.looked_at > clock_timestamp() - %(stale)s * interval '1 second' THEN p.share ELSE 0 END
+             FROM hal9mig.pace p) AS share
 
 -- name: finish
 UPDATE hal9mig.batches

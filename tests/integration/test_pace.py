@@ -1,0 +1,74 @@
+"""What can wait goes as the application's store says; what cannot wait goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hal9mig import model
+from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
+from hal9mig.ledger import pace
+from tests.support import servers
+from tests.support.checkpoint_runs import CONFIGURATION, SESSIONS
+from tests.support.live_state import execute
+from tests.support.migration_driver import Driver, until
+
+
+@pytest.fixture
+def driver(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[Driver]:
+    """Stores whose application says by a row of its own whether it is busy."""
+    made = Driver(stores, stack_env)
+    execute(stores.flat_url, "CREATE TABLE public.operations AS SELECT true AS busy")
+    made.load(SESSIONS, 300)
+    made.load(CONFIGURATION, 20)
+    made.configure(max_impact="50%", impact_query="SELECT busy FROM public.operations")
+    yield made
+    made.close()
+
+
+def waits(driver: Driver, run_id: int, reason: str) -> None:
+    until(lambda: reason in driver.run(run_id).waiting, f"run {run_id} to wait: {reason}")
+    assert driver.run(run_id).done_records == 0
+
+
+def test_it_stands_still_while_the_applications_own_query_says_so(
+    driver: Driver, stores: servers.Stores, workers: Callable[..., list[servers.Running]]
+) -> None:
+    workers(2)
+    run_id = driver.start(SESSIONS, tuned={})
+    waits(driver, run_id, "the application's own query (impact-query) says to stop")
+    # A run that is told to go without is not held back by it.
+    free = driver.finish(driver.start(CONFIGURATION, tuned={"max-impact": "off"}))
+    assert free.status is model.RunStatus.SUCCEEDED
+    execute(stores.flat_url, "UPDATE public.operations SET busy = false")
+    assert driver.finish(run_id).status is model.RunStatus.SUCCEEDED
+    with driver.system.ledger.begin() as session:
+        found = pace.read(session)
+    assert found.quiet.write > 0
+
+
+def test_what_cannot_be_told_stands_still_and_says_why(
+    driver: Driver, stores: servers.Stores, workers: Callable[..., list[servers.Running]]
+) -> None:
+    execute(stores.flat_url, "DROP TABLE public.operations")
+    workers(1)
+    run_id = driver.start(SESSIONS, tuned={})
+    waits(driver, run_id, f'{pace.UNKNOWN}: relation "public.operations" does not exist')
+    driver.configure(impact_query="off")
+    assert driver.finish(run_id).status is model.RunStatus.SUCCEEDED
+
+
+def test_a_restore_does_not_wait_for_the_application(
+    driver: Driver, stores: servers.Stores, workers: Callable[..., list[servers.Running]]
+) -> None:
+    workers(1)
+    checkpoints = Checkpoints(driver.system, actor="test")
+    taken, _ = checkpoints.take(CheckpointOrder(name="before", categories=(SESSIONS,), tuning={"max-impact": "off"}))
+    driver.finish(taken.id)
+    held, _ = checkpoints.take(CheckpointOrder(name="held", categories=(SESSIONS,)))
+    until(lambda: "own query" in driver.run(held.id).waiting, "a checkpoint to wait")
+    driver.coordinator.cancel(held.id)
+    until(lambda: driver.run(held.id).ended, "it to end")
+    restored = driver.finish(checkpoints.rollback(checkpoints.plan_restore("before", (SESSIONS,))).id)
+    assert restored.status is model.RunStatus.SUCCEEDED
