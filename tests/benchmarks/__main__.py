@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.benchmarks import capture, checkpoints, copying, limits, overhead, report, verifying
+from tests.benchmarks import capture, checkpoints, copying, gentle, limits, overhead, report, verifying
 from tests.benchmarks.copying import Copies
 from tests.benchmarks.report import Figure, Talk
 from tests.benchmarks.world import Failed, World
 
-PARTS = ("copy", "verify", "reladiff", "overhead", "memory", "rates", "capture", "checkpoints")
+PARTS = ("copy", "verify", "reladiff", "overhead", "memory", "rates", "capture", "checkpoints", "gentle")
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,6 +77,9 @@ def _measure(world: World, given: argparse.Namespace, figures: list[Figure], fai
         "memory": lambda: limits.memory(world, world.pair(few), world.pair(given.rows)),
         "rates": lambda: limits.rates(world, world.pair(limit * seconds), limit=limit, seconds=seconds),
         "capture": lambda: [_capture(world, rounds=2 * given.rounds, seconds=3 if given.scale_down else 10)],
+        "gentle": lambda: gentle.measure(
+            world, world.pair(given.rows), rounds=given.rounds, seconds=4 if given.scale_down else 10
+        ),
         "checkpoints": lambda: checkpoints.measure(world, world.pair(given.rows), rounds=given.rounds),
     }
     for name, run in parts.items():

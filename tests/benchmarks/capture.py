@@ -34,13 +34,13 @@ def measure(
     flat_url = flat.create_database("capture_flat")
     hier_url = hier.create_database("capture_hier")
     schema.upgrade(flat_url, hier_url)
-    _pgbench(flat, flat_url, ["--initialize", "--scale", "5", "--quiet"])
+    pgbench(flat, flat_url, ["--initialize", "--scale", "5", "--quiet"])
     opened = connection.connect(flat_url, application_name="hal9-migrate benchmark")
     side = model.StoreName.FLAT
     found: dict[bool, list[float]] = {True: [], False: []}
     journalled = 0
     try:
-        _pgbench(flat, flat_url, ["--time", str(seconds), "--client", str(CLIENTS)])  # warm-up
+        pgbench(flat, flat_url, ["--time", str(seconds), "--client", str(CLIENTS)])  # warm-up
         for _ in range(rounds):
             for captured in (False, True):
                 if captured:
@@ -48,7 +48,7 @@ def measure(
                 else:
                     capture_triggers.uninstall(opened, ACCOUNTS, side)
                 capture.discard(opened)
-                said = _pgbench(flat, flat_url, ["--time", str(seconds), "--client", str(CLIENTS)])
+                said = pgbench(flat, flat_url, ["--time", str(seconds), "--client", str(CLIENTS)])
                 tps = float(_TPS.findall(said)[-1])
                 found[captured].append(tps)
                 say(f"capture {'on' if captured else 'off'}: {tps:.0f} transactions/s")
@@ -69,7 +69,8 @@ def measure(
     }
 
 
-def _pgbench(cluster: Cluster, url: str, args: list[str]) -> str:
+def pgbench(cluster: Cluster, url: str, args: list[str]) -> str:
+    """Run pgbench with these arguments and return what it says."""
     done = subprocess.run(
         [str(cluster.bin / "pgbench"), *args, url],
         check=True,
