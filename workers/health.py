@@ -107,12 +107,14 @@ class Pulse(threading.Thread):
         memory, cpu = 0, 0.0
         for one in [self._process, *self._process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                memory += one.memory_info().rss
+                # The parent and its pool share most of their pages; systems that cannot tell count them for each.
+                found = one.memory_full_info()
+                memory += getattr(found, "pss", found.rss)
                 cpu += one.cpu_percent()
         with self._system.ledger.begin() as session:
             workers.report(
                 session, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._slots,
-                draining=self.draining, rss_bytes=memory, cpu_percent=cpu,
+                draining=self.draining, memory_bytes=memory, cpu_percent=cpu,
             )  # fmt: skip
 
     def drain(self) -> None:

@@ -291,7 +291,9 @@ def _switched(
 
 def _report(copy: System) -> None:
     with copy.ledger.begin() as session:
-        workers.report(session, name=_WORKER, host="here", pid=1, slots=1, draining=False, rss_bytes=0, cpu_percent=0.0)
+        workers.report(
+            session, name=_WORKER, host="here", pid=1, slots=1, draining=False, memory_bytes=0, cpu_percent=0.0
+        )
 
 
 def _worked(copy: System, desk: Desk, run_id: int) -> model.Run:

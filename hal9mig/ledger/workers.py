@@ -23,7 +23,7 @@ class Worker:
     started_at: datetime.datetime
     seen_at: datetime.datetime
     draining: bool
-    rss_bytes: int
+    memory_bytes: int
     cpu_percent: float
 
 
@@ -35,13 +35,13 @@ def report(
     pid: int,
     slots: int,
     draining: bool,
-    rss_bytes: int,
+    memory_bytes: int,
     cpu_percent: float,
 ) -> None:
     """Note that a worker is alive."""
     database.run(
         session, "workers", "beat", name=name, host=host, pid=pid, slots=slots, draining=draining,
-        rss_bytes=rss_bytes, cpu_percent=cpu_percent,
+        memory_bytes=memory_bytes, cpu_percent=cpu_percent,
     )  # fmt: skip
 
 

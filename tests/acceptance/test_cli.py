@@ -117,7 +117,7 @@ class TestWholeMigration:
 
         stats = document(cli("state", "stats", "--resources", "--json"))
         assert len(stats["workers"]) == 2
-        assert all(worker["rss_bytes"] > 0 for worker in stats["workers"])
+        assert all(worker["memory_bytes"] > 0 for worker in stats["workers"])
         assert set(stats["databases"]) == {"flat", "hierarchical"}
         assert stats["queue"]["messages"] == 0
 

@@ -292,7 +292,7 @@ class TestLanes:
         with world.system.ledger.begin() as opened:
             for number in range(count):
                 workers.report(
-                    opened, name=f"worker {number}", host="here", pid=1, slots=1, draining=False, rss_bytes=0,
+                    opened, name=f"worker {number}", host="here", pid=1, slots=1, draining=False, memory_bytes=0,
                     cpu_percent=0.0,
                 )  # fmt: skip
 
@@ -346,7 +346,9 @@ class TestUnobservable:
         assert world.batch(run_id)
         with world.system.ledger.begin() as opened:
             done = runs.get(opened, run_id).done_records
-            workers.report(opened, name="w", host="here", pid=1, slots=4, draining=False, rss_bytes=0, cpu_percent=0.0)
+            workers.report(
+                opened, name="w", host="here", pid=1, slots=4, draining=False, memory_bytes=0, cpu_percent=0.0
+            )
         assert done == 5
         stores.redis_server.kill()
         for _ in range(3):
@@ -360,7 +362,7 @@ class TestUnobservable:
         def granted() -> int:
             with world.system.ledger.begin() as opened:
                 workers.report(
-                    opened, name="w", host="here", pid=1, slots=4, draining=False, rss_bytes=0, cpu_percent=0.0
+                    opened, name="w", host="here", pid=1, slots=4, draining=False, memory_bytes=0, cpu_percent=0.0
                 )
             return dispatcher.tick(world.system).published
 

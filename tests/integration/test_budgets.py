@@ -151,6 +151,8 @@ def first_batch(driver: Driver, run_id: int) -> None:
     copied = lambda: [one for one in driver.batches(run_id) if one["kind"] == "copy" and one["attempt"]]  # noqa: E731
     driver.work(run_id, until=lambda: driver.run(run_id).planned)
     with driver.system.ledger.begin() as session:
-        presence.report(session, name="here", host="here", pid=1, slots=8, draining=False, rss_bytes=0, cpu_percent=0)
+        presence.report(
+            session, name="here", host="here", pid=1, slots=8, draining=False, memory_bytes=0, cpu_percent=0
+        )
     dispatcher.tick(driver.system)
     assert copied()

@@ -121,7 +121,7 @@ class TestLease:
         """A pause, a cancel and a worker that is to stop are noticed with the commit."""
         run_id = make_run(session)
         held = lease(session, run_id, owner="drains@h/1")
-        worker = {"name": "drains@h", "host": "h", "pid": 1, "slots": 1, "rss_bytes": 0, "cpu_percent": 0.0}
+        worker = {"name": "drains@h", "host": "h", "pid": 1, "slots": 1, "memory_bytes": 0, "cpu_percent": 0.0}
         workers.report(session, draining=False, **worker)
         assert batches.advance(session, held, progress(1), lease=60).go_on
         workers.report(session, draining=True, **worker)

@@ -54,7 +54,9 @@ class TestTuning:
 class TestPresence:
     def test_of_a_worker_ends_with_its_silence(self, session: Session) -> None:
         """A worker that does not report itself has no slots to count on."""
-        workers.report(session, name="quiet@h", host="h", pid=7, slots=2, draining=False, rss_bytes=0, cpu_percent=0.0)
+        workers.report(
+            session, name="quiet@h", host="h", pid=7, slots=2, draining=False, memory_bytes=0, cpu_percent=0.0
+        )
         assert [worker.slots for worker in workers.alive(session) if worker.name == "quiet@h"] == [2]
         quiet = "UPDATE hal9mig.workers SET seen_at = seen_at - %s * interval '1s' WHERE name = 'quiet@h'"
         session.exec_driver_sql(quiet, (workers.SILENCE + 1,))

@@ -548,7 +548,7 @@ class TestRounds:
         world.prepare(SLUG)
         with world.system.ledger.begin() as session:
             workers.report(
-                session, name="w1", host="h", pid=1, slots=1, draining=False, rss_bytes=0, cpu_percent=0.0
+                session, name="w1", host="h", pid=1, slots=1, draining=False, memory_bytes=0, cpu_percent=0.0
             )  # fmt: skip
         alarm_rules.oversee(world.system)
         assert world.alarms() == {}

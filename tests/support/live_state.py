@@ -165,7 +165,7 @@ class World:
         """Report a worker without a slot, as the gate wants one to be alive; it is sent no batches."""
         with self.system.ledger.begin() as opened:
             workers.report(
-                opened, name="pretended", host="here", pid=1, slots=0, draining=False, rss_bytes=0, cpu_percent=0.0
+                opened, name="pretended", host="here", pid=1, slots=0, draining=False, memory_bytes=0, cpu_percent=0.0
             )
 
     def keep_worker(self) -> None:

@@ -97,7 +97,7 @@ class Driver:
         while True:
             with self.system.ledger.begin() as session:
                 workers.report(
-                    session, name="here", host="here", pid=1, slots=8, draining=False, rss_bytes=0, cpu_percent=0
+                    session, name="here", host="here", pid=1, slots=8, draining=False, memory_bytes=0, cpu_percent=0
                 )
             dispatcher.tick(self.system)
             with self.system.ledger.begin() as session:

@@ -113,7 +113,8 @@ def _tables(call: Invocation, workers: Sequence[Worker], databases: dict[str, Ac
     call.console.table(
         ["WORKER", "PID", "SLOTS", "MEMORY", "CPU", "STATE", "SEEN", "STARTED"],
         [
-            [worker.name, worker.pid, worker.slots, units.format_bytes(worker.rss_bytes), f"{worker.cpu_percent:.0f}%",
+            [worker.name, worker.pid, worker.slots, units.format_bytes(worker.memory_bytes),
+             f"{worker.cpu_percent:.0f}%",
              "draining" if worker.draining else "alive", call.console.when(worker.seen_at),
              call.console.when(worker.started_at)]
             for worker in workers

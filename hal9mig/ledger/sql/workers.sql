@@ -1,16 +1,16 @@
 -- name: beat
-INSERT INTO hal9mig.workers (name, host, pid, slots, draining, rss_bytes, cpu_percent)
-VALUES (%(name)s, %(host)s, %(pid)s, %(slots)s, %(draining)s, %(rss_bytes)s, %(cpu_percent)s)
+INSERT INTO hal9mig.workers (name, host, pid, slots, draining, memory_bytes, cpu_percent)
+VALUES (%(name)s, %(host)s, %(pid)s, %(slots)s, %(draining)s, %(memory_bytes)s, %(cpu_percent)s)
 ON CONFLICT (name) DO UPDATE
    SET host = excluded.host, pid = excluded.pid, slots = excluded.slots, draining = excluded.draining,
-       rss_bytes = excluded.rss_bytes, cpu_percent = excluded.cpu_percent, seen_at = clock_timestamp(),
+       memory_bytes = excluded.memory_bytes, cpu_percent = excluded.cpu_percent, seen_at = clock_timestamp(),
        started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at ELSE clock_timestamp() END
 
 -- name: leave
 DELETE FROM hal9mig.workers WHERE name = %(name)s AND pid = %(pid)s
 
 -- name: alive
-SELECT name, host, pid, slots, started_at, seen_at, draining, rss_bytes, cpu_percent
+SELECT name, host, pid, slots, started_at, seen_at, draining, memory_bytes, cpu_percent
   FROM hal9mig.workers WHERE seen_at > clock_timestamp() - %(seconds)s * interval '1 second' ORDER BY name
 
 -- name: last_seen

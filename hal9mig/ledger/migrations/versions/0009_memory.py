@@ -1,0 +1,20 @@
+"""What a worker takes of memory, shared pages counted once."""
+
+from __future__ import annotations
+
+import pathlib
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    """Extend the ledger's tables."""
+    op.get_bind().exec_driver_sql(pathlib.Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+
+
+def downgrade() -> None:
+    """Refuse: the ledger is the record of what was migrated."""
+    raise RuntimeError("the ledger is not downgraded; drop schema hal9mig to lose it")
