@@ -47,7 +47,7 @@ _FEW = 4
 #: What the share grows by at a look, the most that it falls to, and what it does not fall below.
 _GROW, _FALL, _LEAST = 0.05, 0.5, 0.02
 #: Seconds that a worker rests at most, as its slot may be needed for what cannot wait.
-_LONGEST = 1.0
+_LONGEST = 3.0
 
 
 def look(system: System, opened: Callable[[model.StoreName], Connection]) -> None:

@@ -36,8 +36,9 @@ from hal9mig.stores.connection import Connection
 #: on its way arrives meanwhile, and need not be counted as moving. What is said of a record does not rest on it,
 #: see ``judge``.
 SETTLE = 0.3
-#: Records of a range above which it is cut: what differs in one is held in memory until its second look.
-_STEP = 50_000
+#: Records of a range above which it is cut: what differs in one is held in memory until its second look. Where an
+#: application is to feel little of it there are rests between, so that they are shorter.
+_STEP, _GENTLE_STEP = 50_000, 10_000
 #: Records of a part of a range, which has sums of its own. More of them cost the digest more, and less the
 #: looks at those that differ; a sum for each costs a tenth of one for all.
 _PART = 128
@@ -84,6 +85,7 @@ class Verifier:
     ):
         self._held = held
         self._tuned = tuned
+        self._most = _STEP if tuned.max_impact is None else _GENTLE_STEP
         self._lease = system.settings.lease_duration
         self._category = system.category(held.category)
         self._filter = filters.parse(self._category, held.filter)
@@ -182,14 +184,14 @@ class Verifier:
             rows = projection.flat_rows(self._category, scope, filters.EVERYTHING)
             marked = keystream.collect(cursor, self._category, self._every(rows, _PART))
         self._flat.rollback()
-        found = [row for row in marked if row.hash == _STEP]
+        found = [row for row in marked if row.hash == self._most]
         with self._session.begin(), self._connection.cursor() as cursor:
             for root in self._category.roots:
                 names = identifiers.each(root.owner, "r")
                 where, params = scope.sql(self._category, names)
                 aliased = projection.as_key(self._category, root.owner, "r")
                 rows = f"FROM (SELECT {aliased} FROM {root.qualified} r WHERE {where}) s", params
-                found += keystream.collect(cursor, self._category, self._every(rows, _STEP))
+                found += keystream.collect(cursor, self._category, self._every(rows, self._most))
         bound = min(found, key=lambda row: row.key) if found else None
         return bound and bound.text, [row.text for row in marked if bound is None or row.key < bound.key]
 
@@ -202,7 +204,7 @@ class Verifier:
             f"FROM (SELECT s.*, row_number() OVER (ORDER BY {order}) - 1 AS above "
             f"FROM (SELECT {names} {rows[0]} ORDER BY {order} LIMIT %s) s) s "
             f"WHERE s.above > 0 AND s.above %% %s = 0",
-            [*rows[1], _STEP + 1, count],
+            [*rows[1], self._most + 1, count],
         )
 
     # The comparison of one range
