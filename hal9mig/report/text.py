@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +43,7 @@ def as_json(report: Report) -> bytes:
         "schema": 1, "kind": "hal9-migrate phase report", "title": report.title, "state": report.state,
         "sections": sections,
     }  # fmt: skip
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=plain)
+    text = safe_text.json_text(document, indent=2, default=plain)
     return (safe_text.printable_json(text) + "\n").encode()
 
 
