@@ -16,6 +16,8 @@ _BYTES = {
 }  # fmt: skip
 _PER = {"s": 1, "m": 60, "h": 3600}
 _NUMBER = r"(?P<number>\d+(?:\.\d+)?)"
+#: Seconds of the longest time that may be asked for.
+LONGEST = 3650 * _DURATION["d"]
 
 
 class RateUnit(enum.Enum):
@@ -50,16 +52,22 @@ def _invalid(what: str, text: str, examples: str) -> errors.InvalidUnit:
     return errors.InvalidUnit(f"{text!r} is not {what}", hint=f"write it like {examples}")
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, *, none: bool = False) -> float:
     """Return the seconds of ``500ms``, ``30s``, ``5m``, ``24h``, ``2d`` or of a bare number.
 
+    Args:
+        none: whether it may be zero.
+
     Raises:
-        errors.InvalidUnit: it has another form, or is zero.
+        errors.InvalidUnit: it has another form, is zero, or longer than any clock goes on counting.
     """
     found = re.fullmatch(rf"{_NUMBER}\s*(?P<unit>ms|s|m|h|d)?", text.strip(), re.I)
-    if not found or float(found["number"]) == 0:
-        raise _invalid("a duration above zero", text, "30s, 5m or 24h")
-    return float(found["number"]) * _DURATION[(found["unit"] or "s").lower()]
+    if not found or (float(found["number"]) == 0 and not none):
+        raise _invalid("a duration" if none else "a duration above zero", text, "30s, 5m or 24h")
+    seconds = float(found["number"]) * _DURATION[(found["unit"] or "s").lower()]
+    if seconds > LONGEST:
+        raise _invalid(f"a duration of at most {format_duration(LONGEST)}", text, "30s, 5m or 24h")
+    return seconds
 
 
 def parse_bytes(text: str) -> int:

@@ -41,15 +41,16 @@ def check(subject: Subject, *, relative: float = RELATIVE, absolute: float = ABS
     """
     drawn = subject.drawn(subject.sample)[: subject.sample]
     tallies = {store: _Tally() for store in model.StoreName}
-    missing: list[model.Key] = []
+    unlike: list[model.Key] = []
     for key in drawn:
-        for store, tally in tallies.items():
-            record = subject.read(store, key)
-            if record is None:
-                missing.append(key)
-                continue
-            _count(tally, key, record, relative, absolute)
-    lost = subject.drifted(missing)
+        records = {store: subject.read(store, key) for store in tallies}
+        for store, record in records.items():
+            if record is not None:
+                _count(tallies[store], key, record, relative, absolute)
+        # What one store cannot compute again may be what it has lost.
+        if len({record is not None and _known(record) for record in records.values()}) > 1 or None in records.values():
+            unlike.append(key)
+    lost = subject.drifted(unlike)
     checked = sum(tally.checked for tally in tallies.values())
     measured: dict[str, Any] = {"sampled": len(drawn), "relative": relative, "absolute": absolute}
     for store, tally in tallies.items():
@@ -58,7 +59,7 @@ def check(subject: Subject, *, relative: float = RELATIVE, absolute: float = ABS
             f"{store}_worst": tally.worst,
         }  # fmt: skip
     problems = [f"{store}: {one}" for store, tally in tallies.items() for one in tally.wrong]
-    problems += [f"{'/'.join(key)} is not in both stores" for key in lost]
+    problems += [f"{'/'.join(key)} cannot be computed again in both stores" for key in lost]
     if problems:
         return subject.outcome(
             NAME, CheckVerdict.FAILED, f"{len(problems)} deviations: {'; '.join(problems[:3])}", measured,
@@ -79,12 +80,18 @@ def check(subject: Subject, *, relative: float = RELATIVE, absolute: float = ABS
     )  # fmt: skip
 
 
+def _known(record: Record) -> bool:
+    """Whether a record says how its gradients came about, and holds all that it takes."""
+    meta = record["meta"]
+    stated = isinstance(meta, dict) and meta.get("loss") == _LOSS
+    return stated and bool(recall.vector(record)) and record["payload"] is not None
+
+
 def _count(tally: _Tally, key: model.Key, record: Record, relative: float, absolute: float) -> None:
-    meta, values = record["meta"], recall.vector(record)
-    known = isinstance(meta, dict) and meta.get("loss") == _LOSS and values and record["payload"] is not None
-    if not known:
+    if not _known(record):
         tally.unknown += 1
         return
+    meta, values = record["meta"], recall.vector(record)
     name = "/".join(key)
     try:
         wanted = numeric(values, outputs=int(meta["outputs"]), gain=float(meta["gain"]), target=int(meta["class"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -143,8 +142,9 @@ class Console:
 
     def _json(self, document: Mapping[str, object], *, indent: int | None) -> str:
         # JSON escapes the old control characters only; DEL, C1 and the turns of writing would reach the terminal.
-        text = json.dumps(document, indent=indent, ensure_ascii=not is_utf8(sys.stdout), default=_plain)
-        return safe_text.printable_json(text)
+        return safe_text.printable_json(
+            safe_text.json_text(document, indent=indent, ascii_only=not is_utf8(sys.stdout), default=_plain)
+        )
 
     def when(self, moment: datetime.datetime | None) -> str:
         """Return a moment: in UTC, and on a terminal as how long ago it was."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,6 +49,17 @@ class Text(_ToText):
         return str(value)
 
 
+class FiniteRange(click.FloatRange):
+    """A number between bounds; click's own lets NaN and infinities through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Check a value."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number.", param, ctx)
+        return number
+
+
 def _rate(text: str) -> object:
     return units.parse_rate(text)
 
@@ -72,6 +85,10 @@ def _impact(text: str) -> object:
 
 COUNT = Text("N", units.parse_count)
 DURATION = Text("TIME", units.parse_duration)
+#: A duration that may be none at all.
+ANY_DURATION = Text("TIME", functools.partial(units.parse_duration, none=True))
+#: What the databases and Python's own generator both draw by.
+SEED = click.IntRange(0, 2**31 - 1)
 RATE = Text("RATE", _rate)
 BYTES = Text("SIZE", units.parse_bytes)
 VALIDATION = Text("MODE", _validation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import tempfile
@@ -41,7 +40,7 @@ def require_folder(report: pathlib.Path, *, undone: str = "nothing was compared"
 
 def write(report: pathlib.Path, document: Mapping[str, object], *, private: bool = False) -> None:
     """Write a document as JSON, in the place of what was there; ``private`` is for its owner only."""
-    text = safe_text.printable_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)) + "\n"
+    text = safe_text.printable_json(safe_text.json_text(document, indent=2, default=str)) + "\n"
     write_bytes(report, text.encode(), private=private)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
-import json
 import os
 import pathlib
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 import sqlalchemy
 
+from hal9mig import safe_text
 from hal9mig.stores import connection as stores_connection
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.M)
@@ -90,7 +90,7 @@ def run(session: Session, file: str, name: str, /, **values: object) -> sqlalche
 
 def json_text(value: object) -> str:
     """Return a value as JSON text."""
-    return json.dumps(value, ensure_ascii=False)
+    return safe_text.json_text(value)
 
 
 def _plain(value: object) -> object:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +43,7 @@ def as_json(report: Report) -> bytes:
         "schema": 1, "kind": "hal9-migrate phase report", "title": report.title, "state": report.state,
         "sections": sections,
     }  # fmt: skip
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=plain)
+    text = safe_text.json_text(document, indent=2, default=plain)
     return (safe_text.printable_json(text) + "\n").encode()
 
 
@@ -55,9 +54,7 @@ def as_markdown(report: Report) -> bytes:
         lines += [f"## {section.title}", ""]
         for block in section.blocks:
             lines += [*_markdown(block), ""]
-    return (
-        safe_text.printable("\n".join(lines).rstrip("\n").replace("\n", "\x00")).replace("\x00", "\n") + "\n"
-    ).encode()
+    return (safe_text.printable("\n".join(lines).rstrip("\n")) + "\n").encode()
 
 
 def _markdown(block: Block) -> Iterator[str]:
@@ -91,12 +88,13 @@ def as_html(report: Report) -> bytes:
         body.append(f"<section><h2>{html.escape(section.title)}</h2>")
         body += [_html(block) for block in section.blocks]
         body.append("</section>")
-    return (
+    page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(report.title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>'
         + "\n".join(body)
         + "</body></html>\n"
-    ).encode()
+    )
+    return safe_text.printable(page).encode()
 
 
 def _html(block: Block) -> str:

@@ -133,7 +133,9 @@ def engine(
 
     def translate(context: sqlalchemy.engine.ExceptionContext) -> None:
         # The pool's own ping replaces a connection that was lost while nobody used it; that is no error.
-        if context.is_disconnect and not context.is_pre_ping:
+        # An interruption breaks a connection too, and stays what it is: whoever retries an outage must not swallow it.
+        broke = context.is_disconnect and not context.is_pre_ping
+        if broke and isinstance(context.original_exception, Exception):
             raise _lost(where, context.original_exception) from None
 
     event.listen(built, "handle_error", translate)

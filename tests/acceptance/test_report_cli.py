@@ -38,6 +38,7 @@ def test_an_empty_ledger(cli: servers.Cli, world: World, tmp_path: pathlib.Path)
         assert written(cli, tmp_path, form, "--detailed")
     told = written(cli, tmp_path, "md").decode()
     assert "❌ The phase is not complete." in told
+    assert told.startswith("# State migration\n\n")
     assert "- Migration Start: ____" in told
 
 
@@ -75,6 +76,7 @@ def test_what_the_ledger_says(cli: servers.Cli, world: World, tmp_path: pathlib.
     page = written(cli, tmp_path, "html").decode()
     assert "&lt;them&gt;" in page
     assert "<them>" not in page
+    assert "\x1b" not in page
     assert "http" not in page.replace("http-equiv", "")
 
     # Another state of the ledger is another report.

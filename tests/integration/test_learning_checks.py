@@ -66,6 +66,11 @@ def test_both_stores_remember_the_same(world: World, over: bool) -> None:
     assert "hierarchical: " in wrong.detail
     assert wrong.measured["flat_wrong"] == 0
 
+    # A store that has lost what it takes to compute them has not passed either.
+    world.hier_sql(f"{TRUSTED} UPDATE hier.pattern_gradients SET gradient = set_byte(gradient, 3, 66)")
+    world.hier_sql(f"{TRUSTED} UPDATE hier.patterns SET meta = meta - 'loss'")
+    assert computed(world).verdict is CheckVerdict.FAILED
+
 
 @given(
     st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=40), st.integers(1, 9), st.floats(-4, 4), st.data()

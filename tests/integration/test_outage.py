@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import urllib.parse
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import event
 
 from hal9mig import errors, settings
 from hal9mig.embedded.redis import RedisServer
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
+from hal9mig.stores import connection as stores_connection
 from tests.support import servers
 
 FAILED = "failed, and is tried again"
@@ -82,6 +85,18 @@ def test_a_connection_that_broke_is_named(stores: servers.Stores, stack_env: dic
         cursor.execute("SELECT 1")
     assert lost.value.context["server"] == place(stores.flat_url)
     assert place(stores.flat_url) in lost.value.message
+
+
+def test_an_interruption_is_no_outage(stores: servers.Stores) -> None:
+    engine = stores_connection.engine(stores.hier_url, application_name="test")
+
+    @event.listens_for(engine, "do_execute")
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), engine.connect() as session:
+        session.exec_driver_sql("SELECT 1")
+    engine.dispose()
 
 
 def test_threads_tell_an_outage_once_and_with_its_traceback_only_to_who_debugs(

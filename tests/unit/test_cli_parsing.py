@@ -49,6 +49,8 @@ GOOD = [
     "help exit-codes",
     "stack up --detach",
     "sample-data load --scale 0.01",
+    "benchmark --sla 0ms",
+    "learning verify-gradients --relative 0 --absolute 1e30 --seed 0",
 ]
 
 
@@ -118,6 +120,11 @@ BAD = [
     ("quarantine drop 0", ["0"], []),
     ("completion tcsh", ["'tcsh'"], []),
     ("state progress --watch=never", ["--watch", "'never'"], []),
+    ("state progress --watch=999999999999d", ["--watch", "at most 3650d"], ["30s"]),
+    ("learning test --noise nan", ["'--noise'", "no number"], ["--help"]),
+    ("learning verify-gradients --absolute inf", ["'--absolute'", "no number"], ["--help"]),
+    ("state validate --seed 99999999999999999999999", ["'--seed'", "2147483647"], ["--help"]),
+    ("ux-test --sample-users 0", ["--sample-users"], ["1000"]),
     ("--config nowhere.toml state status", ["nowhere.toml"], []),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -39,3 +40,9 @@ def test_json_carries_them_as_json_does(capsys: pytest.CaptureFixture[str]) -> N
     told = capsys.readouterr().out
     assert not any(sign in told for sign in "\x1b\x07\x7f\x9b\u202e\u2066")
     assert json.loads(told)["key"] == WICKED
+
+
+def test_numbers_that_json_cannot_write_are_texts_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().document({"worst": [math.inf, -math.inf], "of": {"a": math.nan, "b": 1.5}})
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (told["worst"], told["of"]) == (["Infinity", "-Infinity"], {"a": "NaN", "b": 1.5})

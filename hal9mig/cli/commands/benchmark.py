@@ -29,8 +29,8 @@ Examples:
 @click.option("--compare-systems", is_flag=True, help="Compare both stores; it always does.")
 @click.option("--rounds", type=click.IntRange(5, 1000), default=5, show_default=True, help="How often they take turns.")
 @click.option("--samples", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Operations of a turn.")
-@click.option("--sla", type=options.DURATION, default="50ms", show_default=True, help="A p95 that is fast enough.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Which records are used.")
+@click.option("--sla", type=options.ANY_DURATION, default="50ms", show_default=True, help="A p95 that is fast enough.")
+@click.option("--seed", type=options.SEED, default=1, show_default=True, help="Which records are used.")
 @click.option("--plot", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @click.option("--report", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Write the figures as JSON.")
 @options.output
@@ -55,7 +55,7 @@ def benchmark(
     call = invocation.current(context)
     order = engine.BenchmarkOrder(
         operations=engine.operations(operations), rounds=rounds, samples=samples,
-        sla=units.parse_duration(sla) * 1000, seed=seed,
+        sla=units.parse_duration(sla, none=True) * 1000, seed=seed,
     )  # fmt: skip
     chosen = call.categories(options.chosen(names, everything))
     if plot is not None and plot.suffix.lower() not in benchmark_plot.FORMATS:

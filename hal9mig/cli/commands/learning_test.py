@@ -21,9 +21,9 @@ Examples:
 @click.option("--patterns", type=click.IntRange(1, 2000), default=100, show_default=True, help="How many patterns.")
 @click.option("--compare-systems", is_flag=True, help="Compare both stores; it always does.")
 @click.option(
-    "--noise", type=click.FloatRange(0, 10), default=0.2, show_default=True, help="Noise of a cue, as a share."
+    "--noise", type=options.FiniteRange(0, 10), default=0.2, show_default=True, help="Noise of a cue, as a share."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Which patterns, and which noise.")
+@click.option("--seed", type=options.SEED, default=1, show_default=True, help="Which patterns, and which noise.")
 @options.output
 @click.pass_context
 def test(context: click.Context, patterns: int, compare_systems: bool, noise: float, seed: int) -> None:

@@ -22,9 +22,11 @@ Examples:
 
 @click.command("verify-gradients", help=_HELP)
 @click.option("--sample-size", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many.")
-@click.option("--relative", type=click.FloatRange(0, 1), default=1e-4, show_default=True, help="Share of a gradient.")
-@click.option("--absolute", type=click.FloatRange(0), default=1e-5, show_default=True, help="And by this much.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Which records.")
+@click.option(
+    "--relative", type=options.FiniteRange(0, 1), default=1e-4, show_default=True, help="Share of a gradient."
+)
+@click.option("--absolute", type=options.FiniteRange(0), default=1e-5, show_default=True, help="And by this much.")
+@click.option("--seed", type=options.SEED, default=1, show_default=True, help="Which records.")
 @options.output
 @click.pass_context
 def verify_gradients(context: click.Context, sample_size: int, relative: float, absolute: float, seed: int) -> None:

@@ -34,7 +34,7 @@ Examples:
 @click.command(name="test-signals", help=_HELP)
 @click.option("--samples", type=options.COUNT, default="1000", show_default=True, help="How many signals.")
 @click.option("--verify-paths", "whole", is_flag=True, help="Compare every step, and not only where a signal ends.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Draws starts and ways.")
+@click.option("--seed", type=options.SEED, default=0, show_default=True, help="Draws starts and ways.")
 @click.option(
     "--steps", type=click.IntRange(1, 1000), default=16, show_default=True, help="How far a signal goes at most."
 )

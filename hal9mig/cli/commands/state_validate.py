@@ -70,7 +70,7 @@ def _factor(text: str) -> float:
 @click.option("--suggestions", is_flag=True, help="Name the next command for each failure.")
 @click.option("--fix-and-retry", is_flag=True, help="Repair what can be repaired safely, and run again what failed.")
 @click.option("--sample", type=options.COUNT, default="200", show_default=True, help="Records of a random sample.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of what is drawn at random.")
+@click.option("--seed", type=options.SEED, default=1, show_default=True, help="Of what is drawn at random.")
 @click.option(
     "--bound",
     type=options.Text("FACTOR", _factor),

@@ -34,7 +34,7 @@ Examples:
 @click.command(help=_HELP)
 @click.option("--sample-users", type=options.COUNT, default="100", show_default=True, help="As how many users to act.")
 @click.option("--verify-sessions", is_flag=True, help="Verify as many real sessions in both stores.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the real sessions that are drawn.")
+@click.option("--seed", type=options.SEED, default=1, show_default=True, help="Of the real sessions that are drawn.")
 @click.option(
     "--patience",
     type=options.DURATION,
