@@ -8,8 +8,7 @@ from beat.interval import LiveInterval, Watch
 from hal9mig import settings
 from hal9mig.queue import app as queue_app
 
-#: Seconds between two looks for lost leases and messages. Workers' parents look far more often; more of these would
-#: only hide the batches in the list of tasks that Flower shows.
+#: Seconds between two looks for lost leases and messages; workers' parents look far more often.
 TICK_EVERY = 5.0
 #: Seconds after which a call for a round that nobody has taken is none any more: the next one follows.
 _ROUND_EXPIRES = 10.0
@@ -26,8 +25,7 @@ app.conf.update(
             "schedule": TICK_EVERY,
             # Expires, so that a queue nobody serves does not fill with ticks.
             "options": {
-                "queue": queue_app.CONTROL_QUEUE,
-                "priority": queue_app.CONTROL_PRIORITY,
+                **queue_app.ERRAND,
                 "expires": TICK_EVERY,
                 "argsrepr": "find lost leases and messages, dispatch",
             },
@@ -36,8 +34,7 @@ app.conf.update(
             "task": queue_app.ROUND_TASK,
             "schedule": LiveInterval(Watch(SETTINGS)),
             "options": {
-                "queue": queue_app.CONTROL_QUEUE,
-                "priority": queue_app.CONTROL_PRIORITY,
+                **queue_app.ERRAND,
                 "expires": _ROUND_EXPIRES,
                 "argsrepr": "reconcile: a round",
             },

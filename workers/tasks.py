@@ -22,6 +22,8 @@ from workers.app import app
 #: A task that a server's outage ends is told in a line, without the way to it; the next one follows.
 _AWAY = (errors.Unreachable, psycopg2.OperationalError, psycopg2.InterfaceError, redis.ConnectionError)
 
+# Errands send no events: they are many to one batch, and Flower has one list of both.
+
 
 @app.task(name=queue_app.BATCH_TASK, bind=True)
 def batch(self: celery.Task[Any, Any], run_id: int, seq: int, attempt: int) -> str:
@@ -31,7 +33,7 @@ def batch(self: celery.Task[Any, Any], run_id: int, seq: int, attempt: int) -> s
     return work.perform(system, desk, run_id=run_id, seq=seq, attempt=attempt, owner=owner)
 
 
-@app.task(name=queue_app.TICK_TASK, throws=_AWAY)
+@app.task(name=queue_app.TICK_TASK, throws=_AWAY, send_events=False)
 def tick() -> int:
     """Find lost leases and messages, publish what may go, end monitored windows, and seal what the audit has got."""
     system, _ = bootstrap.process.open()
@@ -42,7 +44,7 @@ def tick() -> int:
     return published
 
 
-@app.task(name=queue_app.FOLLOW_TASK, throws=_AWAY)
+@app.task(name=queue_app.FOLLOW_TASK, throws=_AWAY, send_events=False)
 def follow(lane: int, lanes: int) -> str:
     """Apply a lane of the ruling store's journal to the other store."""
     system, desk = bootstrap.process.open()
@@ -53,7 +55,7 @@ def follow(lane: int, lanes: int) -> str:
     return "nothing to do" if done is None else f"{done.written} written, {done.deleted} deleted"
 
 
-@app.task(name=queue_app.ROUND_TASK, throws=_AWAY)
+@app.task(name=queue_app.ROUND_TASK, throws=_AWAY, send_events=False)
 def round_() -> str:
     """Do the reconciler's next round; the ledger decides whether it is time."""
     system, desk = bootstrap.process.open()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import celery
 import kombu
 
@@ -18,6 +21,17 @@ QUEUES = (CONTROL_QUEUE, BATCH_QUEUE)
 #: On Redis a smaller number is more urgent and no number is the most urgent of all, so each send names one.
 CONTROL_PRIORITY = 0
 PRIORITY_STEPS = [0, 3, 6, 9]
+
+
+class _Nobody:
+    """Stands for Celery's event dispatcher and tells nobody that a task was sent."""
+
+    def publish(self, *_: object, **__: object) -> None:
+        """Tell nobody."""
+
+
+#: How an errand is sent: ahead of all batches, and past Flower, whose list of tasks is for batches.
+ERRAND: Mapping[str, Any] = {"queue": CONTROL_QUEUE, "priority": CONTROL_PRIORITY, "event_dispatcher": _Nobody()}
 #: Far above any task: expired leases are the ledger's to find, and a shorter one would run tasks twice.
 VISIBILITY_TIMEOUT = 12 * 3600  # seconds
 
@@ -55,7 +69,7 @@ def make(resolved: settings.Settings) -> celery.Celery:
         },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # What Flower needs; see the README for what it costs.
+        # What Flower needs; docs/flower.md has what it costs.
         worker_send_task_events=True,
         task_send_sent_event=True,
         worker_hijack_root_logger=True,

@@ -84,10 +84,9 @@ class Broker:
             self._app.send_task(
                 task,
                 args=tuple(args),
-                queue=queue_app.CONTROL_QUEUE,
-                priority=queue_app.CONTROL_PRIORITY,
                 expires=expires,
                 argsrepr=shown,
+                **queue_app.ERRAND,
             )
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
             raise errors.QueueUnreachable(

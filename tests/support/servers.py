@@ -254,6 +254,12 @@ class Programs:
         beat.wait_for("beat: Starting", timeout)
         return beat
 
+    def flower(self, port: int, login: str) -> Running:
+        """Start Flower with the product's settings, on the address that these name."""
+        command = [sys.executable, "-m", "celery", "-A", "workers.app", "flower", f"--port={port}"]
+        command.append(f"--conf={ROOT / 'config' / 'flowerconfig.py'}")
+        return self._start("flower", command, {"HAL9_FLOWER_AUTH": login})
+
     def close(self) -> None:
         """End them all at once."""
         for running in self.running:
