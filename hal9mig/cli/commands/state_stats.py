@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import invocation, options, run_progress, run_result
+from hal9mig.cli import invocation, options, run_progress
 from hal9mig.cli.repeat import repeated
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -58,7 +59,7 @@ def _show(call: Invocation, *, resources: bool) -> None:
         trouble = error
     leased, queued = sum(run.leased for run in active), sum(run.queued for run in active)
     copying = [run for run in active if run.kind is model.RunKind.MIGRATE]
-    speed = sum(run_progress.rate(run) for run in copying)
+    speed = sum(run_standing.rate(run) for run in copying)
     used = None
     if tuned.rate_limit is not None and tuned.rate_limit.unit is units.RateUnit.RECORDS:
         used = speed / tuned.rate_limit.per_second
@@ -72,14 +73,14 @@ def _show(call: Invocation, *, resources: bool) -> None:
         call.console.line(f"Budget: {units.format_count(round(speed))} records/s now, {budget}{share}")
         call.console.line(f"Workers: {len(alive)} alive, {slots} slots, {leased} busy")
         for run in active:
-            call.console.line(run_progress.line(run, total=run.total_records, speed=run_progress.rate(run)))
+            call.console.line(run_progress.line(run, total=run.total_records, speed=run_standing.rate(run)))
         if resources:
             _tables(call, alive, databases)
         if trouble is not None:
             call.console.say(f"warning: {trouble.message}")
     call.conclude(
         {
-            "runs": [run_result.document(run) for run in active],
+            "runs": [run_standing.document(run) for run in active],
             "queue": {"messages": depth, "batches_leased": leased, "batches_queued": queued},
             "budget": {"rate_limit": str(tuned.rate_limit or "off"), "records_per_second": round(speed, 1),
                        "used": None if used is None else round(used, 4)},
