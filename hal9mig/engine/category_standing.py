@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from hal9mig import model
 from hal9mig.categories.declaration import Category
+from hal9mig.engine import standstill
+from hal9mig.engine.standstill import Problem
 from hal9mig.ledger import mode, quarantine, runs, sweeps
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.mode import ModeLine
 from hal9mig.ledger.sweeps import Sweep
+from hal9mig.settings import Settings
 from hal9mig.stores.store_size import Records
 
 _MOST_RUNS = 10_000
@@ -79,6 +82,23 @@ def followed(own: Sequence[model.Run], line: ModeLine, swept: Sweep | None) -> b
         return True
     clean = None if swept is None else swept.clean_from
     return clean is not None and clean >= line.since and clean >= (whole[0].finished_at or line.since)
+
+
+def next_steps(
+    resolved: Settings, still: Sequence[Problem], standings: Sequence[CategoryStanding], slots: int
+) -> list[str]:
+    """Return the commands to go on with.
+
+    Args:
+        still: what stands still.
+        slots: how many batches the live workers take at once.
+    """
+    steps = standstill.commands(still)
+    if not slots and resolved.workers_hint not in steps:
+        steps.append(resolved.workers_hint)
+    steps += [f"hal9-migrate quarantine list --category {one.category.slug}" for one in standings if one.held]
+    waiting = [one.category.slug for one in standings if one.last is None and one.flat and one.flat.count]
+    return steps + [f"hal9-migrate state migrate --category {slug}" for slug in waiting[:1]]
 
 
 def document(one: CategoryStanding) -> dict[str, object]:

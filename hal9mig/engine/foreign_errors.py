@@ -8,7 +8,7 @@ from hal9mig import errors
 
 # What a query meets where the ledger's or a store's schema is not there, or older.
 _SCHEMA_STATES = ("42P01", "42703", "3F000", "42883")
-_FORBIDDEN = "42501"
+_FORBIDDEN, _LOCKED = "42501", "55P03"
 
 
 def translated(error: BaseException) -> errors.HAL9Error | None:
@@ -59,6 +59,8 @@ def _postgres(error: BaseException) -> errors.HAL9Error:
         return errors.SchemaBehind(f"A database lacks something that this program needs: {text}.")
     if state == _FORBIDDEN:
         return errors.Refused(f"The database account may not do this: {text}.", hint="let its owner grant the right")
+    if state == _LOCKED:
+        return errors.TimedOut(f"Another session holds what this waits for: {text}", hint="try it again")
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or state.startswith("57"):
         return errors.StoreUnreachable(f"The connection to the database was lost: {text}")
     return errors.HAL9Error(f"The database reported an error: {text}", hint="run it again with --debug to see where")

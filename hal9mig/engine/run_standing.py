@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 
 from hal9mig import model, units
 
 _WINDOW = 10.0  # seconds a rate is the mean of; the ledger's recent_records has the same
+#: Seconds over which an estimate looks at the rate: it was the fastest over one of them, and over one the slowest.
+WINDOWS = (60.0, 300.0)
 _ETA_FROM = 0.01  # share done below which an estimate would be a guess
 _THROTTLES = ("rate-limit", "the budget")
 #: Kinds whose work is all in their records.
@@ -16,19 +19,24 @@ _PLAIN = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds that go without 
 
 def state(run: model.Run) -> str:
     """Return where a run stands, and why it does not go on when it does not."""
+    word, why = word_and_reason(run)
+    return f"{word} ({why})" if why else word
+
+
+def word_and_reason(run: model.Run) -> tuple[str, str]:
+    """Return the word for where a run stands, and why it does not go on; empty when it does, or nobody knows."""
     if run.waiting and run.status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING):
         word = "throttled" if run.waiting.startswith(_THROTTLES) else "waiting"
         # While batches are under way a wait is only that of the next one.
-        word = run.status if word == "waiting" and run.leased else word
-        return f"{word} ({run.waiting})"
+        return (str(run.status) if word == "waiting" and run.leased else word), run.waiting
     if run.status in (model.RunStatus.FAILED, model.RunStatus.PAUSED, model.RunStatus.CANCELLED) and run.reason:
-        return f"{run.status} ({run.reason})"
+        return str(run.status), run.reason
     if run.undone_at is not None:
-        return f"{run.status}, taken back by a restore"
+        return f"{run.status}, taken back by a restore", ""
     if run.kind not in _BY_RECORD and run.status is model.RunStatus.RUNNING and run.planned:
         left = run.total_batches - run.done_batches
-        return f"{run.status} ({left} step{'' if left == 1 else 's'} left)"
-    return str(run.status)
+        return str(run.status), f"{left} step{'' if left == 1 else 's'} left"
+    return str(run.status), ""
 
 
 def label(run: model.Run) -> str:
@@ -64,6 +72,26 @@ def eta(run: model.Run, total: int, speed: float) -> float | None:
     if run.kind not in _BY_RECORD and run.done_records >= total:
         return None  # what is left, indexes and proofs, has no records to go by
     return max(0, total - run.done_records) / speed
+
+
+def eta_interval(run: model.Run, total: int, speeds: Sequence[float]) -> tuple[float, float] | None:
+    """Return the fewest and the most seconds that remain, by the fastest and the slowest rate of late.
+
+    Args:
+        speeds: records a second, measured over several windows of time; those without any tell nothing.
+    """
+    found = [seconds for speed in speeds if (seconds := eta(run, total, speed)) is not None]
+    return (min(found), max(found)) if found else None
+
+
+def migrating(active: Sequence[model.Run]) -> float:
+    """Return the records a second of all migrations together."""
+    return sum(rate(run) for run in active if run.kind is model.RunKind.MIGRATE)
+
+
+def budget_used(limit: units.Rate | None, speed: float) -> float | None:
+    """Return the share of a budget of records that is used; None for another or none."""
+    return speed / limit.per_second if limit is not None and limit.unit is units.RateUnit.RECORDS else None
 
 
 def document(run: model.Run, *, total: int | None = None) -> dict[str, object]:

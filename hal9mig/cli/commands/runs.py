@@ -128,7 +128,7 @@ def _compared(call: Invocation, run: model.Run) -> None:
     with call.system.ledger.begin() as session:
         found = verify_report.collect(session, call.system.category(run.category), run.id)
     if not call.json:
-        call.console.verdict(found.consistent, comparison.line(found))
+        call.console.verdict(found.consistent, verify_report.sentence(found))
     report = verify_report.report([found], at=datetime.datetime.now(datetime.UTC))
     call.conclude({"run": run_standing.document(run), "verdict": report}, comparison.problem([found]))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, model, units
+from hal9mig import errors, units
 from hal9mig.cli import invocation, options, run_progress
 from hal9mig.cli.repeat import repeated
 from hal9mig.engine import run_standing
@@ -58,11 +58,8 @@ def _show(call: Invocation, *, resources: bool) -> None:
     except errors.Unreachable as error:
         trouble = error
     leased, queued = sum(run.leased for run in active), sum(run.queued for run in active)
-    copying = [run for run in active if run.kind is model.RunKind.MIGRATE]
-    speed = sum(run_standing.rate(run) for run in copying)
-    used = None
-    if tuned.rate_limit is not None and tuned.rate_limit.unit is units.RateUnit.RECORDS:
-        used = speed / tuned.rate_limit.per_second
+    speed = run_standing.migrating(active)
+    used = run_standing.budget_used(tuned.rate_limit, speed)
     slots = sum(worker.slots for worker in alive if not worker.draining)
     databases = _databases(call) if resources else {}
     if not call.json:

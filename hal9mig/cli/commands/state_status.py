@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, model, units
+from hal9mig import errors, units
 from hal9mig.cli import finished, invocation, options, standing_still
 from hal9mig.cli.console import counted
 from hal9mig.engine import run_standing
@@ -16,7 +16,6 @@ from hal9mig.engine import run_standing
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.category_standing import CategoryStanding
-    from hal9mig.engine.standstill import Problem
     from hal9mig.stores.connection import Connection
     from hal9mig.stores.schema import SchemaState
 
@@ -72,8 +71,8 @@ def status(context: click.Context) -> None:
         tuned = tuning.resolve(session)
         standings = category_standing.read(session, categories, sizes)
     slots = sum(worker.slots for worker in alive if not worker.draining)
-    speed = sum(run_standing.rate(run) for run in active if run.kind is model.RunKind.MIGRATE)
-    steps = _next_steps(call, still, standings, slots)
+    speed = run_standing.migrating(active)
+    steps = category_standing.next_steps(call.settings, still, standings, slots)
     if not call.json:
         call.console.line(f"Write Mode: {line.mode}")
         if line.target is not None:
@@ -136,16 +135,3 @@ def _table(call: Invocation, standings: Sequence[CategoryStanding]) -> None:
             ]
         )
     call.console.table(columns, rows, numbers=("LAST RUN", "COPIED", "IN FLAT", "DONE", "QUARANTINED"))
-
-
-def _next_steps(
-    call: Invocation, still: Sequence[Problem], standings: Sequence[CategoryStanding], slots: int
-) -> list[str]:
-    from hal9mig.engine import standstill
-
-    steps = standstill.commands(still)
-    if not slots and call.settings.workers_hint not in steps:
-        steps.append(call.settings.workers_hint)
-    steps += [f"hal9-migrate quarantine list --category {one.category.slug}" for one in standings if one.held]
-    waiting = [one.category.slug for one in standings if one.last is None and one.flat and one.flat.count]
-    return steps + [f"hal9-migrate state migrate --category {slug}" for slug in waiting[:1]]
