@@ -40,6 +40,7 @@ _COMMANDS = {
     "benchmark": "hal9mig.cli.commands.benchmark:benchmark",
     "phase": "hal9mig.cli.commands.phase:phase",
     "monitor": "hal9mig.cli.commands.monitor:monitor",
+    "dashboard": "hal9mig.cli.commands.dashboard:dashboard",
     "finish": "hal9mig.cli.commands.finish:finish",
     "report": "hal9mig.cli.commands.report:report",
     "attest": "hal9mig.cli.commands.attest:attest",
