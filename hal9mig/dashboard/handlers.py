@@ -363,7 +363,7 @@ def application(site: Site) -> web.Application:
 
 
 def _logged(handler: web.RequestHandler) -> None:
-    """Log what went wrong; a page that is renewed every three seconds is no news."""
+    """Log what went wrong; that a server is away the reader tells once, and not for each page."""
     status, request = handler.get_status(), handler.request
-    if status >= 500:
+    if status >= 500 and status != 503:
         log.warning("%s %s: %d", request.method, request.path, status)

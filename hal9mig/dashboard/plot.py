@@ -17,15 +17,15 @@ WIDTH, HEIGHT = 600, 120
 _ROOM = 4  # units kept free above the highest and below the lowest point
 #: Seconds that a plot of what goes on covers at least.
 _LEAST = 120.0
-_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line: its name, its points as SVG has them, and which of the colours it is drawn in."""
+    """A line: its name, its stretches as SVG has points, and which of the colours it is drawn in."""
 
     name: str
-    points: str
+    stretches: Sequence[str]
     colour: int
 
 
@@ -73,10 +73,14 @@ def pace(found: Pace, *, limit: units.Rate | None = None, now: datetime.datetime
     top = _top(max(highest, budget or 0.0, 1.0))
     lines = []
     for colour, (name, own) in enumerate(rates.items()):
-        # Down to nothing before it begins and after it ends; no line along the ground where there is none.
-        there = [at for at in moments if min(own) - step <= at <= max(own) + step]
-        points = [(_across(at + step / 2, first, last), _up(own.get(at, 0.0), top)) for at in there]
-        lines.append(Line(name=name, points=_joined(points), colour=colour % 6))
+        stretches: list[list[tuple[float, float]]] = [[]]
+        for at in moments:
+            # Down to nothing where it begins and ends; along the ground no line, which would cover another's.
+            if any(own.get(near) for near in (at - step, at, at + step)):
+                stretches[-1].append((_across(at + step / 2, first, last), _up(own.get(at, 0.0), top)))
+            elif stretches[-1]:
+                stretches.append([])
+        lines.append(Line(name=name, stretches=[_joined(one) for one in stretches if one], colour=colour % 6))
     of_run = "" if found.run is None else f" of run {found.run}"
     spoken = units.format_count(round(max(total, default=0.0)))
     return Plot(
@@ -105,8 +109,8 @@ def lag(rounds: Sequence[Round], now: datetime.datetime, *, span: float, present
     ]  # fmt: skip
     last = units.format_duration(found[-1][1])
     return Plot(
-        title="Lag of the journal",
-        lines=[Line(name="oldest write that waits", points=_joined(points), colour=0)],
+        title="Lag of the journal: the oldest write that waits",
+        lines=[Line(name="oldest write that waits", stretches=[_joined(points)], colour=0)],
         heights=_heights(top, lambda value: units.format_duration(value) if value else "0"),
         moments=_moments(begin, now, now),
         limit=None,

@@ -20,6 +20,7 @@ from hal9mig.engine import foreign_errors
 from hal9mig.engine.checkpoint.orders import Checkpoints
 from hal9mig.engine.checkpoint.types import CheckpointListing
 from hal9mig.engine.coordinator import Coordinator
+from hal9mig.engine.outage import Outage
 from hal9mig.engine.reconcile import alarm_rules
 from hal9mig.engine.reconcile.alarm_rules import JournalBacklog
 from hal9mig.engine.system import System
@@ -34,6 +35,7 @@ FLAT, HIERARCHICAL, QUEUE = "flat store", "hierarchical store", "queue"
 PATIENCE = 2.0
 #: Seconds for which a page is not read again, and for which sizes and checkpoints are not.
 _FRESH, _FRESH_ASIDE = 1.0, 30.0
+_READING = "reading the ledger"
 _LOOKERS = 8  # threads
 
 
@@ -59,6 +61,7 @@ class Reader:
         self.system = System(self.settings, role="dashboard")
         self.system.patience = PATIENCE
         self._categories = categories
+        self._outage = Outage()
         self._lock = threading.Lock()
         self._kept: dict[object, tuple[float, object]] = {}
         self._pool = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="look")
@@ -96,7 +99,7 @@ class Reader:
         try:
             getattr(coordinator, order.value)(run_id)
         except Exception as error:
-            raise _told(error) from error
+            raise self._told(error) from error
         finally:
             with self._lock:
                 self._kept.clear()
@@ -117,18 +120,24 @@ class Reader:
 
     def _overview(self, before: int | None) -> Overview | Away:
         around = self._around()
-        try:
-            return overview.read(self.system, self._categories, around, before=before)
-        except Exception as error:
-            return Away(error=_told(error), servers=around.servers)
+        return self._tried(
+            lambda: overview.read(self.system, self._categories, around, before=before), lambda: around.servers
+        )
 
     def _run(self, run_id: int) -> RunView | Away:
+        return self._tried(lambda: run_view.read(self.system, run_id), lambda: self._around().servers)
+
+    def _tried(self, read: Callable[[], T], servers: Callable[[], Sequence[Server]]) -> T | Away:
         try:
-            return run_view.read(self.system, run_id)
+            found = read()
         except errors.NotFound:
             raise
         except Exception as error:
-            return Away(error=_told(error), servers=self._around().servers)
+            told = self._told(error)
+            self._outage.failed(_READING, told)
+            return Away(error=told, servers=servers())
+        self._outage.passed(_READING)
+        return found
 
     def _around(self) -> Surroundings:
         # Side by side: two that do not answer are waited for once.
@@ -163,7 +172,7 @@ class Reader:
             ) as opened:
                 return alarm_rules.waiting(opened), ""
         except Exception as error:
-            told = _told(error)
+            told = self._told(error)
             # Without capture, as after `finish`, the store is there all the same.
             return None, "" if isinstance(told, errors.SchemaBehind) else told.message
 
@@ -172,7 +181,7 @@ class Reader:
             broker.ping(self.settings.require_redis(), patience=PATIENCE)
             return self.system.broker.depth(), ""
         except Exception as error:
-            return None, _told(error).message
+            return None, self._told(error).message
 
     def _read_sizes(self) -> dict[str, Records | None]:
         try:
@@ -183,19 +192,18 @@ class Reader:
             ) as flat:
                 return store_size.records(flat, self._categories)
         except Exception as error:
-            _told(error)  # its journal tells the trouble
+            self._told(error)  # its journal tells the trouble
             return {}
 
     def _read_checkpoints(self) -> tuple[CheckpointListing | None, str]:
         try:
             return Checkpoints(self.system).listing(), ""
         except Exception as error:
-            return None, _told(error).message
+            return None, self._told(error).message
 
-
-def _told(error: Exception) -> errors.HAL9Error:
-    """Return the error of ours that says what went wrong; what nobody knows is a fault of this program and goes on."""
-    found = foreign_errors.translated(error)
-    if found is None:
-        raise error
-    return found
+    def _told(self, error: Exception) -> errors.HAL9Error:
+        """Return the error of ours that says what went wrong; what nobody knows is a fault of ours, and goes on."""
+        found = foreign_errors.translated(error)
+        if found is None:
+            raise error
+        return foreign_errors.fitting(found, self.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from hal9mig import errors
+from hal9mig.settings import EMBEDDED_SERVERS, Settings
 
 # What a query meets where the ledger's or a store's schema is not there, or older.
 _SCHEMA_STATES = ("42P01", "42703", "3F000", "42883")
@@ -16,6 +17,13 @@ def translated(error: BaseException) -> errors.HAL9Error | None:
     if isinstance(error, errors.HAL9Error):
         return error
     return _database(error) or _system(error)
+
+
+def fitting(found: errors.HAL9Error, resolved: Settings) -> errors.HAL9Error:
+    """Return an error whose hint fits the set-up: on one's own servers there is no stack to ask."""
+    if isinstance(found, errors.Unreachable) and found.hint == EMBEDDED_SERVERS:
+        found.hint = resolved.servers_hint
+    return found
 
 
 def _database(error: BaseException) -> errors.HAL9Error | None:
