@@ -25,9 +25,11 @@ _HERE = pathlib.Path(__file__).parent
 ASSETS = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}
 #: Characters of a key or an error that are shown; the whole stands in a tooltip.
 _MOST = 140
+#: Points below which a line over time says nothing.
+_LEAST_POINTS = 4
 _TONES = {
     "planning": "info", "running": "info", "throttled": "warn", "waiting": "warn", "pausing": "warn", "paused": "warn",
-    "cancelling": "warn", "cancelled": "off", "failed": "bad", "succeeded": "good",
+    "cancelling": "warn", "cancelled": "off", "failed": "bad", "succeeded": "good", "finished": "good",
 }  # fmt: skip
 _MODES = {
     Mode.FLAT_ONLY: "The flat store rules, and nothing is carried to the hierarchical one.",
@@ -90,7 +92,9 @@ class Pages:
 
     def run(self, view: RunView, visitor: Visitor, notice: errors.HAL9Error | None = None) -> bytes:
         """Return the page of a run."""
-        pace = view.pace and plot.pace(view.pace, now=view.read_at)
+        pace = None
+        if view.pace and len({point.at for point in view.pace.points}) >= _LEAST_POINTS:
+            pace = plot.pace(view.pace, now=view.read_at)
         return self._made("run", visitor, page=view, notice=notice, pace=pace, now=view.read_at)
 
     def away(self, away: Away, visitor: Visitor) -> bytes:
@@ -132,7 +136,7 @@ def key_text(key: Sequence[str]) -> str:
 
 def tone(word: str) -> str:
     """Return the colour of a run's word: info, warn, good, bad or off."""
-    return _TONES.get(word.partition(",")[0], "off")
+    return _TONES.get(word, "off")
 
 
 def remains(interval: tuple[float, float] | None) -> str:
@@ -191,6 +195,8 @@ def spoken(found: Overview | RunView) -> str:
     """Return what a screen reader is told where it has changed: in steps of five percent, not each second."""
     if isinstance(found, RunView):
         return _spoken_run(found.watched)
+    if found.finish is not None and found.finish.over:
+        return "The migration is finished"
     problems = [problem.message for problem in found.problems]
     return "; ".join([*problems, *map(_spoken_run, found.under_way)]) or f"Write mode {found.line.mode}; no run"
 
@@ -206,6 +212,8 @@ def title(found: Overview | RunView) -> str:
     """Return what the browser's tab says."""
     if isinstance(found, RunView):
         return f"{run_standing.share(found.run, found.run.total_records)} run {found.run.id} · {name_of(found.run)}"
+    if found.finish is not None and found.finish.over:
+        return "finished"
     if found.problems or found.failed:
         return f"! {found.line.mode}"
     if found.under_way:

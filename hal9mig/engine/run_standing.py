@@ -32,7 +32,7 @@ def word_and_reason(run: model.Run) -> tuple[str, str]:
     if run.status in (model.RunStatus.FAILED, model.RunStatus.PAUSED, model.RunStatus.CANCELLED) and run.reason:
         return str(run.status), run.reason
     if run.undone_at is not None:
-        return f"{run.status}, taken back by a restore", ""
+        return str(run.status), "its work counts no more"  # a restore has replaced it, or all was finished
     if run.kind not in _BY_RECORD and run.status is model.RunStatus.RUNNING and run.planned:
         left = run.total_batches - run.done_batches
         return str(run.status), f"{left} step{'' if left == 1 else 's'} left"
