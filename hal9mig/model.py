@@ -82,6 +82,27 @@ RUN_ENDED = frozenset({RunStatus.CANCELLED, RunStatus.FAILED, RunStatus.SUCCEEDE
 RUN_DEADLINES: Mapping[RunStatus, float] = {RunStatus.PAUSING: 300.0, RunStatus.CANCELLING: 300.0}
 
 
+class RunOrder(enum.StrEnum):
+    """What an operator may do to a run."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+def legal_orders(status: RunStatus) -> tuple[RunOrder, ...]:
+    """Return what an operator may do to a run in this status, by ``RUN_TRANSITIONS``."""
+    goes_on = (status, RunStatus.RUNNING) in RUN_TRANSITIONS
+    legal = {
+        RunOrder.PAUSE: (status, RunStatus.PAUSING) in RUN_TRANSITIONS,
+        RunOrder.RESUME: goes_on and status in (RunStatus.PAUSING, RunStatus.PAUSED),
+        RunOrder.RETRY: goes_on and status in RUN_ENDED,
+        RunOrder.CANCEL: (status, RunStatus.CANCELLING) in RUN_TRANSITIONS,
+    }
+    return tuple(order for order, holds in legal.items() if holds)
+
+
 class BatchStatus(enum.StrEnum):
     """Where a batch stands."""
 

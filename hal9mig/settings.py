@@ -61,6 +61,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(key="stack.flower_port", env="HAL9_FLOWER_PORT", default=5555, help="port of Flower, on loopback"),
     Setting(key="stack.flower_auth", env="HAL9_FLOWER_AUTH", default=None, secret=True,
             help="user:password for Flower; made up when unset, see `stack status --show-login`"),
+    Setting(key="dashboard.address", env="HAL9_DASHBOARD_ADDRESS", default="127.0.0.1",
+            help="address that the dashboard listens on; another than loopback needs a token"),
+    Setting(key="dashboard.port", env="HAL9_DASHBOARD_PORT", default=5556, help="port of the dashboard"),
+    Setting(key="dashboard.token", env="HAL9_DASHBOARD_TOKEN", default=None, secret=True,
+            help="what its buttons ask for; a stack makes one up, see `stack status --show-login`"),
+    Setting(key="dashboard.token_file", env="HAL9_DASHBOARD_TOKEN_FILE", default=None,
+            help="file that holds the token instead"),
+    Setting(key="dashboard.hosts", env="HAL9_DASHBOARD_HOSTS", default=(),
+            help="names under which a reverse proxy shows the dashboard, separated by commas"),
     Setting(key="log.dir", env="HAL9_LOG_DIR", default="/var/log/hal9",
             help="folder of reconciliation.log; each host has its own"),
     Setting(key="alerts.webhook_url", env="HAL9_WEBHOOK_URL", default=None, secret=True,
@@ -97,6 +106,11 @@ class Settings:
     workers: int
     flower_port: int
     flower_auth: str | None
+    dashboard_address: str
+    dashboard_port: int
+    dashboard_token: str | None
+    dashboard_token_file: pathlib.Path | None
+    dashboard_hosts: tuple[str, ...]
     log_dir: pathlib.Path
     webhook_url: str | None
     webhook_secret: str | None
@@ -250,6 +264,11 @@ def load(
         workers=read("stack.workers", units.parse_count),
         flower_port=read("stack.flower_port", units.parse_count),
         flower_auth=_text(values["stack.flower_auth"]),
+        dashboard_address=str(values["dashboard.address"]),
+        dashboard_port=read("dashboard.port", units.parse_count),
+        dashboard_token=_text(values["dashboard.token"]),
+        dashboard_token_file=_path(values["dashboard.token_file"]),
+        dashboard_hosts=tuple(_names(values["dashboard.hosts"])),
         log_dir=pathlib.Path(str(values["log.dir"])).absolute(),
         webhook_url=_text(values["alerts.webhook_url"]),
         webhook_secret=_text(values["alerts.webhook_secret"]),
@@ -293,6 +312,10 @@ def _place(url: str) -> str:
 
 def _keep(text: str) -> int:
     return 0 if text.strip() == "0" else units.parse_count(text)
+
+
+def _path(value: object) -> pathlib.Path | None:
+    return None if value is None else pathlib.Path(str(value)).absolute()
 
 
 def _text(value: object) -> str | None:

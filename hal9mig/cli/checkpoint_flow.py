@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hal9mig import errors, safe_text, units
 from hal9mig.cli import run_result, wait
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 from hal9mig.ledger.run_options import KeptOptions
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def perform(
         if not call.json:
             call.console.line(str(run.id))
             call.console.say(f"watch: {steps[0]}")
-        call.conclude({"run": run_result.document(run), "checkpoint": order.name, "next_steps": steps})
+        call.conclude({"run": run_standing.document(run), "checkpoint": order.name, "next_steps": steps})
         return
     (run,) = wait.for_end(
         call, [run], expected={run.id: plan.rows}, timeout=None if timeout is None else units.parse_duration(timeout)
@@ -65,7 +66,7 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     for worker in out:
         call.console.say(f"warning: worker {worker} was left out: its HAL9_CHECKPOINT_URL is another place")
     if problem is not None:
-        call.conclude({"run": run_result.document(run), "checkpoint": name, "next_steps": []}, problem)
+        call.conclude({"run": run_standing.document(run), "checkpoint": name, "next_steps": []}, problem)
         return
     try:
         made = checkpoints.find(name)
@@ -78,7 +79,9 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     if not call.json:
         call.console.verdict(True, f"checkpoint {made.name}: {summary(made)} ({run.name})")
     steps = [f"hal9-migrate state export-manifest --checkpoint {made.name} --output manifest.json"]
-    call.conclude({"run": run_result.document(run), "checkpoint": document(made), "left_out": out, "next_steps": steps})
+    call.conclude(
+        {"run": run_standing.document(run), "checkpoint": document(made), "left_out": out, "next_steps": steps}
+    )
 
 
 def announce(call: Invocation, run: model.Run, plan: SavePlan, order: CheckpointOrder) -> None:

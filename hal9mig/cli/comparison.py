@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hal9mig import errors, model, units
+from hal9mig import errors, model
 from hal9mig.cli import run_result, wait
 from hal9mig.cli.invocation import Invocation
 
@@ -88,23 +88,6 @@ def compare(
         for category, run in zip(categories, ended, strict=True):
             found.append(verify_report.collect(session, category, run.id, limit=limit))
     return found
-
-
-def line(one: CategoryVerdict) -> str:
-    """Return the line of a category, as ``Neuron States: 100% consistent  (1,000 of 1,000 migrated)``."""
-    share = units.format_percent(one.verified, one.verified + one.differing)
-    parts = [one.coverage]
-    if one.differing:
-        mismatches = "mismatch" if one.mismatches == 1 else "mismatches"
-        counts = [(one.mismatches, mismatches), (one.missing, "missing"), (one.extra, "extra")]
-        if one.quarantined:
-            counts.append((one.quarantined, "quarantined"))
-        parts.append(", ".join(f"{units.format_count(count)} {name}" for count, name in counts))
-    if one.moving:
-        parts.append(f"{units.format_count(one.moving)} changing")
-    if not one.complete:
-        share = "not wholly compared, so far " + share
-    return f"{one.line}: {share} consistent  ({'; '.join(parts)})"
 
 
 def problem(found: Sequence[CategoryVerdict]) -> errors.HAL9Error | None:

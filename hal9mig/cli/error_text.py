@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from hal9mig import errors
 from hal9mig.cli.invocation import PROGRAM
-
-# What a query meets where the ledger's or a store's schema is not there, or older.
-_SCHEMA_STATES = ("42P01", "42703", "3F000", "42883")
-_FORBIDDEN = "42501"
+from hal9mig.engine import foreign_errors
 
 
 def translated(error: BaseException) -> errors.HAL9Error:
@@ -22,13 +17,9 @@ def translated(error: BaseException) -> errors.HAL9Error:
         return _usage(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return errors.Interrupted("Interrupted.", hint="")
-    return (
-        _database(error)
-        or _system(error)
-        or errors.HAL9Error(
-            f"This ought not to happen: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}",
-            hint="run it again with --debug, and report what it prints",
-        )
+    return foreign_errors.translated(error) or errors.HAL9Error(
+        f"This ought not to happen: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}",
+        hint="run it again with --debug, and report what it prints",
     )
 
 
@@ -55,56 +46,3 @@ def _usage(error: click.ClickException) -> errors.HAL9Error:
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!", ")")) else f"{text}."
-
-
-def _database(error: BaseException) -> errors.HAL9Error | None:
-    # Only what has been loaded can have been raised, and loading it takes time.
-    if "sqlalchemy" in sys.modules:
-        from sqlalchemy import exc
-
-        if isinstance(error, exc.DBAPIError) and isinstance(error.orig, BaseException):
-            return translated(error.orig)
-        if isinstance(error, exc.TimeoutError):
-            return errors.StoreUnreachable("The database did not give a connection in time.")
-    if "psycopg2" in sys.modules:
-        import psycopg2
-
-        if isinstance(error, psycopg2.Error):
-            return _postgres(error)
-    if "redis" in sys.modules:
-        import redis
-
-        if isinstance(error, redis.AuthenticationError):
-            return errors.LoginRefused(f"Redis refused the login: {error}")
-        if isinstance(error, redis.RedisError):
-            return errors.QueueUnreachable(f"Redis cannot be reached: {error}")
-    if "kombu" in sys.modules:
-        from kombu import exceptions
-
-        if isinstance(error, exceptions.OperationalError):
-            return errors.QueueUnreachable(f"Redis cannot be reached: {error}")
-    return None
-
-
-def _postgres(error: BaseException) -> errors.HAL9Error:
-    import psycopg2
-
-    assert isinstance(error, psycopg2.Error)
-    diagnosis = error.diag
-    text = "; ".join(part for part in (diagnosis.message_primary, diagnosis.message_detail) if part) or str(error)
-    text = " ".join(text.split())
-    state = error.pgcode or ""
-    if state in _SCHEMA_STATES:
-        return errors.SchemaBehind(f"A database lacks something that this program needs: {text}.")
-    if state == _FORBIDDEN:
-        return errors.Refused(f"The database account may not do this: {text}.", hint="let its owner grant the right")
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or state.startswith("57"):
-        return errors.StoreUnreachable(f"The connection to the database was lost: {text}")
-    return errors.HAL9Error(f"The database reported an error: {text}", hint="run it again with --debug to see where")
-
-
-def _system(error: BaseException) -> errors.HAL9Error | None:
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return errors.HAL9Error(f"{where}{error.strerror}.")
-    return None

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import run_result, wait
+from hal9mig.cli import wait
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig import model
@@ -90,7 +91,7 @@ def detached(call: Invocation, run: model.Run) -> None:
     if not call.json:
         call.console.line(str(run.id))
         call.console.say(f"watch: {steps[0]}")
-    call.conclude({"run": run_result.document(run), "next_steps": steps})
+    call.conclude({"run": run_standing.document(run), "next_steps": steps})
 
 
 def waited(call: Invocation, run: model.Run, *, records: int, timeout: str | None) -> model.Run:

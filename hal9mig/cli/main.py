@@ -13,10 +13,11 @@ from typing import NoReturn
 import click
 
 import hal9mig
-from hal9mig import errors, settings
+from hal9mig import errors
 from hal9mig.cli import error_text, invocation, lazy_group
 from hal9mig.cli.console import Console
 from hal9mig.cli.invocation import PROGRAM, Invocation
+from hal9mig.engine import foreign_errors
 
 _HELP = """Move live state from a flat to a hierarchical PostgreSQL store, and prove both equal.
 
@@ -40,6 +41,7 @@ _COMMANDS = {
     "benchmark": "hal9mig.cli.commands.benchmark:benchmark",
     "phase": "hal9mig.cli.commands.phase:phase",
     "monitor": "hal9mig.cli.commands.monitor:monitor",
+    "dashboard": "hal9mig.cli.commands.dashboard:dashboard",
     "finish": "hal9mig.cli.commands.finish:finish",
     "report": "hal9mig.cli.commands.report:report",
     "attest": "hal9mig.cli.commands.attest:attest",
@@ -160,11 +162,9 @@ def _options(arguments: Sequence[str]) -> Sequence[str]:
 
 
 def _fitting(found: errors.HAL9Error, call: Invocation) -> errors.HAL9Error:
-    """Return an error whose hint fits the set-up: on one's own servers there is no stack to ask."""
-    if isinstance(found, errors.Unreachable) and found.hint == settings.EMBEDDED_SERVERS:
-        # Settings that cannot be read have been reported as such.
-        with contextlib.suppress(errors.HAL9Error):
-            found.hint = call.settings.servers_hint
+    # Settings that cannot be read have been reported as such.
+    with contextlib.suppress(errors.HAL9Error):
+        return foreign_errors.fitting(found, call.settings)
     return found
 
 

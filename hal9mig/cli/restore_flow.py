@@ -14,6 +14,7 @@ import click
 from hal9mig import errors, model, units
 from hal9mig.cli import checkpoint_flow, confirm, options, restore_result, run_result, wait
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -114,7 +115,7 @@ class Restore:
             if not call.json:
                 call.console.line(str(run.id))
                 call.console.say(f"watch: {steps[0]}")
-            call.conclude({"run": run_result.document(run), **extra, "next_steps": steps})
+            call.conclude({"run": run_standing.document(run), **extra, "next_steps": steps})
             return
         (run,) = wait.for_end(call, [run], timeout=self._left())
         restore_result.tell(call, self._checkpoints, run, extra)

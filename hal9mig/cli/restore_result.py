@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hal9mig import errors, model, units
 from hal9mig.cli import run_result
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 from hal9mig.ledger.run_options import KeptOptions, RestoreOptions
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run, extra: dict
         if found is not None and kept is not None:
             call.console.say(f"safety checkpoint {kept} is not needed: hal9-migrate state checkpoint --delete {kept}")
             steps.append(f"hal9-migrate state checkpoint --delete {kept}")
-        call.conclude({"run": run_result.document(run), **extra, "next_steps": steps}, found or problem)
+        call.conclude({"run": run_standing.document(run), **extra, "next_steps": steps}, found or problem)
         return
     done = checkpoints.outcome(run)
     if not call.json:
         show(call, done, run)
     call.conclude(
-        {"run": run_result.document(run), **extra, "restored": document(done), "next_steps": list(done.next_steps)},
+        {"run": run_standing.document(run), **extra, "restored": document(done), "next_steps": list(done.next_steps)},
         quarantined(done),
     )
 

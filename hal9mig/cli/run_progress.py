@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
-import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hal9mig import model, safe_text, units
 from hal9mig.cli.console import Console
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     import rich.progress
@@ -18,74 +18,17 @@ if TYPE_CHECKING:
 LINE_EVERY = 10.0
 _WINDOW = 10.0  # seconds a rate is the mean of; the ledger's recent_records has the same
 _WIDE = 80  # columns below which a line holds no bar, count and speed
-_ETA_FROM = 0.01  # share done below which an estimate would be a guess
-_THROTTLES = ("rate-limit", "the budget", "the application")
-#: Kinds whose work is all in their records.
-_BY_RECORD = (model.RunKind.MIGRATE, model.RunKind.VERIFY, model.RunKind.EXPORT, model.RunKind.TRANSFORM)
-_PLAIN = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds that go without saying
-
-
-def state(run: model.Run) -> str:
-    """Return where a run stands, and why it does not go on when it does not."""
-    if run.waiting and run.status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING):
-        word = "throttled" if run.waiting.startswith(_THROTTLES) else "waiting"
-        # While batches are under way a wait is only that of the next one.
-        word = run.status if word == "waiting" and run.leased else word
-        return f"{word} ({run.waiting})"
-    if run.status in (model.RunStatus.FAILED, model.RunStatus.PAUSED, model.RunStatus.CANCELLED) and run.reason:
-        return f"{run.status} ({run.reason})"
-    if run.undone_at is not None:
-        return f"{run.status}, taken back by a restore"
-    if run.kind not in _BY_RECORD and run.status is model.RunStatus.RUNNING and run.planned:
-        left = run.total_batches - run.done_batches
-        return f"{run.status} ({left} step{'' if left == 1 else 's'} left)"
-    return str(run.status)
-
-
-def label(run: model.Run) -> str:
-    """Return what a run is called while it is watched: its category, and what it does unless that is plain."""
-    return run.category if run.kind in _PLAIN else f"{run.kind} {run.category}"
-
-
-def share(run: model.Run, total: int) -> str:
-    """Return how much of a run is done; never all of it while steps are left that count no records."""
-    if not total:
-        return "100%" if run.ended else "0%"
-    done = run.done_records
-    return units.format_percent(done, total if run.ended or run.kind in _BY_RECORD else max(total, done + 1))
-
-
-def seconds(run: model.Run) -> float:
-    """Return how long a run took, or has been going."""
-    return ((run.finished_at or datetime.datetime.now(datetime.UTC)) - run.created_at).total_seconds()
-
-
-def rate(run: model.Run) -> float:
-    """Return records a second: of the last seconds, or of the whole run when it has ended."""
-    passed = max(0.001, seconds(run))
-    if run.ended:
-        return run.done_records / passed
-    return run.recent_records / min(_WINDOW, max(1.0, passed))
-
-
-def eta(run: model.Run, total: int, speed: float) -> float | None:
-    """Return the seconds that remain, None where that would be a guess."""
-    if run.ended or not speed or not total or run.done_records / total < _ETA_FROM:
-        return None
-    if run.kind not in _BY_RECORD and run.done_records >= total:
-        return None  # what is left, indexes and proofs, has no records to go by
-    return max(0, total - run.done_records) / speed
 
 
 def line(run: model.Run, *, total: int, speed: float) -> str:
     """Return a run's progress as one line."""
     counted = f"{units.format_count(run.done_records)}/{units.format_count(total)}"
     parts = [
-        f"{label(run)}: {counted} {share(run, total)}",
+        f"{run_standing.label(run)}: {counted} {run_standing.share(run, total)}",
         f"{units.format_count(round(speed))}/s",
-        f"state: {state(run)}",
+        f"state: {run_standing.state(run)}",
     ]
-    remaining = eta(run, total, speed)
+    remaining = run_standing.eta(run, total, speed)
     if remaining is not None:
         parts.append(f"eta {units.format_duration(remaining)}")
     return "; ".join(parts)
@@ -152,21 +95,26 @@ class Gauge:
         while len(seen) > 2 and now - seen[0][0] > _WINDOW:
             seen.popleft()
         passed = now - seen[0][0]
-        return (run.done_records - seen[0][1]) / passed if passed >= 1.0 else rate(run)
+        return (run.done_records - seen[0][1]) / passed if passed >= 1.0 else run_standing.rate(run)
 
     def _move(self, bars: rich.progress.Progress, run: model.Run, speed: float) -> None:
         total = self._total(run)
-        remaining = eta(run, total, speed)
+        remaining = run_standing.eta(run, total, speed)
         text: dict[str, Any] = {
-            "narrow": narrow(label(run), share(run, total), state(run), bars.console.width),
+            "narrow": narrow(
+                run_standing.label(run), run_standing.share(run, total), run_standing.state(run), bars.console.width
+            ),
             "counts": f"{units.format_count(run.done_records)}/{units.format_count(total)}",
-            "share": share(run, total),
+            "share": run_standing.share(run, total),
             "speed": f"{units.format_count(round(speed))}/s",
-            "state": state(run) + ("" if remaining is None else f", eta {units.format_duration(remaining)}"),
+            "state": run_standing.state(run)
+            + ("" if remaining is None else f", eta {units.format_duration(remaining)}"),
         }
         text = {name: safe_text.printable(value) for name, value in text.items()}
         if run.id not in self._tasks:
-            self._tasks[run.id] = bars.add_task(safe_text.printable(label(run)), total=total or None, **text)
+            self._tasks[run.id] = bars.add_task(
+                safe_text.printable(run_standing.label(run)), total=total or None, **text
+            )
         bars.update(self._tasks[run.id], completed=run.done_records, total=total or None, **text)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hal9mig import errors, model, units
-from hal9mig.cli import run_progress
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 from hal9mig.ledger.run_options import KeptOptions
 
 #: What is whole or not at all, so that a failure leaves nothing behind.
@@ -17,7 +17,7 @@ _WHOLE = {
 
 def summary(run: model.Run) -> str:
     """Return what a run did, the verdict left out: records or rows, time, rates, quarantine."""
-    taken = max(0.001, run_progress.seconds(run))
+    taken = max(0.001, run_standing.seconds(run))
     written = units.format_count(run.done_records - run.quarantined)
     noun = "row" if run.kind in _WHOLE else "record"
     parts = [f"{written} of {counted(run.total_records, noun)} in {units.format_duration(taken)}"]
@@ -28,7 +28,7 @@ def summary(run: model.Run) -> str:
         parts.append(f"{units.format_bytes(run.bytes / taken)}/s")
     if run.kind is model.RunKind.MIGRATE:
         parts.append(f"{units.format_count(run.quarantined)} quarantined")
-    return f"{run_progress.label(run)}: {run.status}; {'; '.join(parts)} ({run.name})"
+    return f"{run_standing.label(run)}: {run.status}; {'; '.join(parts)} ({run.name})"
 
 
 def good(run: model.Run) -> bool:
@@ -62,33 +62,3 @@ def problem(run: model.Run) -> errors.HAL9Error | None:
             hint=f"hal9-migrate quarantine list --category {run.category}",
         )
     return None
-
-
-def document(run: model.Run, *, total: int | None = None) -> dict[str, object]:
-    """Return a run as it stands in a JSON document."""
-    speed = run_progress.rate(run)
-    whole = run.total_records if total is None else total
-    remaining = run_progress.eta(run, whole, speed)
-    return {
-        "run": run.id,
-        "kind": str(run.kind),
-        "category": run.category,
-        "status": str(run.status),
-        "reason": run.reason,
-        "waiting": run.waiting or None,
-        "priority": run.priority.name.lower(),
-        "filter": run.filter or None,
-        "options": dict(run.options),
-        "serial": run.serial,
-        "planned": run.planned,
-        "records": {"done": run.done_records, "total": whole, "quarantined": run.quarantined},
-        "batches": {"done": run.done_batches, "total": run.total_batches, "leased": run.leased, "queued": run.queued},
-        "bytes": run.bytes,
-        "records_per_second": round(speed, 1),
-        "eta_seconds": None if remaining is None else round(remaining, 1),
-        "seconds": round(run_progress.seconds(run), 3),
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "requested_by": run.requested_by,
-    }

@@ -28,23 +28,12 @@ def look(call: Invocation) -> list[Problem]:
     return found
 
 
-def document(found: Sequence[Problem]) -> list[dict[str, object]]:
-    """Return it as it stands in a JSON document."""
-    return [
-        {"problem": one.name, "message": one.message, "since": one.since, "next_command": one.next_command}
-        for one in found
-    ]
-
-
-def commands(found: Sequence[Problem]) -> list[str]:
-    """Return the commands to go on with, each once."""
-    return list(dict.fromkeys(one.next_command for one in found))
-
-
 def problem(found: Sequence[Problem]) -> errors.HAL9Error | None:
     """Return the error that it amounts to, None where everything goes on."""
     if not found:
         return None
+    from hal9mig.engine import standstill
+
     return errors.StandsStill(
-        f"Something stands still: {', '.join(one.name for one in found)}.", hint=commands(found)[0]
+        f"Something stands still: {', '.join(one.name for one in found)}.", hint=standstill.commands(found)[0]
     )

@@ -1,4 +1,4 @@
-"""The commands of the workers, the beat and Flower, and the environment they read."""
+"""The commands of the workers, the beat, Flower and the dashboard, and the environment they read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,28 @@ from hal9mig.embedded.supervisor import Program, Steps
 
 MARK = "HAL9_STACK"
 FLOWER_AUTH = "HAL9_FLOWER_AUTH"
+_SERVERS = frozenset(setting.env for setting in settings.SETTINGS if setting.key in settings.SERVERS)
+#: Where a server that listens on every address, or on a name of loopback's, is found from here.
+_HERE = {"0.0.0.0": LOOPBACK, "::": "::1", "localhost": LOOPBACK}
 # Warm: the running batch ends. Cold: it is given back. Either way the ledger knows.
 _WORKER_STEPS: Steps = ((signal.SIGTERM, 15.0), (signal.SIGQUIT, 5.0))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """Where the servers are and how Flower is entered."""
+    """Where the servers are, and how Flower and the dashboard are entered.
+
+    Attributes:
+        dashboard_token: None where it stands in a file that the settings name.
+    """
 
     flat_url: str
     hier_url: str
     redis_url: str
     flower_port: int
     flower_auth: str
+    dashboard_port: int
+    dashboard_token: str | None
 
 
 class Programs:
@@ -42,6 +51,7 @@ class Programs:
     """
 
     def __init__(self, resolved: settings.Settings, addresses: Addresses, environ: Mapping[str, str]) -> None:
+        self._settings = resolved
         self._data_dir = resolved.data_dir
         self._addresses = addresses
         self.env = _environment(resolved, addresses, environ)
@@ -82,6 +92,31 @@ class Programs:
         program.env = {**self.env, FLOWER_AUTH: self._addresses.flower_auth}
         return program
 
+    def dashboard(self) -> Program:
+        """Return the dashboard."""
+        resolved, port = self._settings, self._addresses.dashboard_port
+        host = _HERE.get(resolved.dashboard_address, resolved.dashboard_address)
+        # A stack's own servers are in what it writes down: so the page's hints are those of a stack.
+        env = {name: value for name, value in self.env.items() if resolved.external or name not in _SERVERS}
+        env |= {
+            "HAL9_DASHBOARD_ADDRESS": resolved.dashboard_address,
+            "HAL9_DASHBOARD_PORT": str(port),
+            "HAL9_DASHBOARD_HOSTS": ",".join(resolved.dashboard_hosts),
+        }
+        if self._addresses.dashboard_token is not None:
+            env["HAL9_DASHBOARD_TOKEN"] = self._addresses.dashboard_token
+        elif resolved.dashboard_token_file is not None:
+            env["HAL9_DASHBOARD_TOKEN_FILE"] = str(resolved.dashboard_token_file)
+        return Program(
+            name="dashboard",
+            command=[sys.executable, "-m", "hal9mig.cli", "dashboard"],
+            env=env,
+            log=log_of(self._data_dir, "dashboard"),
+            cwd=self._data_dir,
+            is_ready=lambda text: _answers(port, "/healthz", host),
+            address=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+        )
+
     def _program(
         self, name: str, command: list[str], more: list[str], *, ready: str, steps: Steps = ((signal.SIGTERM, 10.0),)
     ) -> Program:
@@ -110,6 +145,8 @@ def shared(resolved: settings.Settings, addresses: Addresses) -> dict[str, objec
         "queue.prefix": resolved.queue_prefix,
         "stack.flower_port": addresses.flower_port,
         "stack.flower_auth": addresses.flower_auth,
+        "dashboard.port": addresses.dashboard_port,
+        **({} if addresses.dashboard_token is None else {"dashboard.token": addresses.dashboard_token}),
         "log.dir": str(resolved.log_dir),
         "checkpoints.url": resolved.checkpoint_url,
         "checkpoints.keep": resolved.checkpoint_keep,
@@ -150,9 +187,9 @@ def _environment(resolved: settings.Settings, addresses: Addresses, environ: Map
     return env
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers(port: int, path: str, host: str = LOOPBACK) -> bool:
     # Not urllib: it would ask a proxy of the environment for our own loopback.
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

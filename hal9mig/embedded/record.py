@@ -109,7 +109,7 @@ def only_one(data_dir: pathlib.Path) -> Iterator[None]:
 
 
 def left_running(data_dir: pathlib.Path) -> list[Process]:
-    """Return the workers, beat and Flower of a supervisor that is gone."""
+    """Return the workers, beat, Flower and dashboard of a supervisor that is gone."""
     return list(marked(programs.MARK, str(data_dir)))
 
 

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 
@@ -59,7 +60,7 @@ class Stack:
         resolved: the settings.
         say: told what happens, one line at a time.
         prepare: brings the schemas of both stores, given by URL, up to date.
-        environ: the environment of the workers, beat and Flower.
+        environ: the environment of the workers, beat, Flower and dashboard.
         make_programs: makes their commands.
     """
 
@@ -119,12 +120,12 @@ class Stack:
 
     def _start(self) -> programs.Programs:
         self._write()
-        port = self._settings.flower_port
-        if not process.port_free(port):
-            raise errors.StackRefused(
-                f"Flower's port {port} is taken by {process.port_owner(port)}.",
-                hint="end that program, or choose another port with --flower-port or HAL9_FLOWER_PORT",
-            )
+        for name, port in (("flower", self._settings.flower_port), ("dashboard", self._settings.dashboard_port)):
+            if not process.port_free(port):
+                raise errors.StackRefused(
+                    f"{name.capitalize()}'s port {port} is taken by {process.port_owner(port)}.",
+                    hint=f"end that program, or choose another port with --{name}-port or HAL9_{name.upper()}_PORT",
+                )
         addresses = self._external() if self._settings.external else self._embedded()
         self._supervisor.check_stop()
         self._prepare(addresses.flat_url, addresses.hier_url)
@@ -137,7 +138,7 @@ class Stack:
         self._workers = [supervisor.add(maker.worker(number)) for number in range(1, self._settings.workers + 1)]
         supervisor.wait_ready([*self._workers, supervisor.add(maker.beat())])
         # After the workers: Flower does not find those that come later.
-        supervisor.wait_ready([supervisor.add(maker.flower())])
+        supervisor.wait_ready([supervisor.add(maker.flower()), supervisor.add(maker.dashboard())])
         return maker
 
     def _embedded(self) -> programs.Addresses:
@@ -156,8 +157,7 @@ class Stack:
             flat_url=urls[0],
             hier_url=urls[1],
             redis_url=queue.url,
-            flower_port=self._settings.flower_port,
-            flower_auth=self._flower_auth(),
+            **self._entries(),
         )
 
     def _external(self) -> programs.Addresses:
@@ -165,8 +165,7 @@ class Stack:
             flat_url=self._settings.require_flat(),
             hier_url=self._settings.require_hier(),
             redis_url=self._settings.require_redis(),
-            flower_port=self._settings.flower_port,
-            flower_auth=self._flower_auth(),
+            **self._entries(),
         )
         if addresses.redis_url.startswith(("redis://", "rediss://")):
             try:
@@ -183,17 +182,35 @@ class Stack:
             raise errors.StackFailed(f"{part.name} is gone again.", hint=f"read {part.log}")
         self._supervisor.adopt(part, running)
 
+    def _entries(self) -> dict[str, Any]:
+        """Return how Flower and the dashboard are entered."""
+        return {
+            "flower_port": self._settings.flower_port,
+            "flower_auth": self._flower_auth(),
+            "dashboard_port": self._settings.dashboard_port,
+            "dashboard_token": self._dashboard_token(),
+        }
+
+    def _dashboard_token(self) -> str | None:
+        if self._settings.dashboard_token_file is not None:
+            return None
+        return self._settings.dashboard_token or self._made("dashboard.json", "token", secrets.token_urlsafe(24))
+
+    def _made(self, file: str, name: str, fresh: str) -> str:
+        """Return a secret that this stack has made up: the same at each start."""
+        path = self._data_dir / file
+        known = files.read_document(path)
+        if known is None:
+            known = {name: fresh}
+            files.write_document(path, known)
+        return str(known[name])
+
     def _flower_auth(self) -> str:
         if self._settings.flower_auth:
             if ":" not in self._settings.flower_auth:
                 raise errors.InvalidSettings("Flower's login lacks a colon.", hint="write it as user:password")
             return self._settings.flower_auth
-        path = self._data_dir / "flower.json"
-        known = files.read_document(path)
-        if known is None:
-            known = {"auth": f"hal9:{secrets.token_urlsafe(12)}"}
-            files.write_document(path, known)
-        return str(known["auth"])
+        return self._made("flower.json", "auth", f"hal9:{secrets.token_urlsafe(12)}")
 
     def _tick(self, maker: programs.Programs) -> None:
         files.trim(self._log)
@@ -218,8 +235,7 @@ class Stack:
         # No new work first; the servers last, since everything else still has something to say to them.
         beat = by_name.get("beat")
         self._supervisor.stop([*([beat] if beat else []), *self._workers])
-        if flower := by_name.get("flower"):
-            self._supervisor.stop([flower])
+        self._supervisor.stop([by_name[name] for name in ("flower", "dashboard") if name in by_name])
         servers = [child for child in reversed(children) if child.state is not ChildState.STOPPED]
         self._supervisor.stop(servers, may_hurry=False)
         if not self._settings.external:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hal9mig import errors, model, units
 from hal9mig.ledger import instants, mode, rounds, runs, tuning, workers
@@ -65,6 +65,19 @@ def look(resolved: Settings, ledger: Ledger) -> list[Problem]:
     if in_step:
         found += _journal(resolved, line, interval, now)
     return found
+
+
+def document(found: Sequence[Problem]) -> list[dict[str, object]]:
+    """Return it as it stands in a JSON document."""
+    return [
+        {"problem": one.name, "message": one.message, "since": one.since, "next_command": one.next_command}
+        for one in found
+    ]
+
+
+def commands(found: Sequence[Problem]) -> list[str]:
+    """Return the commands to go on with, each once."""
+    return list(dict.fromkeys(one.next_command for one in found))
 
 
 def _working(session: Session) -> bool:

@@ -268,5 +268,16 @@ def listing(session: database.Session, run_id: int) -> Sequence[Mapping[str, Any
     return [dict(row._mapping) for row in database.run(session, "batches", "list", run_id=run_id)]
 
 
+def urgent(session: database.Session, run_id: int, *, limit: int) -> Sequence[Mapping[str, Any]]:
+    """Return a run's batches, what needs a look first; without the one that has planned them."""
+    return [dict(row._mapping) for row in database.run(session, "batches", "urgent", run_id=run_id, limit=limit)]
+
+
+def statuses(session: database.Session, run_id: int) -> Mapping[model.BatchStatus, int]:
+    """Return how many batches of a run stand where, without the one that has planned them."""
+    found = {row.status: int(row.batches) for row in database.run(session, "batches", "statuses", run_id=run_id)}
+    return {status: found[status] for status in model.BatchStatus if status in found}
+
+
 def _key(value: Any) -> model.Key | None:
     return None if value is None else tuple(value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hal9mig.ledger import database
 
@@ -46,13 +47,28 @@ class HeldCause:
     first: datetime.datetime
 
 
-def pace(session: database.Session, *, span: float) -> Sequence[PacePoint]:
+def pace(session: database.Session, *, span: float, since: datetime.datetime | None = None) -> Sequence[PacePoint]:
     """Return how many records were migrated when.
 
     Args:
         span: seconds from the first batch to the last.
+        since: when to begin; None is the first batch.
     """
-    seconds = max(1, round(span / _STEPS))
+    seconds = _step(span)
+    return _points(database.run(session, "phases", "pace_of_batches", seconds=seconds, since=since), seconds)
+
+
+def pace_of_run(session: database.Session, run_id: int, *, span: float) -> Sequence[PacePoint]:
+    """Return how many records a run did when, whatever its kind; ``span`` is its seconds."""
+    seconds = _step(span)
+    return _points(database.run(session, "phases", "pace_of_run", seconds=seconds, run_id=run_id), seconds)
+
+
+def _step(span: float) -> int:
+    return max(1, round(span / _STEPS))
+
+
+def _points(rows: Iterable[Any], seconds: int) -> Sequence[PacePoint]:
     return [
         PacePoint(
             category=row.category,
@@ -60,7 +76,7 @@ def pace(session: database.Session, *, span: float) -> Sequence[PacePoint]:
             records=int(row.records),
             seconds=seconds,
         )
-        for row in database.run(session, "phases", "pace_of_batches", seconds=seconds)
+        for row in rows
     ]
 
 

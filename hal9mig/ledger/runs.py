@@ -74,11 +74,16 @@ def find(
     kind: model.RunKind | None = None,
     category: str | None = None,
     active: bool = False,
+    before: int | None = None,
     limit: int = 100,
 ) -> Sequence[model.Run]:
-    """Return runs, newest first."""
+    """Return runs, newest first.
+
+    Args:
+        before: only those of smaller numbers.
+    """
     rows = database.run(
-        session, "runs", "select", id=id, kind=kind, category=category, active=active, limit=limit
+        session, "runs", "select", id=id, kind=kind, category=category, active=active, before=before, limit=limit
     ).mappings()
     return [
         model.Run(
@@ -91,6 +96,23 @@ def find(
         )
         for row in rows
     ]
+
+
+def newest(session: database.Session) -> frozenset[int]:
+    """Return the numbers of the runs after which none of the same kind and category was begun."""
+    return frozenset(int(row.id) for row in database.run(session, "runs", "newest"))
+
+
+def speeds(session: database.Session, windows: Sequence[float]) -> Mapping[int, Sequence[float]]:
+    """Return how many records a second each run under way has done, over the last so many seconds.
+
+    Args:
+        windows: seconds, each reaching back at most to when the run was begun or resumed.
+    """
+    found: dict[int, list[float]] = {}
+    for row in database.run(session, "runs", "speeds", windows=list(windows)):
+        found.setdefault(row.id, []).append(float(row.speed))
+    return found
 
 
 def get(session: database.Session, id: int) -> model.Run:

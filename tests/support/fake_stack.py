@@ -1,4 +1,4 @@
-"""The real ``stack`` commands with stand-ins for workers, beat and Flower: ``fake_stack.py up --detach``."""
+"""The real ``stack`` commands with stand-ins for workers, beat, Flower and dashboard: ``fake_stack.py up --detach``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class FakePrograms(Programs):
     def flower(self) -> Program:
         """Return a stand-in."""
         return self._fake("flower")
+
+    def dashboard(self) -> Program:
+        """Return a stand-in."""
+        return self._fake("dashboard")
 
     def _fake(self, name: str) -> Program:
         program = self._program(name, [], [], ready=" ready.")

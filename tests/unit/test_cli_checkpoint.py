@@ -14,6 +14,7 @@ import pytest
 from hal9mig import errors, model, units
 from hal9mig.cli import checkpoint_flow, invocation, restore_flow, restore_result, run_progress, run_result
 from hal9mig.cli.commands import state_checkpoint, state_list_checkpoints
+from hal9mig.engine import run_standing
 from hal9mig.engine.checkpoint.manifest import CategoryDigest, Chunk, Manifest, Table
 from hal9mig.engine.checkpoint.types import (
     CheckpointListing,
@@ -458,11 +459,11 @@ class TestRuns:
         assert run_progress.line(proving, total=1_000_000, speed=98.0) == (
             "restore neuron-states: 1,000,000/1,000,000 99.9%; 98/s; state: running (10 steps left)"
         )
-        assert "(1 step left)" in run_progress.state(run(done_batches=9999))
+        assert "(1 step left)" in run_standing.state(run(done_batches=9999))
         ended = run(done_records=1_000_000, status=model.RunStatus.SUCCEEDED)
         assert "100%; " in run_progress.line(ended, total=1_000_000, speed=98.0)
-        assert run_progress.share(run(done_records=0, status=model.RunStatus.SUCCEEDED), 0) == "100%"
-        assert run_progress.share(run(done_records=0), 0) == "0%"
+        assert run_standing.share(run(done_records=0, status=model.RunStatus.SUCCEEDED), 0) == "100%"
+        assert run_standing.share(run(done_records=0), 0) == "0%"
 
     @pytest.mark.parametrize("kind", ["checkpoint", "compare", "restore"])
     def test_the_summary_counts_rows(self, kind: str) -> None:

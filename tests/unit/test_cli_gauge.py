@@ -9,7 +9,7 @@ import pytest
 
 from hal9mig import errors, model
 from hal9mig.cli import console, run_progress, run_result
-from hal9mig.cli.commands import state_status
+from hal9mig.engine import category_standing, run_standing
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 RUN = model.Run(
@@ -65,21 +65,21 @@ def test_the_line_of_a_running_run() -> None:
     ],
 )
 def test_the_state_says_why_it_does_not_go_on(changes: dict[str, object], state: str) -> None:
-    assert run_progress.state(run(**changes)) == state
+    assert run_standing.state(run(**changes)) == state
 
 
 def test_no_estimate_before_one_percent_or_without_speed() -> None:
-    assert run_progress.eta(run(done_records=9_999), 1_000_000, 100.0) is None
-    assert run_progress.eta(run(done_records=10_000), 1_000_000, 100.0) == 9900.0
-    assert run_progress.eta(RUN, 1_000_000, 0.0) is None
-    assert run_progress.eta(run(status=model.RunStatus.SUCCEEDED), 1_000_000, 100.0) is None
+    assert run_standing.eta(run(done_records=9_999), 1_000_000, 100.0) is None
+    assert run_standing.eta(run(done_records=10_000), 1_000_000, 100.0) == 9900.0
+    assert run_standing.eta(RUN, 1_000_000, 0.0) is None
+    assert run_standing.eta(run(status=model.RunStatus.SUCCEEDED), 1_000_000, 100.0) is None
     assert "eta" not in run_progress.line(run(done_records=9_999), total=1_000_000, speed=100.0)
 
 
 def test_the_rate_is_the_last_seconds_and_at_the_end_the_whole() -> None:
-    assert run_progress.rate(RUN) == 98.0
+    assert run_standing.rate(RUN) == 98.0
     ended = run(status=model.RunStatus.SUCCEEDED, finished_at=START + datetime.timedelta(seconds=4609))
-    assert run_progress.rate(ended) == 100.0
+    assert run_standing.rate(ended) == 100.0
 
 
 def test_off_a_terminal_there_is_a_line_each_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +152,6 @@ def test_migrated_records_are_those_of_the_last_whole_run_or_of_each_filter() ->
     active = run(id=2, status=done, done_records=60, filter="active=true")
     again = run(id=4, status=done, done_records=61, filter="active=true")
     inactive = run(id=5, status=done, done_records=40, filter="active=false")
-    assert state_status.migrated([]) == 0
-    assert state_status.migrated([inactive, again, active]) == 101
-    assert state_status.migrated([again, whole, active]) == 99
+    assert category_standing.migrated([]) == 0
+    assert category_standing.migrated([inactive, again, active]) == 101
+    assert category_standing.migrated([again, whole, active]) == 99

@@ -8,7 +8,7 @@ import datetime
 import pytest
 
 from hal9mig import model
-from hal9mig.cli.commands import state_status
+from hal9mig.engine import category_standing
 from hal9mig.ledger.mode import ModeLine
 from hal9mig.ledger.sweeps import Sweep
 from tests.unit.test_cli_gauge import START, run
@@ -42,13 +42,13 @@ def clean(moment: datetime.datetime) -> Sweep:
     ],
 )
 def test_what_is_followed(mode: str, since: datetime.datetime, swept: Sweep | None, followed: bool) -> None:
-    assert state_status.followed([WHOLE], line(mode, since), swept) is followed
+    assert category_standing.followed([WHOLE], line(mode, since), swept) is followed
 
 
 def test_a_filter_or_an_unfinished_run_covers_no_more_than_it_wrote() -> None:
     since = START - HOUR
-    assert not state_status.followed([], line("dual-write", since), None)
-    assert not state_status.followed(
+    assert not category_standing.followed([], line("dual-write", since), None)
+    assert not category_standing.followed(
         [dataclasses.replace(WHOLE, filter="layer=motor")], line("dual-write", since), None
     )
-    assert not state_status.followed([run()], line("dual-write", since), None)
+    assert not category_standing.followed([run()], line("dual-write", since), None)

@@ -9,6 +9,7 @@ import click
 
 from hal9mig import errors
 from hal9mig.cli import invocation, learning_files, options, run_result
+from hal9mig.engine import run_standing
 
 _HELP = """Write the learning data of the flat store into Parquet files, on the workers.
 
@@ -80,7 +81,7 @@ def export(
     run = learning_files.waited(call, run, records=plan.records, timeout=timeout)
     problem = run_result.problem(run)
     if problem is not None:
-        call.conclude({"run": run_result.document(run), "next_steps": []}, problem)
+        call.conclude({"run": run_standing.document(run), "next_steps": []}, problem)
         return
     made = plan.folder.require_manifest()
     target = pathlib.Path(f"{str(output).rstrip('/')}-hierarchical")
@@ -92,7 +93,7 @@ def export(
         call.console.say(f"next: {steps[0]}")
     call.conclude(
         {
-            "run": run_result.document(run),
+            "run": run_standing.document(run),
             "folder": learning_files.document(made, plan.folder),
             "next_steps": steps,
         }

@@ -10,6 +10,7 @@ import click
 from hal9mig import errors, units
 from hal9mig.cli import invocation, learning_files, options, run_result
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -102,7 +103,7 @@ def import_(
         )
         if problem is None:
             call.console.say(f"next: {steps[0]}")
-    call.conclude({"run": run_result.document(run), **origins, "next_steps": steps}, problem)
+    call.conclude({"run": run_standing.document(run), **origins, "next_steps": steps}, problem)
 
 
 def _show(call: Invocation, plan: MigratePlan) -> None:

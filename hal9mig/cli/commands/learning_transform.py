@@ -9,6 +9,7 @@ import click
 from hal9mig import errors, model
 from hal9mig.cli import invocation, learning_files, options, run_result
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 
 _HELP = """Turn exported files into files of the hierarchical tables, on the workers.
 
@@ -67,7 +68,7 @@ def transform(
         run = learning_files.waited(call, run, records=plan.records, timeout=timeout)
         problem = run_result.problem(run)
         if problem is not None:
-            call.conclude({"run": run_result.document(run), "next_steps": []}, problem)
+            call.conclude({"run": run_standing.document(run), "next_steps": []}, problem)
             return
         refusals = files.refusals(run)
     made = plan.folder.require_manifest()
@@ -88,7 +89,7 @@ def transform(
         if found is None:
             call.console.say(f"next: {steps[0]}")
     document: dict[str, object] = {
-        "run": None if run is None else run_result.document(run),
+        "run": None if run is None else run_standing.document(run),
         "folder": learning_files.document(made, plan.folder),
         "refusals": [{"key": list(key), "reason": reason} for key, reason in refusals],
         "next_steps": steps,

@@ -53,6 +53,7 @@ _BACKUP_AGE = 3600.0
 def mode(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
+    from hal9mig.engine import standstill
     from hal9mig.engine.switch.switch import Switch
     from hal9mig.stores import capture, schema, write_mode
 
@@ -72,7 +73,7 @@ def mode(context: click.Context) -> None:
     finally:
         flat.close()
         hier.close()
-    steps = standing_still.commands(still)
+    steps = standstill.commands(still)
     if line.target is not None:
         steps.append(_command(line.target))
     if not call.json:
@@ -104,7 +105,7 @@ def mode(context: click.Context) -> None:
                 }
                 for name, lags in waiting.items()
             },
-            "problems": standing_still.document(still),
+            "problems": standstill.document(still),
             "next_steps": steps,
         },
         standing_still.problem(still),

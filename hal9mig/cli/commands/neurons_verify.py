@@ -42,7 +42,7 @@ def verify(context: click.Context, layer: str, timeout: str | None) -> None:
     with connections.stores(call) as both:
         connected = connections.look(call, both, command="neurons verify", layer=layer, deep=True)
     if not call.json:
-        call.console.verdict(compared.consistent, f"{layer}: {comparison.line(compared)}")
+        call.console.verdict(compared.consistent, f"{layer}: {verify_report.sentence(compared)}")
         connections.show(call, connected)
     found = connections.document(connected)
     report = verify_report.report([compared])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import full_pass, invocation, options, report_file, run_result, standing_still
+from hal9mig.cli import full_pass, invocation, options, report_file, standing_still
 from hal9mig.cli.console import both_ways, counted
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,10 +111,11 @@ def _detach(call: Invocation, passes: Sequence[model.Run]) -> None:
         for run in passes:
             call.console.line(str(run.id))
         call.console.say(f"watch: {steps[0]}")
-    call.conclude({"runs": [run_result.document(run) for run in passes], "next_steps": steps})
+    call.conclude({"runs": [run_standing.document(run) for run in passes], "next_steps": steps})
 
 
 def _show_standing(call: Invocation) -> None:
+    from hal9mig.engine import standstill
     from hal9mig.engine.reconcile import alarm_rules
     from hal9mig.ledger import mode, raised_alarms, sweeps, tuning
     from hal9mig.stores import connection, store_size
@@ -180,9 +182,9 @@ def _show_standing(call: Invocation) -> None:
                 {"alarm": one.name, "subject": one.subject or None, "message": one.message, "raised_at": one.raised_at}
                 for one in raised
             ],
-            "problems": standing_still.document(still),
+            "problems": standstill.document(still),
             "next_steps": [
-                *standing_still.commands(still),
+                *standstill.commands(still),
                 *(["hal9-migrate state fix --interactive --guidance"] if standing.open_drifts else []),
             ],
         },

@@ -10,6 +10,7 @@ import click
 
 from hal9mig import model, units
 from hal9mig.cli import invocation, options, run_progress, run_result, wait
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -81,7 +82,7 @@ def list_(context: click.Context, names: tuple[str, ...], everything: bool, acti
         columns += ["FILTER", "STARTED", "BY"]
         rows = [
             [
-                run.id, run.kind, run.category, run_progress.state(run), units.format_count(run.done_records),
+                run.id, run.kind, run.category, run_standing.state(run), units.format_count(run.done_records),
                 units.format_count(run.total_records),
                 units.format_percent(run.done_records, run.total_records) if run.total_records or run.ended else "0%",
                 units.format_count(run.quarantined), run.filter, call.console.when(run.created_at), run.requested_by,
@@ -89,7 +90,7 @@ def list_(context: click.Context, names: tuple[str, ...], everything: bool, acti
             for run in found
         ]  # fmt: skip
         call.console.table(columns, rows, numbers=("RUN", "RECORDS", "TOTAL", "DONE", "QUARANTINED"))
-    call.conclude({"runs": [run_result.document(run) for run in found], "next_steps": []})
+    call.conclude({"runs": [run_standing.document(run) for run in found], "next_steps": []})
 
 
 @runs.command(help=_SHOW)
@@ -117,7 +118,7 @@ def _watch(call: Invocation, run_id: int, timeout: float | None) -> None:
         return
     if not call.json:
         call.console.verdict(run_result.good(run), run_result.summary(run))
-    call.conclude({"run": run_result.document(run), "next_steps": []}, problem)
+    call.conclude({"run": run_standing.document(run), "next_steps": []}, problem)
 
 
 def _compared(call: Invocation, run: model.Run) -> None:
@@ -127,9 +128,9 @@ def _compared(call: Invocation, run: model.Run) -> None:
     with call.system.ledger.begin() as session:
         found = verify_report.collect(session, call.system.category(run.category), run.id)
     if not call.json:
-        call.console.verdict(found.consistent, comparison.line(found))
+        call.console.verdict(found.consistent, verify_report.sentence(found))
     report = verify_report.report([found], at=datetime.datetime.now(datetime.UTC))
-    call.conclude({"run": run_result.document(run), "verdict": report}, comparison.problem([found]))
+    call.conclude({"run": run_standing.document(run), "verdict": report}, comparison.problem([found]))
 
 
 def _kept(call: Invocation, run: model.Run) -> None:
@@ -170,7 +171,7 @@ def _show(call: Invocation, run_id: int) -> None:
             call.console.say(f"{len(shown)} of {len(rows)} batches; all of them: add --json")
         for event in reversed(events):
             call.console.say(f"{call.console.when(event.at)}: {event.action} by {event.actor}")
-    document = run_result.document(run) | {
+    document = run_standing.document(run) | {
         "batch_list": [dict(batch) for batch in listed],
         "events": [{"at": one.at, "actor": one.actor, "action": one.action, "detail": one.detail} for one in events],
     }
@@ -178,8 +179,8 @@ def _show(call: Invocation, run_id: int) -> None:
 
 
 def _describe(call: Invocation, run: model.Run) -> None:
-    call.console.line(f"{run.name}: {run.kind} {run.category}, {run_progress.state(run)}")
-    call.console.line(run_progress.line(run, total=run.total_records, speed=run_progress.rate(run)))
+    call.console.line(f"{run.name}: {run.kind} {run.category}, {run_standing.state(run)}")
+    call.console.line(run_progress.line(run, total=run.total_records, speed=run_standing.rate(run)))
     chosen = {name: value for name, value in run.options.items() if value}
     if run.filter or chosen or run.serial:
         parts = [f"filter {run.filter!r}"] if run.filter else []
@@ -188,7 +189,7 @@ def _describe(call: Invocation, run: model.Run) -> None:
         call.console.line("; ".join(parts))
     call.console.line(
         f"priority {run.priority.name.lower()}; started {call.console.when(run.created_at)} by {run.requested_by}; "
-        f"took {units.format_duration(run_progress.seconds(run))}"
+        f"took {units.format_duration(run_standing.seconds(run))}"
     )
 
 
@@ -202,10 +203,10 @@ def _steer(
     call = invocation.current(context)
     run = act(call)(run_id)
     if not call.json:
-        call.console.line(f"{run.name} of {run.category}: {run_progress.state(run)}")
+        call.console.line(f"{run.name} of {run.category}: {run_standing.state(run)}")
         for step in steps:
             call.console.say(f"next: {step}")
-    call.conclude({"run": run_result.document(run), "next_steps": steps})
+    call.conclude({"run": run_standing.document(run), "next_steps": steps})
 
 
 @runs.command(help=_PAUSE)

@@ -1,4 +1,4 @@
-"""``hal9-migrate stack``: the servers, workers, beat and Flower of one machine."""
+"""``hal9-migrate stack``: the servers, workers, beat, Flower and dashboard of one machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hal9mig.cli import invocation
 from hal9mig.embedded import daemon, programs, record
 from hal9mig.embedded import stack as stacks
 
-_UP = """Start PostgreSQL, Redis, workers, beat and Flower on this machine, and keep them running.
+_UP = """Start PostgreSQL, Redis, workers, beat, Flower and the dashboard on this machine, and keep them running.
 
 Without --detach it stays in the foreground, as a compose does; Ctrl-C stops everything in order. With
 HAL9_FLAT_URL, HAL9_HIER_URL and HAL9_REDIS_URL set, those servers are used and none is started.
@@ -57,10 +57,19 @@ def stack() -> None:
     metavar="PORT",
     help="Flower's port.  [env: HAL9_FLOWER_PORT; default: 5555]",
 )
+@click.option(
+    "--dashboard-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="The dashboard's port.  [env: HAL9_DASHBOARD_PORT; default: 5556]",
+)
 @click.option("--detach", is_flag=True, help="Return once everything is up, and leave it running.")
 @click.pass_context
-def up(context: click.Context, workers: int | None, flower_port: int | None, detach: bool) -> None:
-    resolved = _starting(context, {"stack.workers": workers, "stack.flower_port": flower_port})
+def up(
+    context: click.Context, workers: int | None, flower_port: int | None, dashboard_port: int | None, detach: bool
+) -> None:
+    flags = {"stack.workers": workers, "stack.flower_port": flower_port, "dashboard.port": dashboard_port}
+    resolved = _starting(context, flags)
     status = record.read(resolved.data_dir)
     if status.supervisor:
         _already_up(resolved, status, workers)
@@ -79,7 +88,7 @@ def up(context: click.Context, workers: int | None, flower_port: int | None, det
 
 @stack.command(help=_STATUS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("--show-login", is_flag=True, help="Print Flower's login in full.")
+@click.option("--show-login", is_flag=True, help="Print Flower's login and the dashboard's token in full.")
 @click.pass_context
 def status(context: click.Context, as_json: bool, show_login: bool) -> None:
     resolved = invocation.current(context).settings
@@ -153,7 +162,8 @@ def _show_addresses(resolved: settings.Settings) -> None:
         url = found.settings.get(key) or resolved.values.get(key)
         click.echo(f"{name:<11} {safe_text.masked(str(url))}")
     click.echo(f"{'flower':<11} http://127.0.0.1:{found.settings['stack.flower_port']}")
-    _talk("Flower's login: hal9-migrate stack status --show-login")
+    click.echo(f"{'dashboard':<11} {_dashboard(found)}")
+    _talk("Flower's login and the dashboard's token: hal9-migrate stack status --show-login")
 
 
 def _show_status(resolved: settings.Settings, found: record.StackStatus, show_login: bool) -> None:
@@ -178,13 +188,19 @@ def _show_status(resolved: settings.Settings, found: record.StackStatus, show_lo
         for row in rows:
             click.echo("\t".join(row))
     _show_urls(resolved, found)
-    login = found.settings.get("stack.flower_auth")
+    login, token = found.settings.get("stack.flower_auth"), found.settings.get("dashboard.token")
     if login:
         click.echo(f"Flower's login: {login if show_login else str(login).partition(':')[0] + ':***'}")
-        if not show_login:
-            _talk("see it in full with: hal9-migrate stack status --show-login")
+    if token:
+        click.echo(f"the dashboard's token: {token if show_login else '***'}")
+    if (login or token) and not show_login:
+        _talk("see it in full with: hal9-migrate stack status --show-login")
     if found.state == "left behind":
         _talk("its supervisor is gone; `hal9-migrate stack up` takes the servers over, `stack down` stops them")
+
+
+def _dashboard(found: record.StackStatus) -> str:
+    return next((child.address for child in found.children if child.name == "dashboard"), "-")
 
 
 def _show_urls(resolved: settings.Settings, found: record.StackStatus) -> None:
@@ -200,6 +216,8 @@ def _document(found: record.StackStatus, show_login: bool) -> dict[str, object]:
     shown = {key: settings.shown(known[key], value) for key, value in found.settings.items() if key in known}
     if login:
         shown["stack.flower_auth"] = login if show_login else login.partition(":")[0] + ":***"
+    if show_login and "dashboard.token" in shown:
+        shown["dashboard.token"] = str(found.settings["dashboard.token"])
     children = []
     for child in found.children:
         process = child.process

@@ -12,6 +12,7 @@ import click
 from hal9mig import errors, model, units
 from hal9mig.cli import confirm, invocation, options, run_result, wait
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
@@ -249,7 +250,7 @@ def _migrate(call: Invocation, orders: Sequence[MigrateOrder], timeout: float | 
     if problem is None and not call.json:
         call.console.say(f"next: {steps[0]}")
     call.conclude(
-        {"runs": [run_result.document(run) for run in ended], "not_started": left, "next_steps": steps}, problem
+        {"runs": [run_standing.document(run) for run in ended], "not_started": left, "next_steps": steps}, problem
     )
 
 
@@ -277,7 +278,7 @@ def _detach(call: Invocation, orders: Sequence[MigrateOrder]) -> None:
     steps = [f"hal9-migrate runs show {run.id} --watch" for run in started]
     if not call.json:
         call.console.say(f"watch: {steps[0]}")
-    call.conclude({"runs": [run_result.document(run) for run in started], "next_steps": steps})
+    call.conclude({"runs": [run_standing.document(run) for run in started], "next_steps": steps})
 
 
 def _announce(call: Invocation, run: model.Run, plan: MigratePlan) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import model, units
-from hal9mig.cli import invocation, options, run_progress, run_result
+from hal9mig.cli import invocation, options
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -52,7 +53,7 @@ def _show(call: Invocation, slugs: Sequence[str]) -> None:
         for run in found:
             if run.waiting and not run.ended:
                 call.console.say(f"{run.name} waits: {run.waiting}")
-    call.conclude({"runs": [run_result.document(run) for run in found], "next_steps": _next_steps(found)})
+    call.conclude({"runs": [run_standing.document(run) for run in found], "next_steps": _next_steps(found)})
 
 
 def _runs(call: Invocation, slugs: Sequence[str]) -> Sequence[model.Run]:
@@ -68,12 +69,12 @@ def _runs(call: Invocation, slugs: Sequence[str]) -> Sequence[model.Run]:
 
 
 def _row(run: model.Run) -> list[object]:
-    speed = run_progress.rate(run)
-    remaining = run_progress.eta(run, run.total_records, speed) if run.planned else None
+    speed = run_standing.rate(run)
+    remaining = run_standing.eta(run, run.total_records, speed) if run.planned else None
     return [
         run.category,
         run.id,
-        ("" if run.kind is model.RunKind.MIGRATE else f"{run.kind}: ") + run_progress.state(run),
+        ("" if run.kind is model.RunKind.MIGRATE else f"{run.kind}: ") + run_standing.state(run),
         units.format_count(run.done_records),
         units.format_count(run.total_records) + ("" if run.planned or run.ended else "+"),
         units.format_percent(run.done_records, run.total_records) if run.total_records or run.ended else "0%",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, model, units
-from hal9mig.cli import invocation, options, run_progress, run_result
+from hal9mig import errors, units
+from hal9mig.cli import invocation, options, run_progress
 from hal9mig.cli.repeat import repeated
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -58,11 +59,8 @@ def _show(call: Invocation, *, resources: bool) -> None:
     except errors.Unreachable as error:
         trouble = error
     leased, queued = sum(run.leased for run in active), sum(run.queued for run in active)
-    copying = [run for run in active if run.kind is model.RunKind.MIGRATE]
-    speed = sum(run_progress.rate(run) for run in copying)
-    used = None
-    if tuned.rate_limit is not None and tuned.rate_limit.unit is units.RateUnit.RECORDS:
-        used = speed / tuned.rate_limit.per_second
+    speed = run_standing.migrating(active)
+    used = run_standing.budget_used(tuned.rate_limit, speed)
     slots = sum(worker.slots for worker in alive if not worker.draining)
     databases = _databases(call) if resources else {}
     if not call.json:
@@ -78,14 +76,14 @@ def _show(call: Invocation, *, resources: bool) -> None:
                 f"{felt.now.read * 1000:.1f} ms ({felt.quiet.read * 1000:.1f}); what can wait takes {felt.share:.0%}"
             )
         for run in active:
-            call.console.line(run_progress.line(run, total=run.total_records, speed=run_progress.rate(run)))
+            call.console.line(run_progress.line(run, total=run.total_records, speed=run_standing.rate(run)))
         if resources:
             _tables(call, alive, databases)
         if trouble is not None:
             call.console.say(f"warning: {trouble.message}")
     call.conclude(
         {
-            "runs": [run_result.document(run) for run in active],
+            "runs": [run_standing.document(run) for run in active],
             "queue": {"messages": depth, "batches_leased": leased, "batches_queued": queued},
             "budget": {"rate_limit": str(tuned.rate_limit or "off"), "records_per_second": round(speed, 1),
                        "used": None if used is None else round(used, 4)},

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, model, units
-from hal9mig.cli import finished, invocation, options, run_progress, standing_still
+from hal9mig import errors, units
+from hal9mig.cli import finished, invocation, options, standing_still
 from hal9mig.cli.console import counted
+from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
-    from hal9mig.categories.declaration import Category
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.engine.standstill import Problem
-    from hal9mig.ledger.mode import ModeLine
-    from hal9mig.ledger.sweeps import Sweep
+    from hal9mig.engine.category_standing import CategoryStanding
     from hal9mig.stores.connection import Connection
     from hal9mig.stores.schema import SchemaState
-    from hal9mig.stores.store_size import Records
 
 _HELP = """Show where everything stands: schemas, workers, budget, and each category's last migration.
 
@@ -35,33 +31,14 @@ Examples:
   hal9-migrate state status
   hal9-migrate state status --json
 """
-_MOST_RUNS = 10_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CategoryStanding:
-    """A category as the ledger knows it."""
-
-    category: Category
-    last: model.Run | None
-    migrated: int
-    followed: bool
-    flat: Records | None
-    held: int
-
-    @property
-    def covered(self) -> int:
-        """How many of the flat records are in the other store, or will be without another migration."""
-        if self.flat is None or not self.followed:
-            return self.migrated
-        return max(0, self.flat.count - self.held)
 
 
 @click.command(help=_HELP)
 @options.output
 @click.pass_context
 def status(context: click.Context) -> None:
-    from hal9mig.ledger import mode, quarantine, runs, sweeps, tuning, workers
+    from hal9mig.engine import category_standing, standstill
+    from hal9mig.ledger import mode, runs, tuning, workers
     from hal9mig.stores import capture, schema, store_size
 
     call = invocation.current(context)
@@ -89,16 +66,13 @@ def status(context: click.Context) -> None:
     oldest = max((one.seconds for one in lags), default=0.0)
     with call.ledger.begin() as session:
         line = mode.read(session)
-        newest = runs.find(session, kind=model.RunKind.MIGRATE, limit=_MOST_RUNS)
         active = runs.find(session, active=True)
-        held = quarantine.counts(session)
-        passes = sweeps.find(session)
         alive = workers.alive(session)
         tuned = tuning.resolve(session)
-    standings = [_standing(category, newest, sizes[category.slug], held, line, passes) for category in categories]
+        standings = category_standing.read(session, categories, sizes)
     slots = sum(worker.slots for worker in alive if not worker.draining)
-    speed = sum(run_progress.rate(run) for run in active if run.kind is model.RunKind.MIGRATE)
-    steps = _next_steps(call, still, standings, slots)
+    speed = run_standing.migrating(active)
+    steps = category_standing.next_steps(call.settings, still, standings, slots)
     if not call.json:
         call.console.line(f"Write Mode: {line.mode}")
         if line.target is not None:
@@ -120,8 +94,8 @@ def status(context: click.Context) -> None:
             "schemas": _schema_document(states),
             "workers": {"alive": len(alive), "slots": slots},
             "budget": {"rate_limit": str(tuned.rate_limit or "off"), "records_per_second": round(speed, 1)},
-            "categories": [_document(standing) for standing in standings],
-            "problems": standing_still.document(still),
+            "categories": [category_standing.document(standing) for standing in standings],
+            "problems": standstill.document(still),
             "next_steps": steps,
         },
         standing_still.problem(still),
@@ -134,56 +108,6 @@ def _opened(call: Invocation, url: str) -> contextlib.closing[Connection]:
     return contextlib.closing(
         connection.connect(url, application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout)
     )
-
-
-def _standing(
-    category: Category,
-    newest: Sequence[model.Run],
-    flat: Records | None,
-    held: Mapping[str, int],
-    line: ModeLine,
-    passes: Mapping[str, Sweep],
-) -> CategoryStanding:
-    own = [run for run in newest if run.category == category.slug]
-    standing = [run for run in own if run.undone_at is None]
-    return CategoryStanding(
-        category=category,
-        last=own[0] if own else None,
-        migrated=migrated(standing),
-        followed=followed(standing, line, passes.get(category.slug)),
-        flat=flat,
-        held=held.get(category.slug, 0),
-    )
-
-
-def migrated(own: Sequence[model.Run]) -> int:
-    """Return how many records a category's runs have written, the newest run first.
-
-    A complete run without a filter has seen every record, so it says it all. Without one the newest run of
-    each filter counts, since a repeated one writes the same records again.
-    """
-    by_filter: dict[str, model.Run] = {}
-    for run in own:
-        if not run.filter and run.status is model.RunStatus.SUCCEEDED:
-            return run.done_records - run.quarantined
-        by_filter.setdefault(run.filter, run)
-    return sum(run.done_records - run.quarantined for run in by_filter.values())
-
-
-def followed(own: Sequence[model.Run], line: ModeLine, swept: Sweep | None) -> bool:
-    """Whether everything of a category was migrated, and nothing written since can have been missed.
-
-    Before capture was on a write leaves no trace: a run that began earlier counts only once a whole pass after it
-    has found nothing.
-    """
-    whole = [run for run in own if not run.filter and run.status is model.RunStatus.SUCCEEDED]
-    if not whole or line.mode == "flat-only":
-        return False
-    # Past the gate everything is covered, or it would have stayed shut.
-    if line.mode == "hierarchical-only" or whole[0].created_at >= line.since:
-        return True
-    clean = None if swept is None else swept.clean_from
-    return clean is not None and clean >= line.since and clean >= (whole[0].finished_at or line.since)
 
 
 def _schemas(call: Invocation, states: Sequence[SchemaState]) -> None:
@@ -203,7 +127,7 @@ def _table(call: Invocation, standings: Sequence[CategoryStanding]) -> None:
             [
                 one.category.slug,
                 one.last.id if one.last else None,
-                run_progress.state(one.last) if one.last else "never migrated",
+                run_standing.state(one.last) if one.last else "never migrated",
                 units.format_count(one.migrated),
                 None if one.flat is None else f"{'' if one.flat.exact else '~'}{units.format_count(one.flat.count)}",
                 None if not total else units.format_percent(min(one.covered, total), total),
@@ -211,29 +135,3 @@ def _table(call: Invocation, standings: Sequence[CategoryStanding]) -> None:
             ]
         )
     call.console.table(columns, rows, numbers=("LAST RUN", "COPIED", "IN FLAT", "DONE", "QUARANTINED"))
-
-
-def _document(one: CategoryStanding) -> dict[str, object]:
-    return {
-        "category": one.category.slug,
-        "title": one.category.title,
-        "last_run": one.last.id if one.last else None,
-        "status": str(one.last.status) if one.last else None,
-        "migrated": one.migrated,
-        "covered": one.covered,
-        "flat_records": one.flat.count if one.flat else None,
-        "flat_records_exact": one.flat.exact if one.flat else None,
-        "quarantined": one.held,
-        "finished_at": one.last.finished_at if one.last else None,
-    }
-
-
-def _next_steps(
-    call: Invocation, still: Sequence[Problem], standings: Sequence[CategoryStanding], slots: int
-) -> list[str]:
-    steps = standing_still.commands(still)
-    if not slots and call.settings.workers_hint not in steps:
-        steps.append(call.settings.workers_hint)
-    steps += [f"hal9-migrate quarantine list --category {one.category.slug}" for one in standings if one.held]
-    waiting = [one.category.slug for one in standings if one.last is None and one.flat and one.flat.count]
-    return steps + [f"hal9-migrate state migrate --category {slug}" for slug in waiting[:1]]

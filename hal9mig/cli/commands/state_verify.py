@@ -89,7 +89,7 @@ def verify(
         problem = _not_migrated(found, pending)
     if not call.json:
         for one in found:
-            call.console.verdict(one.consistent, comparison.line(one))
+            call.console.verdict(one.consistent, verify_report.sentence(one))
         if totals:
             _show_totals(call, found)
     call.conclude(document, problem)

@@ -167,6 +167,20 @@ SELECT seq, kind, status, attempt, after_key, upto_key, cursor_key, planned_reco
        owner, error, started_at, finished_at, busy_seconds, phase, subject, cost, result
   FROM hal9mig.batches WHERE run_id = %(run_id)s ORDER BY seq
 
+-- name: urgent
+-- What needs a look comes first: failed, then under way, then what comes next; what is done is last, the newest first.
+-- The batch that planned the others says nothing once it has.
+SELECT seq, kind, status, attempt, planned_records, records, quarantined, owner, error, started_at, finished_at,
+       busy_seconds, subject
+  FROM hal9mig.batches WHERE run_id = %(run_id)s AND (kind <> 'plan' OR status <> 'done')
+ ORDER BY array_position(ARRAY['failed', 'leased', 'queued', 'planned', 'done'], status::text),
+          CASE WHEN status = 'done' THEN -seq ELSE seq END
+ LIMIT %(limit)s
+
+-- name: statuses
+SELECT status, count(*) AS batches FROM hal9mig.batches
+ WHERE run_id = %(run_id)s AND (kind <> 'plan' OR status <> 'done') GROUP BY status
+
 -- name: renew
 -- What was read under a snapshot that is gone: it is compared under the new one, its file kept where it is equal.
 UPDATE hal9mig.batches SET status = 'planned', owner = NULL, lease_until = NULL, queued_at = NULL

@@ -32,7 +32,15 @@ SELECT r.category, floor(extract(epoch FROM b.finished_at) / %(seconds)s)::bigin
        sum(b.records) AS records
   FROM hal9mig.batches b JOIN hal9mig.runs r ON r.id = b.run_id
  WHERE r.kind = 'migrate' AND b.kind = 'copy' AND b.finished_at IS NOT NULL
+   AND (%(since)s::timestamptz IS NULL OR b.finished_at >= %(since)s)
  GROUP BY 1, 2 ORDER BY 2, 1
+
+-- name: pace_of_run
+SELECT r.category, floor(extract(epoch FROM b.finished_at) / %(seconds)s)::bigint * %(seconds)s AS at,
+       sum(b.records + b.quarantined) AS records
+  FROM hal9mig.batches b JOIN hal9mig.runs r ON r.id = b.run_id
+ WHERE r.id = %(run_id)s AND b.kind <> 'plan' AND b.finished_at IS NOT NULL
+ GROUP BY 1, 2 ORDER BY 2
 
 -- name: drift_causes
 SELECT category, kind, cause, coalesce(repair, '') AS repair, count(*) AS drifts, min(found_at) AS first,

@@ -29,8 +29,25 @@ SELECT r.id, r.kind, r.category, r.status, r.reason, r.waiting, r.priority, r.fi
    AND (%(kind)s::text IS NULL OR r.kind = %(kind)s)
    AND (%(category)s::text IS NULL OR r.category = %(category)s)
    AND (NOT %(active)s OR r.status NOT IN ('cancelled', 'failed', 'succeeded'))
+   AND (%(before)s::bigint IS NULL OR r.id < %(before)s)
  ORDER BY r.id DESC
  LIMIT %(limit)s
+
+-- name: newest
+-- Of each kind and category the newest run.
+SELECT DISTINCT ON (kind, category) id FROM hal9mig.runs ORDER BY kind, category, id DESC
+
+-- name: speeds
+-- Records a second of runs under way, over windows of time as far back as they have been going on without a stop.
+SELECT r.id, coalesce(sum(b.records + b.quarantined), 0)::float8 / w.seconds AS speed
+  FROM hal9mig.runs r
+ CROSS JOIN LATERAL (
+       SELECT DISTINCT least(asked, greatest(extract(epoch FROM clock_timestamp() - r.status_since), 1))::float8 AS seconds
+         FROM unnest(%(windows)s::float8[]) asked) w
+  LEFT JOIN hal9mig.batches b
+         ON b.run_id = r.id AND b.kind <> 'plan' AND b.finished_at > clock_timestamp() - make_interval(secs => w.seconds)
+ WHERE r.status = 'running'
+ GROUP BY r.id, w.seconds
 
 -- name: lock
 -- A process that is frozen now would hold up everybody who looks after runs: the server ends it.
