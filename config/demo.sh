@@ -25,7 +25,7 @@ finish() {
 trap finish EXIT
 
 title "real servers, and a flat store of the real shape"
-run stack up --detach --workers 2 --flower-port "${FLOWER_PORT:-5555}"
+run stack up --detach --workers 2 --flower-port "${FLOWER_PORT:-5555}" --dashboard-port "${DASHBOARD_PORT:-5556}"
 run sample-data load --scale "$SCALE" --seed 42
 
 title "an application begins to write, and goes on until the end"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -59,30 +58,40 @@ def run(resolved: Settings, access: Access, sockets: Sequence[socket.socket], *,
     # What failed is told by us, in one line.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
-    reader = Reader(resolved, registry.load(resolved.category_files).ordered())
-    try:
-        asyncio.run(_answer(reader, access, sockets, ready))
-    finally:
-        reader.close()
+    asyncio.run(_until_told(resolved, access, sockets, ready))
 
 
-async def _answer(
-    reader: Reader, access: Access, sockets: Sequence[socket.socket], ready: Callable[[int], None]
+async def _until_told(
+    resolved: Settings, access: Access, sockets: Sequence[socket.socket], ready: Callable[[int], None]
 ) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await answer(resolved, access, sockets, ready=ready, told=told)
+
+
+async def answer(
+    resolved: Settings,
+    access: Access,
+    sockets: Sequence[socket.socket],
+    *,
+    ready: Callable[[int], None],
+    told: asyncio.Event,
+) -> None:
+    """Answer until ``told`` is set; the rest as ``run``."""
+    reader = Reader(resolved, registry.load(resolved.category_files).ordered())
     port = int(sockets[0].getsockname()[1])
     site = handlers.Site(reader, access, port=port)
     server = httpserver.HTTPServer(
         handlers.application(site), max_body_size=_LARGEST, max_header_size=_LARGEST, idle_connection_timeout=_IDLE
     )
     server.add_sockets(sockets)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # In a thread, as a test has it, there are no signals.
-        with contextlib.suppress(ValueError, RuntimeError):
-            loop.add_signal_handler(number, stopped.set)
-    ready(port)
-    await stopped.wait()
-    server.stop()
-    await server.close_all_connections()
-    site.threads.shutdown(wait=False, cancel_futures=True)
+    try:
+        ready(port)
+        await told.wait()
+    finally:
+        server.stop()
+        await server.close_all_connections()
+        site.threads.shutdown(wait=False, cancel_futures=True)
+        reader.close()

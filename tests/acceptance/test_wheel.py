@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -159,7 +160,8 @@ def test_every_line_by_hand_works_as_an_ordinary_user(place: Place) -> None:
     port = process.free_port()
     # Found by its relative name, by the command and by the daemon that has left this folder.
     config = place.folder / "hal9-migrate.toml"
-    config.write_text(f"[stack]\nworkers = 1\nflower_port = {port}\n", encoding="utf-8")
+    other = process.free_port()
+    config.write_text(f"[stack]\nworkers = 1\nflower_port = {port}\n[dashboard]\nport = {other}\n", encoding="utf-8")
     activate, *lines = by_hand()
     assert lines[0].startswith("hal9-migrate stack up --detach")
     assert lines[-1].startswith("hal9-migrate stack down")
@@ -178,6 +180,9 @@ def test_every_line_by_hand_works_as_an_ordinary_user(place: Place) -> None:
     )
     assert login
     assert "worker1@" in flower(port, login[1])
+    # Its templates and its style came with the wheel.
+    with urllib.request.urlopen(f"http://{process.LOOPBACK}:{other}/", timeout=30) as answer:
+        assert "neuron-states" in answer.read().decode()
     url = 'HAL9_REDIS_URL=$(python -c "from hal9mig import settings; print(settings.load(environ={}).redis_url)")'
     answer = place.done(f"{activate}\nexport {url}\ncelery -A workers.app inspect ping --timeout 10")
     assert "1 node online" in answer

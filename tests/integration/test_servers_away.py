@@ -132,7 +132,7 @@ def test_no_command_is_left_out() -> None:
         " ".join(itertools.takewhile(lambda word: word[0] != "-", line.removeprefix("--yes ").split()))
         for line in NEEDS
     }
-    apart = {"attest", "completion", "help exit-codes", "plan", "stack up", "stack down", "stack status"}
+    apart = {"attest", "completion", "help exit-codes", "plan", "stack up", "stack down", "stack status", "dashboard"}
     apart |= {"sample-data check-traffic"}
     leaves = {path for path, command in commands().items() if not isinstance(command, click.Group)}
     assert {path for path in leaves if not any(name.startswith(path) for name in named)} <= apart

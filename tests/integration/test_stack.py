@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.redis import RedisServer
 from tests.support import fake_stack, servers, watchdog
 
-ALL = ["flat store", "hier store", "redis", "worker1", "worker2", "beat", "flower"]
+ALL = ["flat store", "hier store", "redis", "worker1", "worker2", "beat", "flower", "dashboard"]
 
 
 @dataclasses.dataclass
@@ -99,6 +100,7 @@ def machine(server_session: servers.Session, request: pytest.FixtureRequest) -> 
         "HAL9_DATA_DIR": str(folder / "data"),
         "HAL9_LOG_DIR": str(folder / "log"),
         "HAL9_FLOWER_PORT": str(process.free_port()),
+        "HAL9_DASHBOARD_PORT": str(process.free_port()),
     }
     made = Machine(folder / "data", env)
     yield made
@@ -154,12 +156,14 @@ def test_no_secret_is_shown_or_open(machine: Machine) -> None:
     result = machine.up()
     found = machine.settings()
     secrets = [url.split("@")[0].rpartition(":")[2] for url in (found.flat_url, found.hier_url, found.redis_url) if url]
-    login = machine.run("status", "--show-login").stdout.strip().splitlines()[-1].rpartition(":")[2]
-    assert len(login) > 10
+    logins = [
+        line.rpartition(":")[2].strip() for line in machine.run("status", "--show-login").stdout.splitlines()[-2:]
+    ]
+    assert all(len(login) > 10 for login in logins)
     status = machine.run("status")
     shown = [result.stdout, result.stderr, status.stdout, status.stderr, machine.run("status", "--json").stdout]
     shown += [" ".join(running.info["cmdline"] or ()) for running in psutil.process_iter(["cmdline"])]
-    for secret in (*secrets, login):
+    for secret in (*secrets, *logins):
         assert not [text for text in shown if secret in text]
         for path in machine.data_dir.rglob("*"):
             if path.is_file() and secret.encode() in path.read_bytes():
@@ -213,13 +217,15 @@ def test_the_number_of_workers_changes_live(machine: Machine) -> None:
     assert machine.pids() == before
 
 
-def test_flowers_taken_port_is_an_error_with_the_way_out(machine: Machine) -> None:
-    with socket.create_server(("127.0.0.1", int(machine.env["HAL9_FLOWER_PORT"]))):
+@pytest.mark.parametrize("name", ["flower", "dashboard"])
+def test_a_taken_port_is_an_error_with_the_way_out(machine: Machine, name: str) -> None:
+    port = machine.env[f"HAL9_{name.upper()}_PORT"]
+    with socket.create_server(("127.0.0.1", int(port))):
         for detach in ((), ("--detach",)):
             result = machine.run("up", *detach)
             assert result.exit_code == 4
-            assert f"port {machine.env['HAL9_FLOWER_PORT']} is taken by" in result.stderr
-            assert "--flower-port" in result.stderr
+            assert f"port {port} is taken by" in result.stderr
+            assert f"--{name}-port" in result.stderr
     assert machine.running() == []
     assert machine.status()["state"] == "down"
 
@@ -259,16 +265,21 @@ def test_with_servers_of_somebody_else_none_is_started(
     }
     machine.env |= urls
     machine.up("--workers", "1")
-    assert list(machine.pids()) == ["worker1", "beat", "flower"]
+    assert list(machine.pids()) == ["worker1", "beat", "flower", "dashboard"]
     assert not (machine.data_dir / "flat").exists()
 
 
 def test_the_whole_stack(machine: Machine) -> None:
     machine.command = ("-m", "hal9mig.cli", "stack")
     machine.up()
-    login = machine.run("status", "--show-login").stdout.strip().splitlines()[-1].partition(": ")[2]
-    assert login.startswith("hal9:")
+    flower, dashboard = machine.run("status", "--show-login").stdout.splitlines()[-2:]
+    assert flower.startswith("Flower's login: hal9:")
+    assert dashboard.startswith("the dashboard's token: ")
     worker = psutil.Process(machine.pids()["worker1"])
     # A worker and its one pool process, so that a SIGKILL takes one batch with it.
     assert len(worker.children()) == 1
+    (address,) = [child["address"] for child in machine.status()["children"] if child["name"] == "dashboard"]
+    with urllib.request.urlopen(f"{address}/api/status", timeout=30) as answer:
+        page = json.load(answer)
+    assert [page["write_mode"], page["workers"]["alive"], page["problems"]] == ["flat-only", 2, []]
     assert machine.run("down").exit_code == 0

@@ -29,6 +29,7 @@ class Command:
             "PYTHONPATH": str(servers.ROOT),
             "HAL9_DATA_DIR": str(folder / "data"),
             "HAL9_FLOWER_PORT": str(process.free_port()),
+            "HAL9_DASHBOARD_PORT": str(process.free_port()),
         }
 
     def __call__(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -233,16 +233,16 @@ def test_completion(
     assert told.err == ""
 
 
-def test_plain_commands_load_neither_celery_nor_alembic() -> None:
+def test_plain_commands_load_neither_celery_nor_alembic_nor_tornado() -> None:
     script = """
 import sys
 from hal9mig.cli import invocation
-from hal9mig.cli.commands import runs, state_progress, state_status
+from hal9mig.cli.commands import dashboard, runs, state_progress, state_status
 from hal9mig.ledger import quarantine, tuning
 from hal9mig.stores import connection, schema, store_size
 assert invocation.Invocation().registry.ordered()
 loaded = {name.partition('.')[0] for name in sys.modules}
-sys.exit(str(loaded & {'celery', 'kombu', 'alembic', 'rich', 'throttled'} or ''))
+sys.exit(str(loaded & {'celery', 'kombu', 'alembic', 'rich', 'throttled', 'tornado'} or ''))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr.strip()) == ("", "")

@@ -45,7 +45,7 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
 
 
 def test_the_compose_file_has_the_services_of_the_stack() -> None:
-    assert set(OURS) == {"prepare", "worker", "beat", "flower", "cli"}
+    assert set(OURS) == {"prepare", "worker", "beat", "flower", "dashboard", "cli"}
     assert set(COMPOSE["services"]) - set(OURS) == {"flat", "hier", "redis"}
 
 
@@ -101,7 +101,7 @@ def test_every_variable_is_a_setting(name: str) -> None:
     assert set(OURS[name]["environment"]) <= known
 
 
-@pytest.mark.parametrize("name", ["prepare", "worker", "beat", "cli"])
+@pytest.mark.parametrize("name", ["prepare", "worker", "beat", "dashboard", "cli"])
 def test_whoever_works_with_checkpoints_shares_their_volume(name: str) -> None:
     assert OURS[name]["environment"]["HAL9_CHECKPOINT_URL"] == CHECKPOINTS
     assert mounts(OURS[name])[CHECKPOINTS] == "checkpoints"
