@@ -99,7 +99,7 @@ def made(**changes: Any) -> Overview:
         "drifts": [],
         "held": [held(text)],
         "workers": [Worker(name=text, host=text, pid=1, slots=1, started_at=ago(9), seen_at=NOW, draining=False,
-                           rss_bytes=10**8, cpu_percent=2)],
+                           memory_bytes=10**8, cpu_percent=2)],
         "slots": 1, "budget": None, "speed": 98.0, "used": None, "pace": None, "rounds": [],
         "events": [Event(id=1, at=ago(5), actor=text, action=text, run_id=7, detail={})],
         "next_steps": [],
