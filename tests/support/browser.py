@@ -17,7 +17,8 @@ from tornado import websocket
 
 #: Seconds to wait for what has to happen; only a hung browser needs them.
 PATIENCE = 30.0
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: What a Chromium is called.
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--no-default-browser-check", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -28,7 +29,7 @@ _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32}
 
 def found() -> str | None:
     """Return where a Chromium is, None where there is none."""
-    return next((path for name in _NAMES if (path := shutil.which(name))), None)
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
@@ -99,16 +100,16 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait(self, expression: str) -> Any:
+    def wait(self, expression: str) -> None:
         """Wait until an expression is true in the page; a page that is just being left only means later."""
 
         def holds() -> Any:
             try:
-                return self.js(expression)
+                return self.js(f"!!({expression})")
             except AssertionError:
                 return None
 
-        return _until(holds, expression)
+        _until(holds, expression)
 
     def key(self, name: str) -> None:
         """Press a key."""
