@@ -59,7 +59,7 @@ def pace(found: Pace, *, limit: units.Rate | None = None, now: datetime.datetime
     first = math.floor(begin.timestamp() / step) * step
     # A step that has not ended yet holds less than it will: the line would fall at its end each time.
     whole = math.floor(found.end.timestamp() / step) * step
-    last = max(whole, first + step) if found.run is None else max(math.ceil(found.end.timestamp() / step) * step, whole)
+    last = max(whole, first + step) if found.end >= now else max(math.ceil(found.end.timestamp() / step) * step, whole)
     moments = range(first, last, step)
     rates = {
         category: {int(one.at.timestamp()): one.records / step for one in found.points if one.category == category}

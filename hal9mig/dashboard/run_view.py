@@ -20,7 +20,7 @@ from hal9mig.ledger.database import Session
 from hal9mig.ledger.quarantine import Held
 
 #: Batches and differences that are listed.
-BATCHES, DIFFERENCES = 30, 10
+BATCHES, DIFFERENCES = 20, 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

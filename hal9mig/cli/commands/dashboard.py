@@ -67,6 +67,8 @@ def dashboard(
         dashboard_token_file=token_file or known.dashboard_token_file,
         dashboard_hosts=hosts or known.dashboard_hosts,
     )
+    for required in (resolved.require_flat, resolved.require_hier, resolved.require_redis):
+        required()  # a page that could never show anything is not served
     access = accesses.decide(resolved, anyone_may_read=anyone_may_read)
     path = resolved.dashboard_token_file
     if path is not None and accesses.readable_by_others(path):

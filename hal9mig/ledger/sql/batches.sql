@@ -168,13 +168,15 @@ SELECT seq, kind, status, attempt, after_key, upto_key, cursor_key, planned_reco
   FROM hal9mig.batches WHERE run_id = %(run_id)s ORDER BY seq
 
 -- name: urgent
--- What needs a look comes first: failed, then under way, then what comes next; what is done is last, the newest first.
+-- What needs a look comes first: what failed, what is under way, what met an error; then what was done last, and what
+-- comes next.
 -- The batch that planned the others says nothing once it has.
 SELECT seq, kind, status, attempt, planned_records, records, quarantined, owner, error, started_at, finished_at,
        busy_seconds, subject
   FROM hal9mig.batches WHERE run_id = %(run_id)s AND (kind <> 'plan' OR status <> 'done')
- ORDER BY array_position(ARRAY['failed', 'leased', 'queued', 'planned', 'done'], status::text),
-          CASE WHEN status = 'done' THEN -seq ELSE seq END
+ ORDER BY CASE WHEN status = 'planned' AND error IS NOT NULL THEN 4 WHEN status = 'done' THEN 5 WHEN status = 'planned' THEN 6
+               ELSE array_position(ARRAY['failed', 'leased', 'queued'], status::text) END,
+          CASE WHEN status = 'done' THEN -extract(epoch FROM finished_at) ELSE seq END
  LIMIT %(limit)s
 
 -- name: statuses
