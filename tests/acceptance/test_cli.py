@@ -378,6 +378,7 @@ class TestConfiguring:
         assert {name: one["value"] for name, one in values.items()} == {
             "batch-size": "1000", "rate-limit": "50/s", "parallel-workers": "4", "validation-mode": "strict",
             "checkpoint-interval": "2500", "batch-bytes": "8MB", "quarantine-policy": "0",
+            "max-impact": "off", "max-replica-lag": "10s", "impact-query": "off",
         }  # fmt: skip
         assert values["batch-bytes"]["origin"] == "default"
         assert "@" in values["rate-limit"]["origin"]
