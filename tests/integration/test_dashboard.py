@@ -104,7 +104,7 @@ def test_the_page_tells_what_the_commands_tell(
     shared: Driver, stranger: Visitor, run_id: int, tmp_path: pathlib.Path
 ) -> None:
     with shared.system.ledger.begin() as session:
-        workers.report(session, name="w", host="h", pid=1, slots=2, draining=False, rss_bytes=1, cpu_percent=0)
+        workers.report(session, name="w", host="h", pid=1, slots=2, draining=False, memory_bytes=1, cpu_percent=0)
         quarantine.hold(session, category="neuron-states", key=("<b>\x1b",), error="no", payload=None,
                         transform_version=1, run_id=run_id)  # fmt: skip
     # What was read for the one who looked a moment ago is shown to the next, too.
