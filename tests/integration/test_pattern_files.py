@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -209,6 +210,7 @@ DAMAGES: list[tuple[Callable[[pathlib.Path], object], str]] = [
     (linked, "a link"),
     (lambda path: linked(path.parent), "a link"),
     (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
+    (lambda path: (path.unlink(), os.mkfifo(path)), "cannot be read: it is no file"),
 ]
 
 
@@ -304,7 +306,7 @@ class TestRefused:
         (tmp_path / "full" / "mine").write_text("")
         with pytest.raises(errors.Refused, match="is not empty: it holds mine"):
             copied.files.export(ExportOrder(folder=str(tmp_path / "full")))
-        for other, words in (("full", "not empty"), ("full/mine", "Not a directory"), ("exported/in", "one is in")):
+        for other, words in (("full", "not empty"), ("full/mine", "is no folder"), ("exported/in", "one is in")):
             with pytest.raises(errors.Refused, match=words):
                 copied.files.transform(str(copied.exported), str(tmp_path / other))
         with pytest.raises(errors.Refused, match="No such file"):

@@ -10,6 +10,7 @@ import pathlib
 import secrets
 import shlex
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
@@ -51,10 +52,12 @@ class PatternFolder:
         name = os.path.join(self.root, MANIFEST)
         try:
             self._inside(MANIFEST)
-            with open(name, encoding="utf-8", errors="replace") as stream:
+            with open(name, encoding="utf-8", errors="replace", opener=_plain) as stream:
                 text = stream.read()
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            raise errors.Refused(f"{self.root} is no folder; nothing was changed.", hint="name a folder") from None
         except OSError as error:
             raise errors.Refused(f"{name} cannot be read: {error.strerror or error}.") from error
         return FolderManifest.from_text(text, name)
@@ -80,7 +83,7 @@ class PatternFolder:
     def place(self) -> str | None:
         """Return the token of an unfinished folder; None where there is none, or it cannot be read."""
         try:
-            with open(os.path.join(self.root, _PLACE), encoding="ascii") as stream:
+            with open(os.path.join(self.root, _PLACE), encoding="ascii", opener=_plain) as stream:
                 return stream.read()
         except (OSError, UnicodeDecodeError):
             return None
@@ -200,7 +203,7 @@ class PatternFolder:
         name = os.path.join(self.root, file.path)
         try:
             self._inside(file.path)
-            with open(name, "rb") as stream:
+            with open(name, "rb", opener=_plain) as stream:
                 self._require(stream, file, name)
                 stream.seek(0)
                 yield stream
@@ -266,6 +269,16 @@ class PatternFolder:
         return errors.ArchiveUnreachable(
             f"The folder {self.root} does not take a file: {reason}.", hint="hal9-migrate runs list --active"
         )
+
+
+def _plain(path: str, flags: int) -> int:
+    """Open what is a file; a pipe or a device would be waited for without end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return descriptor
 
 
 def overlapping(one: PatternFolder, other: PatternFolder) -> bool:
