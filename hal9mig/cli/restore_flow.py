@@ -138,6 +138,8 @@ class Restore:
             name=checkpoint_flow.stamped("before-restore"),
             description=f"what was replaced by {self._plan.manifest.name}",
             full=True, categories=self._plan.categories, label="safety",
+            # The way back does not wait for an application that is in trouble already.
+            tuning={"max-impact": "off"},
         )  # fmt: skip
         way_out = "mend it, or add --no-safety-checkpoint"
         try:

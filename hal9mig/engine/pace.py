@@ -25,12 +25,13 @@ from hal9mig.stores import probe, write_mode
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.probe import Probe
 
-#: Kinds of runs that can wait, and of their batches those that make work; never a restore, which somebody waits for.
+#: Kinds of runs that can wait, and of their batches those that make work; never a restore, nor what counts its losses
+#: beforehand: somebody waits for them in an emergency.
 RUNS = frozenset({
-    model.RunKind.MIGRATE, model.RunKind.VERIFY, model.RunKind.CHECKPOINT, model.RunKind.COMPARE,
-    model.RunKind.RECONCILE, model.RunKind.EXPORT,
+    model.RunKind.MIGRATE, model.RunKind.VERIFY, model.RunKind.CHECKPOINT, model.RunKind.RECONCILE,
+    model.RunKind.EXPORT,
 })  # fmt: skip
-BATCHES = frozenset({"copy", "verify", "save", "digest", "settle", "export", "compare"})
+BATCHES = frozenset({"copy", "verify", "save", "digest", "settle", "export"})
 #: Seconds between two looks.
 _EVERY = 0.2
 #: Looks of which the middle is taken where there is nothing to go by.

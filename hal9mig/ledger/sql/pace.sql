@@ -1,5 +1,5 @@
 -- name: read
-SELECT quiet_at, quiet_write, quiet_read, quiet_active, quiet_waiting, write, read, active, waiting, share, reason,
+SELECT quiet_write, quiet_read, quiet_active, quiet_waiting, write, read, active, waiting, share, reason,
        extract(epoch FROM clock_timestamp() - looked_at) AS age,
        extract(epoch FROM clock_timestamp() - quiet_at) AS quiet_age
   FROM hal9mig.pace
