@@ -1,4 +1,5 @@
-"""The documented runbook: every command in it is typed again under traffic, and says what the document shows.
+"""The documented runbook and the tutorial: every command in them is typed again under traffic, and says what
+the document shows.
 
 ``HAL9_RECORD=1 pytest tests/acceptance/test_own_runbook.py`` writes the outputs anew.
 """
@@ -20,7 +21,8 @@ from tests.support import terminal
 from tests.support.servers import ROOT, Programs
 
 operator, traffic = test_runbook.operator, test_runbook.traffic
-PAGE = ROOT / "docs" / "runbook.md"
+#: The tutorial goes a part of the same way.
+PAGES = ["runbook.md", pytest.param("tutorial.md", marks=pytest.mark.campaign)]
 _RECORDS = "HAL9_RECORD" in os.environ
 #: Lines of an output that a document shows.
 _MOST = 14
@@ -52,8 +54,12 @@ def said(shown: str, folder: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-def test_the_document_says_what_happens(operator: Operator, programs: Programs, traffic: Callable[[], Any]) -> None:
-    document = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", PAGES)
+def test_the_document_says_what_happens(
+    name: str, operator: Operator, programs: Programs, traffic: Callable[[], Any]
+) -> None:
+    page = ROOT / "docs" / name
+    document = page.read_text(encoding="utf-8")
     programs.workers(2)
     programs.beat()
     outputs: list[list[str]] = []
@@ -74,4 +80,4 @@ def test_the_document_says_what_happens(operator: Operator, programs: Programs, 
             checked = traffic()
             assert checked.exit_code == 0, checked.stdout + checked.stderr
     if _RECORDS:
-        PAGE.write_text(shell_lines.recorded(document, outputs), encoding="utf-8")
+        page.write_text(shell_lines.recorded(document, outputs), encoding="utf-8")

@@ -57,7 +57,7 @@ GOOD = [
 def parse(line: str) -> click.Context:
     """Parse a line without carrying anything out."""
     context = main.cli.make_context(main.PROGRAM, shlex.split(line))
-    while isinstance(context.command, click.Group):
+    while isinstance(context.command, click.Group) and (context._protected_args or context.args):
         name, command, args = context.command.resolve_command(context, [*context._protected_args, *context.args])
         assert command is not None
         context = command.make_context(name, args, parent=context)
