@@ -92,15 +92,21 @@ def _begun(session: Session) -> datetime.datetime | None:
 
 
 def _integrity(verdicts: Sequence[CategoryVerdict]) -> PhaseLine:
-    total = sum(verdict.total for verdict in verdicts)
+    # Nothing is said of what the application was changing at that moment; a round of the reconciler looks at it again.
+    total = sum(verdict.total - verdict.moving for verdict in verdicts)
     verified = sum(verdict.verified for verdict in verdicts)
     wrong = [verdict for verdict in verdicts if not (verdict.consistent and verdict.covered)]
     share = units.format_percent(verified, total)
     evidence = [
         f"{verdict.category}: {units.format_count(verdict.verified)} of {units.format_count(verdict.total)} records "
-        f"the same in both stores (run {verdict.run_id})"
+        f"the same in both stores{_changing(verdict)} (run {verdict.run_id})"
         for verdict in verdicts
     ]
+    if not total and any(verdict.moving for verdict in verdicts):
+        return PhaseLine(
+            title="Data Integrity", good=False, words="all of it was changing", evidence=evidence,
+            next_commands=["hal9-migrate validate --phase state-migration --comprehensive"],
+        )  # fmt: skip
     if not total:
         # Nothing differs where there is nothing; that proves no migration.
         return PhaseLine(
@@ -113,6 +119,10 @@ def _integrity(verdicts: Sequence[CategoryVerdict]) -> PhaseLine:
         for verdict in wrong
     ]  # fmt: skip
     return PhaseLine(title="Data Integrity", good=not wrong, words=share, evidence=evidence, next_commands=commands)
+
+
+def _changing(verdict: CategoryVerdict) -> str:
+    return f", {units.format_count(verdict.moving)} changing at that moment" if verdict.moving else ""
 
 
 def _issues(system: System, categories: Sequence[Category], now: Mode) -> Iterator[tuple[str, str]]:

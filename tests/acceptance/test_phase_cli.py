@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from hal9mig import model
 from hal9mig.checks import phase_lines
-from hal9mig.ledger import check_results
+from hal9mig.engine.compare import verify_report
+from hal9mig.ledger import check_results, runs
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
 from tests.support import live_state, servers
 from tests.support.live_state import World
@@ -51,6 +54,11 @@ def leave_evidence(world: World, *, but: str = "") -> None:
                 check_results.add(session, outcome, command="test", actor="test")
 
 
+def newest_verify(world: World) -> int:
+    with world.system.ledger.begin() as session:
+        return runs.find(session, kind=model.RunKind.VERIFY, category="metadata", limit=1)[0].id
+
+
 def test_from_nothing_to_the_end_and_back(cli: servers.Cli, world: World, workers: Workers) -> None:
     # Before anything was migrated nothing is shown, and nothing can be completed.
     assert "no comprehensive validation" in cli("phase", "complete", PHASE).stderr
@@ -68,6 +76,16 @@ def test_from_nothing_to_the_end_and_back(cli: servers.Cli, world: World, worker
     assert "reload not run" in told.stdout
     assert "✅ Learning Continuity: Verified" in told.stdout
     assert "next: hal9-migrate config test-reload --verify-application" in told.stderr
+
+    # What the application changes while it is compared is no lack of integrity, and no proof of it either.
+    with world.system.ledger.begin() as session:
+        verdict = verify_report.collect(session, world.system.category("metadata"), newest_verify(world))
+    moving = dataclasses.replace(verdict, verified=verdict.total - 1, moving=1)
+    (first, *_) = phase_lines.judge(world.system, [moving])
+    assert (first.good, str(first)) == (True, "Data Integrity: 100%")
+    assert "1 changing at that moment" in first.evidence[0]
+    (first, *_) = phase_lines.judge(world.system, [dataclasses.replace(verdict, verified=0, moving=verdict.total)])
+    assert not first.good
 
     leave_evidence(world, but="signals")
     assert "signals failed" in cli(*VALIDATE).stdout
