@@ -9,7 +9,6 @@ import time
 
 import psycopg2
 from celery.schedules import schedstate, schedule
-from sqlalchemy import exc
 
 from hal9mig import errors, safe_text, settings
 from hal9mig.engine.reconcile import alarm_rules
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at the ledger, and so the time a changed interval takes to act.
 LOOK_EVERY = 2.0
 _DEFAULT = 30.0
-_TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, psycopg2.Error, OSError)
+_TROUBLE = (errors.HAL9Error, psycopg2.Error, OSError)
 
 
 class Watch(threading.Thread):

@@ -17,7 +17,6 @@ import redis
 from billiard.exceptions import WorkerLostError
 from celery import signals
 from celery.exceptions import CPendingDeprecationWarning
-from sqlalchemy import exc
 
 from hal9mig import errors
 from hal9mig.engine import dispatcher, pace
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 2.0  # seconds
 _IDLE = 0.5  # seconds between ticks when nothing is published
-_TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, psycopg2.Error, redis.RedisError, OSError)
+_TROUBLE = (errors.HAL9Error, psycopg2.Error, redis.RedisError, OSError)
 
 
 class Pulse(threading.Thread):

@@ -22,9 +22,8 @@ from hal9mig.categories.declaration import Category
 from hal9mig.checks import scratch
 from hal9mig.checks.performance import percentile
 from hal9mig.checks.subject import Subject
-from hal9mig.client import Client, sides
+from hal9mig.client import Client, connections, sides
 from hal9mig.client.hierarchical import HierarchicalSide
-from hal9mig.client.pool import Pool
 from hal9mig.client.sides import FlatSide, Side
 from hal9mig.client.transaction import Transaction
 from hal9mig.client.values import Record
@@ -115,7 +114,7 @@ class _Bench:
         }  # fmt: skip
         urls = {_FLAT: system.settings.require_flat(), _HIER: system.settings.require_hier()}
         self._pools = {
-            store: Pool(
+            store: connections.pool(
                 str(store), url, application_name="hal9-migrate benchmark",
                 connect_timeout=system.settings.connect_timeout, idle=1,
             )

@@ -8,8 +8,8 @@ from typing import Any
 from hal9mig import model
 from hal9mig.categories import filters
 from hal9mig.categories.declaration import Category
+from hal9mig.client import connections
 from hal9mig.client.hierarchical import HierarchicalSide
-from hal9mig.client.pool import Pool
 from hal9mig.client.sides import FlatSide, Side
 from hal9mig.client.values import Record
 from hal9mig.engine.system import System
@@ -31,7 +31,9 @@ def records(
     flat = store is model.StoreName.FLAT
     side: Side = FlatSide() if flat else HierarchicalSide(lambda slug: system.transform(slug))
     url = system.settings.require_flat() if flat else system.settings.require_hier()
-    pool = Pool(str(store), url, application_name=system.role, connect_timeout=system.settings.connect_timeout, idle=1)
+    pool = connections.pool(
+        str(store), url, application_name=system.role, connect_timeout=system.settings.connect_timeout, idle=1
+    )
     after: model.Key | None = None
     try:
         while True:

@@ -20,10 +20,9 @@ from hal9mig import errors, model, settings
 from hal9mig.categories import filters, registry
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
-from hal9mig.client import sides, subscription, values
+from hal9mig.client import connections, sides, subscription, values
 from hal9mig.client.hierarchical import HierarchicalSide
 from hal9mig.client.mirror import Mirror
-from hal9mig.client.pool import Pool
 from hal9mig.client.ruling import Place, Ruling
 from hal9mig.client.transaction import Transaction, Write
 from hal9mig.model import StoreName
@@ -130,7 +129,9 @@ class Client:
         self.counters = Counters()
         self._patience = patience
         self._counting = threading.Lock()
-        make = functools.partial(Pool, application_name=application_name, connect_timeout=connect_timeout, idle=idle)
+        make = functools.partial(
+            connections.pool, application_name=application_name, connect_timeout=connect_timeout, idle=idle
+        )
         self._pools = {
             StoreName.FLAT: make("flat", flat_url),
             StoreName.HIERARCHICAL: make("hierarchical", hier_url),

@@ -7,20 +7,18 @@ So it never waits long, and nothing that goes wrong here is the application's.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 import psycopg2
-import sqlalchemy
-from sqlalchemy import event, exc
 
 from hal9mig import errors, model
 from hal9mig.categories.transform import Transform
-from hal9mig.client.pool import Pool
 from hal9mig.engine.transfer.applier import Applier
-from hal9mig.stores import connection as stores_connection
+from hal9mig.ledger.session import Session
+from hal9mig.stores.connection import Connection
+from hal9mig.stores.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -46,34 +44,27 @@ class Mirror:
         self._flat = flat
         self._transform = transform
         self._slots = threading.BoundedSemaphore(slots)
-        self._engine: sqlalchemy.Engine = stores_connection.engine(
-            url,
-            application_name=application_name,
-            connect_timeout=min(connect_timeout, PATIENCE),
-            pool_size=slots,
-        )
-        event.listen(self._engine, "connect", _bound)
+        self._hier = Pool(
+            url, application_name=application_name, connect_timeout=min(connect_timeout, PATIENCE), idle=slots,
+            prepare=_bound,
+        )  # fmt: skip
         self._rests_until = 0.0
-        self._pid = os.getpid()
         self._own: bool | None = None  # whether this account may write past capture; None before it was asked
 
     def bring(self, written: Sequence[tuple[str, model.Key]]) -> bool:
         """Bring records over by category and key, and return whether all of them are there now."""
         if time.monotonic() < self._rests_until or not self._slots.acquire(timeout=_QUEUE):
             return False
-        if self._pid != os.getpid():
-            # The sockets are the parent's.
-            self._engine.dispose(close=False)
-            self._pid = os.getpid()
         try:
             for category in sorted({slug for slug, _ in written}):
                 keys = [key for slug, key in written if slug == category]
-                with self._flat.taken() as flat, self._engine.connect() as session:
+                with self._flat.taken() as flat, self._hier.taken() as hier:
+                    session = Session(hier)
                     if not self._may(session):
                         return False
                     if Applier(self._transform(category), session=session, flat=flat).apply(keys).rejected:
                         return False
-        except (errors.HAL9Error, psycopg2.Error, exc.SQLAlchemyError) as error:
+        except (errors.HAL9Error, psycopg2.Error) as error:
             self._rests_until = time.monotonic() + _REST
             log.warning("a dual write is left to the workers: %s", " ".join(str(error).split()))
             return False
@@ -81,23 +72,21 @@ class Mirror:
             self._slots.release()
         return True
 
-    def _may(self, session: sqlalchemy.Connection) -> bool:
+    def _may(self, session: Session) -> bool:
         """Whether the account is one of this system's own; an application's own leaves dual writes to the workers."""
         if self._own is None:
             with session.begin():
                 self._own = bool(
-                    session.exec_driver_sql(
-                        "SELECT has_table_privilege(to_regclass('hal9cap.pass')::oid, 'SELECT')"
-                    ).scalar()
+                    session.execute("SELECT has_table_privilege(to_regclass('hal9cap.pass')::oid, 'SELECT')").scalar()
                 )
         return self._own
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._hier.clear()
 
 
-def _bound(connection: psycopg2.extensions.connection, _: object) -> None:
+def _bound(connection: Connection) -> None:
     # The last one: a process that is stopped in the middle must not hold its locks for ever.
     milliseconds = round(PATIENCE * 1000)
     with connection.cursor() as cursor:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import psycopg2.errors
 
 from hal9mig import errors
-from hal9mig.client.pool import Pool
 from hal9mig.model import StoreName
 from hal9mig.stores import write_mode
+from hal9mig.stores.pool import Pool
 from hal9mig.stores.write_mode import Mode, WriteState
 
 _OTHER = {StoreName.FLAT: StoreName.HIERARCHICAL, StoreName.HIERARCHICAL: StoreName.FLAT}

@@ -181,7 +181,7 @@ def read(
 
     Raises:
         errors.HAL9Error: the ledger does not answer, or has another schema.
-        sqlalchemy.exc.DBAPIError: a statement failed.
+        psycopg2.Error: a statement failed.
     """
     problems, unlooked = _standing_still(system)
     with system.ledger.begin() as session:

@@ -55,7 +55,7 @@ def read(system: System, run_id: int) -> RunView:
     Raises:
         errors.NotFound: there is none of this number.
         errors.HAL9Error: the ledger does not answer, or has another schema.
-        sqlalchemy.exc.DBAPIError: a statement failed.
+        psycopg2.Error: a statement failed.
     """
     with system.ledger.begin() as session:
         run = runs.get(session, run_id)

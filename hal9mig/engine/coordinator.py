@@ -22,7 +22,8 @@ from hal9mig.stores.write_mode import Mode
 
 #: Records that a plan reads to tell how large they are.
 _SAMPLE = 200
-_POLL = 0.2  # seconds between two looks at a run that is waited for
+# Seconds between two looks at a run that is waited for, and between the first ones: it may be a short one.
+_POLL, _SOON = 0.2, 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -287,7 +288,7 @@ class Coordinator:
                     f"The time limit of {units.format_duration(timeout)} passed; run {names} goes on.",
                     hint=f"hal9-migrate runs show {run_ids[0]}",
                 )
-            time.sleep(_POLL)
+            time.sleep(min(_POLL, _SOON + 0.1 * (time.monotonic() - began)))
 
     def _move(self, run_id: int, new: model.RunStatus, action: str, *, already: Sequence[model.RunStatus]) -> model.Run:
         with self._system.ledger.begin() as session:

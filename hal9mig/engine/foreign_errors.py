@@ -28,13 +28,6 @@ def fitting(found: errors.HAL9Error, resolved: Settings) -> errors.HAL9Error:
 
 def _database(error: BaseException) -> errors.HAL9Error | None:
     # Only what has been loaded can have been raised, and loading it takes time.
-    if "sqlalchemy" in sys.modules:
-        from sqlalchemy import exc
-
-        if isinstance(error, exc.DBAPIError) and isinstance(error.orig, BaseException):
-            return translated(error.orig)
-        if isinstance(error, exc.TimeoutError):
-            return errors.StoreUnreachable("The database did not give a connection in time.")
     if "psycopg2" in sys.modules:
         import psycopg2
 

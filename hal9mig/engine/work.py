@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 import psycopg2
 import psycopg2.errors
-from sqlalchemy import exc
 
 from hal9mig import errors
 from hal9mig.engine import dispatcher, pace
@@ -59,7 +58,7 @@ class Heart(threading.Thread):
                     if not batches.extend(session, self._held, length):
                         return
                 outage.passed(f"the heartbeat of {self._held.name}")
-            except (errors.HAL9Error, exc.SQLAlchemyError) as error:
+            except (errors.HAL9Error, psycopg2.Error) as error:
                 # The lease may still hold by the time the database is back; the fence decides.
                 outage.failed(f"the heartbeat of {self._held.name}", error)
 
@@ -79,7 +78,7 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
             held = batches.claim(
                 session, run_id=run_id, seq=seq, attempt=attempt, owner=owner, lease=system.settings.lease_duration
             )
-    except (errors.StoreUnreachable, exc.DBAPIError) as error:
+    except (errors.StoreUnreachable, psycopg2.Error) as error:
         log.warning("run %s batch %s attempt %s: not claimed: %s", run_id, seq, attempt, applier.sentence(error))
         return "lost"  # still queued in the ledger, which publishes it again
     if held is None:
@@ -90,7 +89,7 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
     seconds = time.monotonic() - started
     if seconds < dispatcher.SOON:
         # It makes room for the next one before a worker's parent looks, and short ones empty the window.
-        with contextlib.suppress(errors.HAL9Error, exc.SQLAlchemyError):
+        with contextlib.suppress(errors.HAL9Error, psycopg2.Error):
             dispatcher.tick(system)
     if outcome == "left out":
         # Its hands would be the first that are free again, and the batch would come back to it and to it.
@@ -118,17 +117,15 @@ def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) ->
         return "lost"
     except errors.LeftOut as error:
         return _give_up(system, held, started, applier.sentence(error), passing=True, aside=True)
-    except (*_PASSING_ERRORS, psycopg2.Error, exc.DBAPIError) as error:
+    except (*_PASSING_ERRORS, psycopg2.Error) as error:
         desk.clear()
-        original = error.orig if isinstance(error, exc.DBAPIError) else error
-        if isinstance(original, psycopg2.errors.DiskFull) and (held.run_kind, _ANY) in STEPS:
+        if isinstance(error, psycopg2.errors.DiskFull) and (held.run_kind, _ANY) in STEPS:
             # A checkpoint's leavings are cleared when it fails: that gives the room back at once.
-            return _give_up(system, held, started, applier.sentence(original), passing=False, final=True)
-        passing = isinstance(original, _PASSING_ERRORS) or (
-            isinstance(original, psycopg2.Error) and (original.pgcode or "")[:2] in _PASSING
+            return _give_up(system, held, started, applier.sentence(error), passing=False, final=True)
+        passing = isinstance(error, _PASSING_ERRORS) or (
+            isinstance(error, psycopg2.Error) and (error.pgcode or "")[:2] in _PASSING
         )
-        reason = applier.sentence(original) if original is not None else str(error)
-        return _give_up(system, held, started, reason, passing=passing)
+        return _give_up(system, held, started, applier.sentence(error), passing=passing)
     except _FINAL as error:
         desk.clear()
         return _give_up(system, held, started, applier.sentence(error), passing=False, final=True)
@@ -143,7 +140,7 @@ def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) ->
 
 def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
     with session.begin():
-        pid = int(session.connection.driver_connection.get_backend_pid())  # type: ignore[union-attr]
+        pid = session.connection.get_backend_pid()
         batches.attach_backend(session, held, pid)
         tuned = copier.run_tuning(session, held)
     step = STEPS.get((held.run_kind, held.kind), STEPS.get((held.run_kind, _ANY)))
@@ -257,7 +254,7 @@ def _give_up(
             delay = 0.0 if reason is None or aside else min(30.0, 2.0 ** min(held.crashes, 5))
             if not batches.hand_back(session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing):
                 return "lost"
-    except (errors.HAL9Error, exc.SQLAlchemyError) as error:
+    except (errors.HAL9Error, psycopg2.Error) as error:
         log.warning("%s: not handed back, its lease will run out: %s", held.name, applier.sentence(error))
         return "lost"
     if reason:

@@ -63,7 +63,7 @@ def log(
 
 def events(session: database.Session, *, run_id: int | None = None, limit: int = 50) -> Sequence[Event]:
     """Return the newest events first."""
-    return [Event(**row._mapping) for row in database.run(session, "audit", "events", run_id=run_id, limit=limit)]
+    return [Event(**row._asdict()) for row in database.run(session, "audit", "events", run_id=run_id, limit=limit)]
 
 
 def seal(session: database.Session) -> int:

@@ -11,8 +11,6 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlalchemy
-
 from hal9mig import errors, model
 from hal9mig.ledger import database, pace
 
@@ -83,7 +81,7 @@ def claim(session: database.Session, *, run_id: int, seq: int, attempt: int, own
     ).first()
     if row is None:
         return None
-    values: dict[str, Any] = dict(row._mapping)
+    values: dict[str, Any] = row._asdict()
     for name in ("after", "upto", "cursor"):
         values[name] = _key(values.pop(f"{name}_key"))
     return Lease(owner=owner, **values | {"run_kind": model.RunKind(values["run_kind"])})
@@ -238,7 +236,7 @@ def _expire(
     return len(rows)
 
 
-def _end_sessions(session: database.Session, row: sqlalchemy.Row[Any]) -> None:
+def _end_sessions(session: database.Session, row: Any) -> None:
     if row.backend_pid is not None:
         database.run(session, "batches", "end_backend", pid=row.backend_pid, until=row.lease_until)
 
@@ -255,7 +253,7 @@ class Queued:
 
 def queued(session: database.Session, *, seconds: float) -> Sequence[Queued]:
     """Return the batches that were published ``seconds`` ago or more and never claimed."""
-    return [Queued(**row._mapping) for row in database.run(session, "batches", "queued", seconds=seconds)]
+    return [Queued(**row._asdict()) for row in database.run(session, "batches", "queued", seconds=seconds)]
 
 
 def requeue(session: database.Session, lost: Queued) -> None:
@@ -265,12 +263,12 @@ def requeue(session: database.Session, lost: Queued) -> None:
 
 def listing(session: database.Session, run_id: int) -> Sequence[Mapping[str, Any]]:
     """Return all batches of a run, in order."""
-    return [dict(row._mapping) for row in database.run(session, "batches", "list", run_id=run_id)]
+    return [row._asdict() for row in database.run(session, "batches", "list", run_id=run_id)]
 
 
 def urgent(session: database.Session, run_id: int, *, limit: int) -> Sequence[Mapping[str, Any]]:
     """Return a run's batches, what needs a look first; without the one that has planned them."""
-    return [dict(row._mapping) for row in database.run(session, "batches", "urgent", run_id=run_id, limit=limit)]
+    return [row._asdict() for row in database.run(session, "batches", "urgent", run_id=run_id, limit=limit)]
 
 
 def statuses(session: database.Session, run_id: int) -> Mapping[model.BatchStatus, int]:

@@ -71,4 +71,4 @@ def newest(
     rows = database.run(
         session, "checks", "newest", categories=None if categories is None else list(categories), command=command
     )
-    return [CheckResult(**{**row._mapping, "verdict": CheckVerdict(row.verdict)}) for row in rows]
+    return [CheckResult(**{**row._asdict(), "verdict": CheckVerdict(row.verdict)}) for row in rows]

@@ -1,4 +1,4 @@
-"""The ledger's database: one engine a process, and the named statements of the ``.sql`` files."""
+"""The ledger's database: one pool a process, and the named statements of the ``.sql`` files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import sqlalchemy
-
 from hal9mig import safe_text
-from hal9mig.stores import connection as stores_connection
+from hal9mig.ledger.session import Result, Session
+from hal9mig.stores.pool import Pool
+
+__all__ = ("Ledger", "Session", "actor", "json_text", "run", "statements")
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.M)
-Session = sqlalchemy.Connection
 
 
 @functools.cache
@@ -41,18 +41,14 @@ class Ledger:
         patience: float | None = None,
     ):
         self.url = url
-        self._engine = stores_connection.engine(
-            url,
-            application_name=application_name,
-            connect_timeout=connect_timeout,
-            pool_size=pool_size,
-            patience=patience,
+        self._pool = Pool(
+            url, application_name=application_name, connect_timeout=connect_timeout, idle=pool_size, patience=patience
         )
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Session]:
         """Open a transaction; it commits at the end of the block and rolls back on an error."""
-        with self._engine.begin() as session:
+        with self.connection() as session, session.begin():
             yield session
 
     @contextlib.contextmanager
@@ -62,30 +58,41 @@ class Ledger:
         The server then needs nothing more from this process to commit: one that is frozen between the
         two leaves no lock behind.
         """
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+        with self._set(autocommit=True) as session:
             yield session
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Session]:
         """Keep one connection for a block that opens several transactions on it with ``begin()``."""
-        with self._engine.connect() as session:
-            yield session
+        with self._pool.taken() as connection:
+            yield Session(connection)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Session]:
         """Open a transaction that reads one snapshot for as long as it lasts, however idle it is in between."""
-        with self._engine.connect().execution_options(isolation_level="REPEATABLE READ") as session, session.begin():
-            session.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        with self._set(isolation_level="REPEATABLE READ") as session, session.begin():
+            session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             yield session
+
+    @contextlib.contextmanager
+    def _set(self, **how: Any) -> Iterator[Session]:
+        with self.connection() as session:
+            session.connection.set_session(**how)
+            try:
+                yield session
+            finally:
+                session.rollback()
+                if not session.connection.closed:
+                    session.connection.set_session(isolation_level="DEFAULT", autocommit=False)
 
     def close(self) -> None:
         """Close the pooled connections."""
-        self._engine.dispose()
+        self._pool.clear()
 
 
-def run(session: Session, file: str, name: str, /, **values: object) -> sqlalchemy.CursorResult[Any]:
+def run(session: Session, file: str, name: str, /, **values: object) -> Result:
     """Run a named statement with named parameters; mappings and lists other than of texts go as JSON."""
-    return session.exec_driver_sql(statements(file)[name], {key: _plain(value) for key, value in values.items()})
+    return session.execute(statements(file)[name], {key: _plain(value) for key, value in values.items()})
 
 
 def json_text(value: object) -> str:

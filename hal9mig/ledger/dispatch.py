@@ -95,7 +95,7 @@ def busy(session: database.Session) -> bool:
 def waiting(session: database.Session) -> Sequence[WaitingRun]:
     """Return the runs that have planned batches, the most urgent first."""
     return [
-        WaitingRun(**{**row._mapping, "priority": model.Priority(row.priority), "kind": model.RunKind(row.kind)})
+        WaitingRun(**{**row._asdict(), "priority": model.Priority(row.priority), "kind": model.RunKind(row.kind)})
         for row in database.run(session, "batches", "dispatchable")
     ]
 

@@ -101,7 +101,7 @@ def find(
         round: only those of this round and later ones.
     """
     rows = database.run(session, "reconcile", "drifts", category=category, open=open, round=round, limit=limit)
-    return [Drift(**{**row._mapping, "key": tuple(row.key)}) for row in rows]
+    return [Drift(**{**row._asdict(), "key": tuple(row.key)}) for row in rows]
 
 
 def repairs(session: database.Session, category: str, keys: Sequence[model.Key]) -> Mapping[model.Key, int]:

@@ -82,12 +82,12 @@ def _points(rows: Iterable[Any], seconds: int) -> Sequence[PacePoint]:
 
 def drift_causes(session: database.Session) -> Sequence[DriftCause]:
     """Return all drifts, counted by what they were."""
-    return [DriftCause(**row._mapping) for row in database.run(session, "phases", "drift_causes")]
+    return [DriftCause(**row._asdict()) for row in database.run(session, "phases", "drift_causes")]
 
 
 def held_causes(session: database.Session, *, limit: int = 50) -> Sequence[HeldCause]:
     """Return what is or was in quarantine, counted by reason, the most frequent first."""
-    return [HeldCause(**row._mapping) for row in database.run(session, "phases", "quarantine_causes", limit=limit)]
+    return [HeldCause(**row._asdict()) for row in database.run(session, "phases", "quarantine_causes", limit=limit)]
 
 
 def newest_event(session: database.Session) -> tuple[int, datetime.datetime] | None:

@@ -153,7 +153,7 @@ def lock_ended(session: database.Session, run_id: int) -> bool:
 
 def positions(session: database.Session) -> Mapping[str, Any]:
     """Return where the ledger stands, as of the transaction's snapshot."""
-    return dict(database.run(session, "checkpoints", "positions").one()._mapping)
+    return dict(database.run(session, "checkpoints", "positions").one()._asdict())
 
 
 def standstill(session: database.Session) -> str:

@@ -35,7 +35,7 @@ class Certificate:
 
 def read(session: database.Session) -> ModeLine:
     """Return the line."""
-    return ModeLine(**database.run(session, "live", "mode").one()._mapping)
+    return ModeLine(**database.run(session, "live", "mode").one()._asdict())
 
 
 def write(
@@ -66,4 +66,4 @@ def certify(session: database.Session, document: Mapping[str, Any], *, actor: st
 
 def certificates(session: database.Session, *, limit: int = 10) -> Sequence[Certificate]:
     """Return the newest certificates first."""
-    return [Certificate(**row._mapping) for row in database.run(session, "live", "certificates", limit=limit)]
+    return [Certificate(**row._asdict()) for row in database.run(session, "live", "certificates", limit=limit)]

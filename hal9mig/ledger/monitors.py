@@ -75,7 +75,7 @@ def find(
 ) -> Sequence[MonitorWindow]:
     """Return windows, the newest first."""
     rows = database.run(session, "monitors", "select", id=id, name=name, open=open, limit=limit)
-    return [MonitorWindow(**row._mapping) for row in rows]
+    return [MonitorWindow(**row._asdict()) for row in rows]
 
 
 def close(session: database.Session, id: int, summary: Mapping[str, Any]) -> bool:
@@ -92,4 +92,4 @@ def watched(
         patience: seconds without a round that are nothing to speak of.
     """
     row = database.run(session, "monitors", "watched", since=since, until=until, patience=patience).one()
-    return Watched(**row._mapping)
+    return Watched(**row._asdict())

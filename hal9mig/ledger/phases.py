@@ -96,7 +96,7 @@ def add_validation(
 def validations(session: database.Session, phase: str, *, limit: int = 10) -> Sequence[PhaseValidation]:
     """Return the newest validations first."""
     return [
-        PhaseValidation(**{**row._mapping, "lines": tuple(PhaseLine(**line) for line in row.lines)})
+        PhaseValidation(**{**row._asdict(), "lines": tuple(PhaseLine(**line) for line in row.lines)})
         for row in database.run(session, "phases", "validations", phase=phase, limit=limit)
     ]
 
@@ -114,7 +114,7 @@ def complete(session: database.Session, phase: str, *, validation: int | None, r
 def completions(session: database.Session, phase: str, *, limit: int = 10) -> Sequence[Completion]:
     """Return the newest first; a later change of the write mode makes one void."""
     rows = database.run(session, "phases", "completions", phase=phase, limit=limit)
-    return [Completion(**row._mapping) for row in rows]
+    return [Completion(**row._asdict()) for row in rows]
 
 
 def attest(session: database.Session, phase: str, item: str, *, note: str, actor: str) -> None:
@@ -125,7 +125,7 @@ def attest(session: database.Session, phase: str, item: str, *, note: str, actor
 def attestations(session: database.Session, phase: str) -> Mapping[str, Attestation]:
     """Return the newest attestation of each item, by item."""
     rows = database.run(session, "phases", "attestations", phase=phase)
-    return {row.item: Attestation(**row._mapping) for row in rows}
+    return {row.item: Attestation(**row._asdict()) for row in rows}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def find(
 ) -> Sequence[Held]:
     """Return quarantined records, oldest first."""
     rows = database.run(session, "quarantine", "select", id=id, category=category, status=status, limit=limit)
-    return [Held(**{**row._mapping, "key": tuple(row.key)}) for row in rows]
+    return [Held(**{**row._asdict(), "key": tuple(row.key)}) for row in rows]
 
 
 def held_keys(session: database.Session, category: str) -> set[model.Key]:

@@ -46,7 +46,7 @@ def clear(session: database.Session, name: str, *, subject: str | None = None) -
 
 def find(session: database.Session, *, open: bool = False, limit: int = 100) -> Sequence[Alarm]:
     """Return alarms, newest first; only those that last with ``open``."""
-    return [Alarm(**row._mapping) for row in database.run(session, "reconcile", "alarms", open=open, limit=limit)]
+    return [Alarm(**row._asdict()) for row in database.run(session, "reconcile", "alarms", open=open, limit=limit)]
 
 
 def claim(session: database.Session, *, delay: float) -> Alarm | None:
@@ -56,7 +56,7 @@ def claim(session: database.Session, *, delay: float) -> Alarm | None:
         delay: seconds until it is taken again should sending fail; they double each time.
     """
     row = database.run(session, "reconcile", "claim_alarm", delay=delay).first()
-    return None if row is None else Alarm(**row._mapping)
+    return None if row is None else Alarm(**row._asdict())
 
 
 def delivered(session: database.Session, id: int) -> None:

@@ -72,7 +72,7 @@ def end(
 
 def newest(session: database.Session, *, limit: int = 10) -> Sequence[Round]:
     """Return the newest rounds first."""
-    return [Round(**row._mapping) for row in database.run(session, "reconcile", "rounds", limit=limit)]
+    return [Round(**row._asdict()) for row in database.run(session, "reconcile", "rounds", limit=limit)]
 
 
 def prune(session: database.Session) -> None:

@@ -9,8 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlalchemy
-from sqlalchemy import exc
+import psycopg2
 
 from hal9mig import errors, model
 from hal9mig.ledger import audit, database
@@ -49,7 +48,7 @@ def create(
             session, "runs", "insert", kind=kind, category=category, priority=int(priority), filter=filter,
             options=options, serial=serial, actor=actor,
         ).one()  # fmt: skip
-    except exc.IntegrityError:
+    except psycopg2.IntegrityError:
         raise _active(kind, category, options) from None
     add_batches(session, int(row.id), "plan", [NewBatch(seq=0)])
     audit.log(session, f"{kind} started", actor=actor, run_id=row.id, detail={"category": category} | dict(options))
@@ -84,14 +83,14 @@ def find(
     """
     rows = database.run(
         session, "runs", "select", id=id, kind=kind, category=category, active=active, before=before, limit=limit
-    ).mappings()
+    )
     return [
         model.Run(
-            **{name: value for name, value in row.items() if name in _FIELDS}
+            **{name: value for name, value in row._asdict().items() if name in _FIELDS}
             | {
-                "kind": model.RunKind(row["kind"]),
-                "status": model.RunStatus(row["status"]),
-                "priority": model.Priority(row["priority"]),
+                "kind": model.RunKind(row.kind),
+                "status": model.RunStatus(row.status),
+                "priority": model.Priority(row.priority),
             }
         )
         for row in rows
@@ -195,7 +194,7 @@ def settle(session: database.Session, id: int | None = None) -> None:
             _settle(session, row)
 
 
-def _settle(session: database.Session, row: sqlalchemy.Row[Any]) -> None:
+def _settle(session: database.Session, row: Any) -> None:
     status = model.RunStatus(row.status)
     overdue = row.seconds > model.RUN_DEADLINES.get(status, float("inf"))
     if status is model.RunStatus.PAUSING and (row.leased == 0 or overdue):

@@ -37,7 +37,7 @@ def find(session: database.Session) -> Mapping[str, Sweep]:
         row.category: Sweep(
             category=row.category,
             position=None if row.position is None else tuple(row.position),
-            number=row._mapping["pass"],
+            number=row.number,
             began=row.pass_began,
             records=row.records,
             differing=row.differing,

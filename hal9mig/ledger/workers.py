@@ -52,7 +52,7 @@ def leave(session: database.Session, *, name: str, pid: int) -> None:
 
 def alive(session: database.Session) -> Sequence[Worker]:
     """Return the workers heard of lately."""
-    return [Worker(**row._mapping) for row in database.run(session, "workers", "alive", seconds=SILENCE)]
+    return [Worker(**row._asdict()) for row in database.run(session, "workers", "alive", seconds=SILENCE)]
 
 
 def accepting(session: database.Session) -> Sequence[Worker]:

@@ -12,8 +12,7 @@ import psycopg2
 from hal9mig import errors
 from hal9mig.categories import filters
 from hal9mig.categories.registry import Registry
-from hal9mig.client import Transaction, sides, values
-from hal9mig.client.pool import Pool
+from hal9mig.client import Transaction, connections, sides, values
 from hal9mig.client.values import Record
 from hal9mig.stores import capture, projection, write_mode
 
@@ -32,7 +31,7 @@ class Bypass:
     def __init__(self, flat_url: str, registry: Registry, stop: threading.Event):
         self.registry = registry
         self._stop = stop
-        self._pool = Pool("flat", flat_url, application_name="hal9-traffic", connect_timeout=5.0, idle=64)
+        self._pool = connections.pool("flat", flat_url, application_name="hal9-traffic", connect_timeout=5.0, idle=64)
 
     def get(self, category: str, key: Any) -> Record | None:
         """Return the record of a key in the flat store."""

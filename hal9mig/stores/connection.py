@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 import psycopg2
 import psycopg2.extensions
-import sqlalchemy
-from sqlalchemy import event, exc
-from sqlalchemy.engine import make_url
 
 from hal9mig import errors
 
@@ -27,6 +26,7 @@ _KEEPALIVES: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+_LOGIN = re.compile(r"(?P<user>[^:/@?]*)(?::(?P<password>[^@]*))?@(?P<place>.*)", re.S)
 # Invalid authorization, invalid password, and a role or database that does not exist.
 _LOGIN_WORDS = ("password authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
@@ -49,12 +49,11 @@ def connect(
     parsed = _parsed(url)
     try:
         connection: Connection = psycopg2.connect(
-            dsn=parsed.set(drivername="postgresql").render_as_string(hide_password=False),
-            application_name=application_name,
-            connect_timeout=max(1, round(connect_timeout)),
-            client_encoding="UTF8",
-            **_KEEPALIVES,
-        )
+            **{
+                **parsed, **_KEEPALIVES, "application_name": application_name, "client_encoding": "UTF8",
+                "connect_timeout": max(1, round(connect_timeout)),
+            }
+        )  # fmt: skip
     except psycopg2.OperationalError as error:
         raise _refusal(parsed, error) from None
     # SET by statement and not by `options`: connection poolers refuse the latter.
@@ -68,7 +67,9 @@ def connect(
 
 def addressed(url: str, database: str) -> str:
     """Return the address of another database of the same server, for the same account."""
-    return _parsed(url).set(database=database).render_as_string(hide_password=False)
+    _parsed(url)
+    head, mark, query = url.partition("?")
+    return f"{head[: head.rindex('/')] if head.count('/') > 2 else head}/{quote(database, safe='')}{mark}{query}"
 
 
 @contextlib.contextmanager
@@ -105,74 +106,53 @@ def speaking(connection: Connection, *, every: float) -> Iterator[None]:
         thread.join()
 
 
-def engine(
-    url: str,
-    *,
-    application_name: str,
-    connect_timeout: float = 5.0,
-    pool_size: int = 1,
-    patience: float | None = None,
-) -> sqlalchemy.Engine:
-    """Return a SQLAlchemy engine on psycopg2 with the same settings as ``connect``.
+def lost(connection: Connection, error: BaseException, *, name: str | None = None) -> errors.StoreUnreachable:
+    """Return our error for a connection that broke; the driver's own does not name the server.
 
     Args:
-        pool_size: connections that are kept open when nobody uses them.
+        name: what the database is called; None is its address.
     """
-    built = sqlalchemy.create_engine(
-        "postgresql+psycopg2://",
-        creator=lambda: connect(
-            url, application_name=application_name, connect_timeout=connect_timeout, patience=patience
-        ),
-        pool_size=pool_size,
-        # Nobody ever waits for one: whoever holds a connection, with a lock on it, and waits for another
-        # may wait for one who waits for that lock. How many there are is bounded by what a process does at once.
-        max_overflow=-1,
-        pool_pre_ping=True,
-    )
-    where = _where(_parsed(url))
-
-    def translate(context: sqlalchemy.engine.ExceptionContext) -> None:
-        # The pool's own ping replaces a connection that was lost while nobody used it; that is no error.
-        # An interruption breaks a connection too, and stays what it is: whoever retries an outage must not swallow it.
-        broke = context.is_disconnect and not context.is_pre_ping
-        if broke and isinstance(context.original_exception, Exception):
-            raise _lost(where, context.original_exception) from None
-
-    event.listen(built, "handle_error", translate)
-    return built
-
-
-def lost(connection: Connection, error: BaseException) -> errors.StoreUnreachable:
-    """Return our error for a connection that broke; the driver's own does not name the server."""
-    named = psycopg2.extensions.parse_dsn(connection.dsn)
-    return _lost(f"{named.get('host', 'local socket')}:{named.get('port', 5432)}/{named.get('dbname')}", error)
-
-
-def _lost(where: str, error: BaseException) -> errors.StoreUnreachable:
+    where = _where(psycopg2.extensions.parse_dsn(connection.dsn))
     detail = " ".join(str(error).split())
-    return errors.StoreUnreachable(f"The connection to the database at {where} was lost: {detail}", server=where)
+    called = f"the {name} store" if name else f"the database at {where}"
+    return errors.StoreUnreachable(f"The connection to {called} was lost: {detail}", server=where)
 
 
-def _where(parsed: sqlalchemy.URL) -> str:
-    return f"{parsed.host or 'local socket'}:{parsed.port or 5432}/{parsed.database}"
+def _where(parsed: Mapping[str, str]) -> str:
+    return f"{parsed.get('host') or 'local socket'}:{parsed.get('port', 5432)}/{parsed.get('dbname')}"
 
 
-def _parsed(url: str) -> sqlalchemy.URL:
-    try:
-        parsed = make_url(url)
-    except exc.ArgumentError:
-        raise errors.InvalidSettings("A store's address is not a URL.", hint="postgresql://user@host/db") from None
-    if not parsed.drivername.startswith("postgres"):
+def _parsed(url: str) -> dict[str, str]:
+    """Return an address as the driver's parameters.
+
+    Raises:
+        errors.InvalidSettings: it is no address of a PostgreSQL database.
+    """
+    scheme, found, rest = url.partition("://")
+    if not found:
+        raise errors.InvalidSettings("A store's address is not a URL.", hint="postgresql://user@host/db")
+    if not scheme.startswith("postgres"):
         raise errors.InvalidSettings(
-            f"A store's address names {parsed.drivername}, not PostgreSQL.", hint="postgresql://user@host/db"
+            f"A store's address names {scheme}, not PostgreSQL.", hint="postgresql://user@host/db"
         )
-    if "@" in (parsed.host or ""):
+    # Taken out first: a password may have what divides the rest, and nothing of it may stand in an error.
+    login, place = _LOGIN.fullmatch(rest), rest
+    given: dict[str, str] = {}
+    if login is not None:
+        place = login["place"]
+        given = {name: unquote(login[name]) for name in ("user", "password") if login[name]}
+    if "@" in place.partition("?")[0]:
         # The rest of the password would pass for the host, and be printed as such.
         raise errors.InvalidSettings("A store's address has an @ in its user or password.", hint="write it as %40")
-    return parsed
+    try:
+        return {**psycopg2.extensions.parse_dsn(f"postgresql://{place}"), **given}
+    except psycopg2.ProgrammingError as error:
+        raise errors.InvalidSettings(
+            f"A store's address cannot be read: {' '.join(str(error).split())}", hint="postgresql://user@host/db"
+        ) from None
 
 
-def _refusal(parsed: sqlalchemy.URL, error: psycopg2.OperationalError) -> errors.HAL9Error:
+def _refusal(parsed: Mapping[str, str], error: psycopg2.OperationalError) -> errors.HAL9Error:
     where = _where(parsed)
     detail = " ".join(str(error).split())
     if any(word in detail for word in _LOGIN_WORDS) and "No such file" not in detail:

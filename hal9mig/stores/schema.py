@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import threading
+from typing import TYPE_CHECKING
 
 import psycopg2.errors
-import sqlalchemy
-from sqlalchemy import exc
 
 from hal9mig import errors, model
 from hal9mig.categories import registry
 from hal9mig.stores import category_check, connection
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
 _APPLICATION = "hal9-migrate schema"
@@ -97,14 +99,7 @@ def upgrade(flat_url: str, hier_url: str) -> None:
     connection.require_two(flat_url, hier_url, application_name=_APPLICATION)
     urls = {model.StoreName.FLAT: flat_url, model.StoreName.HIERARCHICAL: hier_url}
     for history in HISTORIES:
-        engine = connection.engine(urls[history.store], application_name=_APPLICATION)
-        try:
-            with engine.begin() as opened:
-                _upgrade_one(history, opened)
-        except exc.DBAPIError as error:
-            raise _failure(history, error) from error
-        finally:
-            engine.dispose()
+        _upgrade_one(history, urls[history.store])
 
 
 def status(flat_url: str, hier_url: str) -> list[SchemaState]:
@@ -152,7 +147,25 @@ def require_current(flat_url: str, hier_url: str) -> None:
             )
 
 
-def _upgrade_one(history: History, opened: sqlalchemy.Connection) -> None:
+def _upgrade_one(history: History, url: str) -> None:
+    # Alembic and what it stands on take a third of the time that a command needs to start, and few need them.
+    import sqlalchemy
+    from sqlalchemy import exc
+
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg2://",
+        creator=lambda: connection.connect(url, application_name=_APPLICATION),
+        poolclass=sqlalchemy.NullPool,
+    )
+    try:
+        with engine.begin() as opened:
+            _taken_up(history, opened)
+    except exc.DBAPIError as error:
+        raise _failure(history, error) from error
+
+
+def _taken_up(history: History, opened: sqlalchemy.Connection) -> None:
+    import sqlalchemy
     from alembic import command, config, util
 
     # Whoever comes second waits here, and then finds everything done.
@@ -185,8 +198,10 @@ def _unknown(history: History) -> errors.HAL9Error:
     )
 
 
-def _failure(history: History, error: exc.DBAPIError) -> errors.HAL9Error:
+def _failure(history: History, error: sqlalchemy.exc.DBAPIError) -> errors.HAL9Error:
     detail = " ".join(str(error.orig).split())
+    if error.connection_invalidated:
+        return errors.StoreUnreachable(f"The connection to the {history.store} store was lost: {detail}")
     if isinstance(error.orig, psycopg2.errors.InsufficientPrivilege):
         return errors.Refused(
             f"The account may not upgrade schema {history.schema}: {detail}",

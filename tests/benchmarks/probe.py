@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import sqlalchemy
-
 from hal9mig.engine import work
 from hal9mig.engine.transfer import copier, reader
 from hal9mig.ledger import database
+from hal9mig.ledger.session import Session
 
 _FILE = os.environ["HAL9_BENCH_PROBE"]
 _spent = dict.fromkeys(("read", "write", "commit", "ledger", "ledger in write"), 0.0)
@@ -101,5 +100,5 @@ def _perform(function: Callable[..., Any]) -> Callable[..., Any]:
 reader.Reader.steps = _steps(reader.Reader.steps)  # type: ignore[method-assign]
 copier.Copier._write = _write(copier.Copier._write)  # type: ignore[method-assign]
 database.run = _ledger(database.run)
-sqlalchemy.engine.RootTransaction.commit = _commit(sqlalchemy.engine.RootTransaction.commit)  # type: ignore
+Session.commit = _commit(Session.commit)  # type: ignore[method-assign]
 work.perform = _perform(work.perform)

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import psycopg2
 import pytest
-import sqlalchemy
 
 from hal9mig import errors, model
 from hal9mig.engine.dispatcher import LOOK_AFTER
 from hal9mig.ledger import batches, dispatch, runs, workers
-from hal9mig.ledger.database import Ledger, Session
+from hal9mig.ledger.database import Ledger
+from hal9mig.ledger.session import Result, Session
 from hal9mig.queue.broker import Message
 from tests.support import migration_driver
 from tests.support.migration_driver import Driver
@@ -22,9 +22,9 @@ Status = model.RunStatus
 _names = itertools.count(1)
 
 
-def execute(session: Session, statement: str, *values: object) -> sqlalchemy.CursorResult[tuple[object, ...]]:
+def execute(session: Session, statement: str, *values: object) -> Result:
     """Run a statement of the test's own."""
-    return session.exec_driver_sql(statement, values)
+    return session.execute(statement, values)
 
 
 def make_run(session: Session, *, kind: str = "copy", planned: int = 3, **options: object) -> int:
@@ -55,7 +55,7 @@ def lease(session: Session, run_id: int, seq: int = 1, *, owner: str = "w@h/1", 
 def batch(session: Session, run_id: int, seq: int = 1) -> Mapping[str, object]:
     """Return the whole row of a batch."""
     found = execute(session, "SELECT * FROM hal9mig.batches WHERE run_id = %s AND seq = %s", run_id, seq)
-    return dict(found.one()._mapping)
+    return found.one()._asdict()
 
 
 def progress(records: int, cursor: str = "k0", step: int | None = None) -> batches.Progress:

@@ -59,11 +59,11 @@ class TestPresence:
         )
         assert [worker.slots for worker in workers.alive(session) if worker.name == "quiet@h"] == [2]
         quiet = "UPDATE hal9mig.workers SET seen_at = seen_at - %s * interval '1s' WHERE name = 'quiet@h'"
-        session.exec_driver_sql(quiet, (workers.SILENCE + 1,))
+        session.execute(quiet, (workers.SILENCE + 1,))
         assert "quiet@h" not in {worker.name for worker in workers.alive(session)}
         # One that has started anew under its name is not taken off by the end of the one before.
         workers.leave(session, name="quiet@h", pid=6)
-        left = session.exec_driver_sql("SELECT count(*) FROM hal9mig.workers WHERE name = 'quiet@h'")
+        left = session.execute("SELECT count(*) FROM hal9mig.workers WHERE name = 'quiet@h'")
         assert left.scalar_one() == 1
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import event
 
 from hal9mig import errors, settings
 from hal9mig.embedded.redis import RedisServer
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
-from hal9mig.stores import connection as stores_connection
+from hal9mig.ledger import database
 from tests.support import servers
 
 FAILED = "failed, and is tried again"
@@ -88,15 +88,15 @@ def test_a_connection_that_broke_is_named(stores: servers.Stores, stack_env: dic
 
 
 def test_an_interruption_is_no_outage(stores: servers.Stores) -> None:
-    engine = stores_connection.engine(stores.hier_url, application_name="test")
-
-    @event.listens_for(engine, "do_execute")
-    def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt), engine.connect() as session:
-        session.exec_driver_sql("SELECT 1")
-    engine.dispose()
+    ledger = database.Ledger(stores.hier_url, application_name="test")
+    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+    with pytest.raises(KeyboardInterrupt), ledger.connection() as session:
+        session.execute("SELECT pg_sleep(0.6)")
+    # Nobody knows what such a session is in the middle of.
+    assert session.connection.closed
+    with ledger.begin() as session:
+        assert session.execute("SELECT 1").scalar_one() == 1
+    ledger.close()
 
 
 def test_threads_tell_an_outage_once_and_with_its_traceback_only_to_who_debugs(

@@ -145,7 +145,7 @@ class World:
         assert self.held() == [False, False]
         assert self.shadows() == [False, False]
         with self.driver.system.ledger.begin() as session:
-            assert not session.exec_driver_sql("SELECT count(*) FROM hal9mig.shadows").scalar_one()
+            assert not session.execute("SELECT count(*) FROM hal9mig.shadows").scalar_one()
 
 
 @pytest.fixture(scope="module", params=MODES, ids=str)
@@ -407,9 +407,7 @@ class TestBetween:
     def test_failed(self, world: World, half: int) -> None:
         """As when somebody has marked the batch failed in the ledger."""
         with world.driver.system.ledger.begin() as session:
-            session.exec_driver_sql(
-                "UPDATE hal9mig.batches SET status = 'failed' WHERE kind = 'swap' AND run_id = %s", (half,)
-            )
+            session.execute("UPDATE hal9mig.batches SET status = 'failed' WHERE kind = 'swap' AND run_id = %s", (half,))
             runs.settle(session, half)
         assert world.status(half) is model.RunStatus.FAILED
         world.look()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg2.extensions
-from sqlalchemy import exc
 
 from hal9mig import client, model, sample, settings
 from hal9mig.categories import registry
@@ -184,7 +183,7 @@ class World:
                     mine.pretend_worker()
                     try:
                         mine.follow()
-                    except (psycopg2.extensions.TransactionRollbackError, exc.OperationalError):
+                    except psycopg2.extensions.TransactionRollbackError:
                         mine.desk.clear()  # a worker's task would fail, and the next one would find the keys again
                     except BaseException as problem:
                         problems.append(problem)

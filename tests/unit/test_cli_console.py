@@ -12,7 +12,6 @@ import click
 import psycopg2
 import pytest
 import redis
-from sqlalchemy import exc
 
 from hal9mig import errors
 from hal9mig.cli import confirm, console, error_text, invocation, main
@@ -131,8 +130,6 @@ class _Denied(psycopg2.ProgrammingError):
     ("error", "kind", "words"),
     [
         (psycopg2.OperationalError("server closed the connection"), errors.StoreUnreachable, "server closed"),
-        (exc.OperationalError("SELECT 1", {}, psycopg2.OperationalError("gone")), errors.StoreUnreachable, "gone"),
-        (exc.TimeoutError("pool"), errors.StoreUnreachable, "in time"),
         (_Diagnosed('relation "hal9mig.runs" does not exist'), errors.SchemaBehind, "hal9mig.runs"),
         (_Denied("permission denied"), errors.Refused, "permission denied"),
         (psycopg2.DataError("bad"), errors.HAL9Error, "bad"),

@@ -49,7 +49,7 @@ class Taken:
         try:
             with self._flat.cursor() as cursor:
                 cursor.execute("SELECT 1")
-            self._hier.exec_driver_sql("SELECT 1")
+            self._hier.execute("SELECT 1")
         except Exception:
             # Whatever it is: who cannot be asked holds nothing that could be trusted.
             return False
@@ -75,7 +75,7 @@ def take(system: System, categories: Sequence[Category]) -> Taken:
         flat.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with system.ledger.begin() as guard:
             # The mode stays what it is until both are taken.
-            guard.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(PATIENCE * 1000)}ms'")
+            guard.execute(f"SET LOCAL lock_timeout = '{int(PATIENCE * 1000)}ms'")
             mode.lock_switch(guard)
             line = mode.read(guard)
             if line.target is not None:
@@ -148,15 +148,15 @@ def _export_flat(flat: Connection, categories: Sequence[Category]) -> str:
 def _export_hier(hier: database.Session, categories: Sequence[Category], system: System) -> str:
     tables = [target.qualified for one in categories for target in one.targets]
     tables += ["hal9cap.journal", "hal9mig.quarantine"]
-    hier.exec_driver_sql(f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE")
-    return str(hier.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one())
+    hier.execute(f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE")
+    return str(hier.execute("SELECT pg_export_snapshot()").scalar_one())
 
 
 def _positions(
     system: System, categories: Sequence[Category], line: mode.ModeLine, flat: Connection, hier: database.Session
 ) -> Mapping[str, Any]:
-    raw: Connection = hier.connection.driver_connection  # type: ignore[assignment]
-    states = {model.StoreName.FLAT: write_mode.state(flat), model.StoreName.HIERARCHICAL: write_mode.state(raw)}
+    opened = {model.StoreName.FLAT: flat, model.StoreName.HIERARCHICAL: hier.connection}
+    states = {store: write_mode.state(connection) for store, connection in opened.items()}
     current = schema.status(system.settings.require_flat(), system.settings.require_hier())
     return {
         "mode": line.mode,
@@ -169,7 +169,7 @@ def _positions(
         "transforms": {one.slug: one.transform_version for one in categories},
         "stores": {
             str(store): {"state": states[store].mode, "epoch": states[store].epoch, **_server(connection)}
-            for store, connection in ((model.StoreName.FLAT, flat), (model.StoreName.HIERARCHICAL, raw))
+            for store, connection in opened.items()
         },
         "schemas": {state.name: state.current for state in current},
     }

@@ -11,7 +11,6 @@ import logging
 import threading
 
 import psycopg2
-from sqlalchemy import exc
 
 from hal9mig import errors, model, safe_text
 from hal9mig.engine.checkpoint import archive, instant, restore
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 0.5  # seconds
 _PATIENCE = "5s"
-_TROUBLE = (errors.HAL9Error, exc.SQLAlchemyError, psycopg2.Error, OSError)
+_TROUBLE = (errors.HAL9Error, psycopg2.Error, OSError)
 
 
 class Keeper(threading.Thread):

@@ -277,7 +277,7 @@ class _Resolving:
         where = f"{damage['file']}, frame {damage['frame']}: {damage['why']}"
         payloads = self._payloads(self._other(store), hit)
         with self._session.begin():
-            shadow.require(self._session.connection.cursor(), self._mark)  # type: ignore[arg-type]
+            shadow.require(self._session.connection.cursor(), self._mark)
             for key in sorted(hit):
                 more = "; the other store has it" if key in payloads else ""
                 self._quarantine(key, f"damaged in the checkpoint ({where}){more}", payloads.get(key))

@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2
-from sqlalchemy import exc
 
 from hal9mig import errors, model
 from hal9mig.engine import reconciliation_log
@@ -98,8 +97,7 @@ class Swap:
 
     @property
     def _raw(self) -> Connection:
-        raw: Connection = self._session.connection.driver_connection  # type: ignore[assignment]
-        return raw
+        return self._session.connection
 
     def _done(self) -> set[model.StoreName]:
         """Return the stores that this restore has been through."""
@@ -166,7 +164,7 @@ class Swap:
             # A session that is gone has rolled back already.
             with contextlib.suppress(psycopg2.Error):
                 self._connections[_FLAT].rollback()
-            with contextlib.suppress(psycopg2.Error, exc.SQLAlchemyError, errors.StoreUnreachable):
+            with contextlib.suppress(psycopg2.Error, errors.StoreUnreachable):
                 if transaction.is_active:
                     transaction.rollback()
             raise
@@ -197,7 +195,7 @@ class Swap:
         """Take the hold back where nothing was swapped; if this fails the next try or a keeper does it."""
         for store in self._connections:
             with (
-                contextlib.suppress(errors.HAL9Error, psycopg2.Error, exc.SQLAlchemyError),
+                contextlib.suppress(errors.HAL9Error, psycopg2.Error),
                 self._transaction(store) as connection,
             ):
                 capture.let_go(connection)
@@ -214,7 +212,7 @@ class Swap:
 
     def _alone(self, now: Mode, order: Sequence[model.StoreName]) -> None:
         """Keep switches and appliers out of these stores until the transactions end."""
-        self._session.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(PATIENCE * 1000)}ms'")
+        self._session.execute(f"SET LOCAL lock_timeout = '{int(PATIENCE * 1000)}ms'")
         mode.lock_switch(self._session)
         line = mode.read(self._session)
         if line.target is not None or line.mode != now:

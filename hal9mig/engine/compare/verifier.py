@@ -148,9 +148,7 @@ class Verifier:
 
     @property
     def _connection(self) -> Connection:
-        connection = self._session.connection.driver_connection
-        assert isinstance(connection, Connection)
-        return connection
+        return self._session.connection
 
     def _note(self, scope: projection.Bounds, found: Sequence[Difference], *, last: bool, seconds: float) -> bool:
         """Write a step's outcome to the ledger; whether to take another step."""

@@ -6,7 +6,6 @@ import contextlib
 import time
 
 import psycopg2.extensions
-from sqlalchemy import exc
 
 from hal9mig import errors, model, units
 from hal9mig.engine.switch import lock_patience
@@ -54,10 +53,9 @@ def _follow(system: System, side: model.StoreName, ends: float) -> Followed:
         while True:
             try:
                 return follower.follow(system, flat, hier, side, seconds=max(0.0, ends - time.monotonic()))
-            except (psycopg2.extensions.TransactionRollbackError, exc.OperationalError) as error:
+            except psycopg2.extensions.TransactionRollbackError:
                 # A worker applies the same keys at this moment: the server undoes one of the two.
-                original = error.orig if isinstance(error, exc.OperationalError) else error
-                if not isinstance(original, psycopg2.extensions.TransactionRollbackError) or time.monotonic() > ends:
+                if time.monotonic() > ends:
                     raise
                 for connection in (flat, hier):
                     connection.rollback()

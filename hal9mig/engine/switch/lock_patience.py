@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import psycopg2
 import psycopg2.errors
-from sqlalchemy import exc
 
 from hal9mig import errors, units
 from hal9mig.engine.system import System
@@ -47,10 +46,8 @@ def hurried(system: System, act: Callable[[System], T], *, patience: float = PAT
         while True:
             try:
                 return act(impatient)
-            except (psycopg2.Error, exc.DBAPIError) as error:
-                original = error.orig if isinstance(error, exc.DBAPIError) else error
-                if not isinstance(original, psycopg2.errors.LockNotAvailable):
-                    raise
+            except psycopg2.errors.LockNotAvailable:
+                pass
             held = lookout.standing()
             if held or time.monotonic() > ends:
                 raise errors.GateClosed(

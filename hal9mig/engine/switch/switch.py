@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from sqlalchemy import exc
 
 from hal9mig import errors, model, safe_text
 from hal9mig.categories.declaration import Category
@@ -242,7 +241,7 @@ class Switch:
                 try:
                     yield line, flat, hier
                 except (errors.HAL9Error, psycopg2.Error) as error:
-                    with contextlib.suppress(errors.HAL9Error, psycopg2.Error, exc.SQLAlchemyError):
+                    with contextlib.suppress(errors.HAL9Error, psycopg2.Error):
                         if line.target is None and (_state(flat), _state(hier)) == before:
                             self._withdraw(line, target, error)
                     raise

@@ -146,7 +146,7 @@ class Applier:
         return Applied(written=list(outcome.written), deleted=gone, rejected=outcome.rejected)
 
     def _bring(self, keys: Sequence[model.Key], *, delete: bool) -> tuple[list[model.Key], _Outcome]:
-        cursor: Cursor = self._session.connection.cursor()  # type: ignore[assignment]
+        cursor: Cursor = self._session.connection.cursor()
         fence.hold(cursor, model.StoreName.HIERARCHICAL)
         marks.lock_keys(self._session, self._category.slug, keys)
         self._locked = set(keys)

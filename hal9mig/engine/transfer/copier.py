@@ -162,7 +162,7 @@ class Copier:
 
     @property
     def _raw(self) -> Cursor:
-        raw: Cursor = self._session.connection.cursor()  # type: ignore[assignment]
+        raw: Cursor = self._session.connection.cursor()
         return raw
 
     def _advance(self, next_size: int | None) -> batches.Outlook:

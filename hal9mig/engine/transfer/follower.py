@@ -170,7 +170,7 @@ def work(system: System, flat: Connection, hier: Connection, *, lane: int, lanes
         return None
     with system.ledger.begin() as session:
         # Frozen, it would keep the lane from everybody else; keys are locked one by one in any case.
-        session.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{2 * fence.FROZEN:.0f}s'")
+        session.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{2 * fence.FROZEN:.0f}s'")
         if not lane_lock(session, lane):
             return None
         return follow(system, flat, hier, now.mode.ruling, seconds=TURN, lane=lane, lanes=lanes)

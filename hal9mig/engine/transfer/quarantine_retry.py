@@ -109,7 +109,7 @@ def _offered_to_hier(system: System, flat: Connection, transform: Transform, rec
     if output.rejections:
         return Retrial(record=record, outcome=RetryOutcome.HELD, error=output.rejections[0].error.message)
     with system.ledger.begin() as session:
-        cursor: Cursor = session.connection.cursor()  # type: ignore[assignment]
+        cursor: Cursor = session.connection.cursor()
         BatchWriter(transform).merge(cursor, output, newer_only=False)
         quarantine.release(session, transform.category.slug, [record.key])
     return Retrial(record=record, outcome=RetryOutcome.RELEASED if found else RetryOutcome.GONE)

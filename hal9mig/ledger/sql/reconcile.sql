@@ -23,7 +23,7 @@ SELECT id, began, ended, applied, compared, found, repaired, lag_records, lag_se
 DELETE FROM hal9mig.rounds WHERE began < clock_timestamp() - interval '30 days'
 
 -- name: sweeps
-SELECT category, position, pass, pass_began, records, differing, clean_from, clean_until FROM hal9mig.sweeps
+SELECT category, position, pass AS number, pass_began, records, differing, clean_from, clean_until FROM hal9mig.sweeps
 
 -- name: add_sweep
 -- One that is new begins where the others are, or they would wait for it to catch up.
