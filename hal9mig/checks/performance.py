@@ -42,12 +42,13 @@ def check_reads(subject: Subject) -> CheckOutcome:
     for share, band in bands.items():
         for name, value in zip(("low", "middle", "high"), band, strict=True):
             figures[f"quotient_p{share}_{name}"] = round(value, 3)
-    slow = any(low > subject.bound for low, _, _ in bands.values())
-    low, middle, high = bands[50]
+    slow = [share for share, (low, _, _) in bands.items() if low > subject.bound]
+    told = slow[0] if slow else 50
+    low, middle, high = bands[told]
     detail = (
         f"flat p50 {figures['flat_p50_ms']} ms, p95 {figures['flat_p95_ms']} ms; "
         f"hierarchical p50 {figures['hierarchical_p50_ms']} ms, p95 {figures['hierarchical_p95_ms']} ms; "
-        f"{middle:.2f} times (noise band {low:.2f} to {high:.2f}, bound {subject.bound:g})"
+        f"p{told} {middle:.2f} times (noise band {low:.2f} to {high:.2f}, bound {subject.bound:g})"
     )
     return subject.outcome(
         "performance:read",

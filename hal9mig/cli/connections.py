@@ -34,7 +34,7 @@ def stores(call: Invocation) -> Iterator[Sides]:
     from hal9mig.engine.desk import Desk
     from hal9mig.engine.reconcile import full_pass
 
-    call.coordinator.require_ready()
+    call.system.require_ready()
     desk = Desk(call.system)
     try:
         with desk.trusted():

@@ -15,8 +15,11 @@ def translated(error: BaseException) -> errors.HAL9Error:
         return error
     if isinstance(error, click.ClickException):
         return _usage(error)
-    if isinstance(error, click.Abort | KeyboardInterrupt):
+    if isinstance(error, click.Abort):
         return errors.Interrupted("Interrupted.", hint="")
+    if isinstance(error, KeyboardInterrupt):
+        # It may have come right after something was ordered, and before that was said.
+        return errors.Interrupted("Interrupted.", hint="what was ordered goes on: hal9-migrate runs list --active")
     return foreign_errors.translated(error) or errors.HAL9Error(
         f"This ought not to happen: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}",
         hint="run it again with --debug, and report what it prints",

@@ -42,7 +42,7 @@ def start(
     from hal9mig.engine.reconcile import full_pass
     from hal9mig.ledger import database, workers
 
-    call.coordinator.require_ready()
+    call.system.require_ready()
     with call.ledger.begin() as session:
         if not workers.slots(session):
             call.console.say("warning: no worker is alive; nothing happens until one is")

@@ -117,6 +117,7 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
         args: without the program's name; by default those of the process.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         # A key or an error message may hold what the terminal's encoding cannot.
         if hasattr(stream, "reconfigure"):
@@ -166,6 +167,18 @@ def _fitting(found: errors.HAL9Error, call: Invocation) -> errors.HAL9Error:
     with contextlib.suppress(errors.HAL9Error):
         return foreign_errors.fitting(found, call.settings)
     return found
+
+
+def _open_streams() -> None:
+    """Lead what was closed by the caller nowhere: a connection that got its number would be printed to."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _close_quietly() -> None:

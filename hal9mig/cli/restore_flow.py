@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -124,7 +125,7 @@ class Restore:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def _losses(self) -> Sequence[Loss]:
-        run = self._prepared(self._checkpoints.weigh(self._plan))
+        run = self._prepared(lambda: (self._checkpoints.weigh(self._plan), 0))
         found = self._checkpoints.losses(run)
         if not self._call.json:
             show_losses(self._call, found)
@@ -142,16 +143,19 @@ class Restore:
             tuning={"max-impact": "off"},
         )  # fmt: skip
         way_out = "mend it, or add --no-safety-checkpoint"
-        try:
+
+        def begin() -> tuple[model.Run, int]:
             run, saved = self._checkpoints.take(order)
+            checkpoint_flow.announce(self._call, run, saved, order)
+            return run, saved.rows
+
+        try:
+            self._prepared(begin)
         except errors.ArchiveFull as error:
             raise errors.ArchiveFull(
                 f"No safety checkpoint of what would be replaced, and nothing was changed: {error.message}",
                 hint="make room, or add --no-safety-checkpoint",
             ) from None
-        checkpoint_flow.announce(self._call, run, saved, order)
-        try:
-            self._prepared(run, expected=saved.rows)
         except errors.RunFailed as error:
             raise errors.RunFailed(
                 f"No safety checkpoint of what would be replaced, and nothing was changed: {error.message}",
@@ -160,15 +164,28 @@ class Restore:
         self._call.console.say(f"safety checkpoint {order.name} holds what is being replaced")
         return order.name
 
-    def _prepared(self, run: model.Run, *, expected: int = 0) -> model.Run:
-        """Wait for a run that comes before the restore; who no longer waits for it has no use for it."""
+    def _prepared(self, begin: Callable[[], tuple[model.Run, int]]) -> model.Run:
+        """Wait for a run that comes before the restore; who no longer waits for it has no use for it.
+
+        Args:
+            begin: orders the run; returns it, and how many rows it is expected to go through.
+        """
+        # An interrupt that came between the order and the wait would leave a run behind that nobody was told of.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
+            run, expected = begin()
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            raise
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             (ended,) = wait.for_end(self._call, [run], expected={run.id: expected}, timeout=self._left())
-        except (errors.TimedOut, errors.Interrupted) as error:
+        except (errors.TimedOut, errors.Interrupted, KeyboardInterrupt) as error:
             with contextlib.suppress(errors.HAL9Error):
                 self._call.coordinator.cancel(run.id)
-            why = "Interrupted" if isinstance(error, errors.Interrupted) else "The time limit passed"
-            raise type(error)(
+            late = isinstance(error, errors.TimedOut)
+            why = "The time limit passed" if late else "Interrupted"
+            raise (errors.TimedOut if late else errors.Interrupted)(
                 f"{why} before the restore began; {run.name} is cancelled, and nothing was changed.", hint=""
             ) from None
         problem = run_result.problem(ended)

@@ -16,7 +16,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, planner
 from hal9mig.ledger import audit, database, runs, tuning, workers
 from hal9mig.ledger.run_options import KeptOptions, MigrateOptions, VerifyOptions
-from hal9mig.stores import category_check, schema, write_mode
+from hal9mig.stores import category_check, write_mode
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.write_mode import Mode
 
@@ -110,7 +110,7 @@ class Coordinator:
                 "record before it commits, the other many without.",
                 hint="leave one of them out",
             )
-        self.require_ready()
+        self._system.require_ready()
         with self._system.ledger.begin() as session:
             tuned = tuning.resolve(session, order.tuning)
             active = runs.find(session, kind=model.RunKind.MIGRATE, category=category.slug, active=True)
@@ -189,7 +189,7 @@ class Coordinator:
         """
         declared = self._system.category(category)
         chosen = filters.parse(declared, filter)
-        self.require_ready()
+        self._system.require_ready()
         self._system.broker.ping()
         flat, hier = self._system.flat(), self._system.hier()
         try:
@@ -206,15 +206,6 @@ class Coordinator:
             )  # fmt: skip
         dispatcher.tick(self._system)
         return self.run(run_id)
-
-    def require_ready(self) -> None:
-        """Check that both schemas are what this program needs.
-
-        Raises:
-            errors.SchemaBehind: one is older.
-            errors.Unreachable: a store does not answer.
-        """
-        schema.require_current(self._system.settings.require_flat(), self._system.settings.require_hier())
 
     def run(self, run_id: int) -> model.Run:
         """Return a run as it stands.

@@ -9,6 +9,8 @@ from hal9mig.settings import EMBEDDED_SERVERS, Settings
 
 # What a query meets where the ledger's or a store's schema is not there, or older.
 _SCHEMA_STATES = ("42P01", "42703", "3F000", "42883")
+# What the triggers say to a writer: another epoch, and a store that does not rule.
+_WRITE_MODE = ("HL001", "HL002")
 _FORBIDDEN, _LOCKED = "42501", "55P03"
 
 
@@ -56,6 +58,8 @@ def _postgres(error: BaseException) -> errors.HAL9Error:
     text = "; ".join(part for part in (diagnosis.message_primary, diagnosis.message_detail) if part) or str(error)
     text = " ".join(text.split())
     state = error.pgcode or ""
+    if state in _WRITE_MODE:
+        return errors.Refused(f"{text[0].upper()}{text[1:]}.", hint="hal9-migrate mode")
     if state in _SCHEMA_STATES:
         return errors.SchemaBehind(f"A database lacks something that this program needs: {text}.")
     if state == _FORBIDDEN:

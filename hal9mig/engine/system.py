@@ -6,16 +6,17 @@ import contextlib
 import copy
 import functools
 
-from hal9mig import model
+from hal9mig import errors, model
 from hal9mig import settings as settings_module
 from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
 from hal9mig.engine.throttle import Throttle
+from hal9mig.ledger import phases
 from hal9mig.ledger.database import Ledger
 from hal9mig.queue import app as queue_app
 from hal9mig.queue.broker import Broker
-from hal9mig.stores import connection, domains, rights
+from hal9mig.stores import connection, domains, rights, schema
 
 
 class System:
@@ -110,6 +111,30 @@ class System:
     def store(self, store: model.StoreName) -> connection.Connection:
         """Open a connection to a store; the caller closes it."""
         return self.flat() if store is model.StoreName.FLAT else self.hier()
+
+    def require_ready(self) -> None:
+        """Check that both schemas are what this program needs.
+
+        Raises:
+            errors.SchemaBehind: one is older; or the migration is finished, and capture was taken out.
+            errors.Unreachable: a store does not answer.
+        """
+        flat, hier = self.settings.require_flat(), self.settings.require_hier()
+        try:
+            schema.require_current(flat, hier)
+        except errors.SchemaBehind:
+            missing = {state.name for state in schema.status(flat, hier) if state.current is None}
+            if "hal9mig" not in missing and any(name.startswith("hal9cap") for name in missing):
+                with self.ledger.begin() as session:
+                    ended = phases.finished(session)
+                if ended is not None and ended.over:
+                    raise errors.SchemaBehind(
+                        f"The migration was finished at {ended.at:%Y-%m-%d %H:%M} UTC by {ended.actor}: nothing keeps "
+                        "the stores in step any more.",
+                        hint="a migration begins anew with: hal9-migrate db upgrade; hal9-migrate mode migration "
+                        "--enable",
+                    ) from None
+            raise
 
     def require_rights(self, role: str) -> None:
         """Raise where this process's accounts lack a right of a role, all that are missing at once.

@@ -198,9 +198,9 @@ def _settle(session: database.Session, row: Any) -> None:
     status = model.RunStatus(row.status)
     overdue = row.seconds > model.RUN_DEADLINES.get(status, float("inf"))
     if status is model.RunStatus.PAUSING and (row.leased == 0 or overdue):
-        move(session, row.id, model.RunStatus.PAUSED, "paused" if row.leased == 0 else "paused at its deadline")
+        move(session, row.id, model.RunStatus.PAUSED, row.reason + (", at its deadline" if row.leased else ""))
     elif status is model.RunStatus.CANCELLING and (row.leased == 0 or overdue):
-        move(session, row.id, model.RunStatus.CANCELLED, "cancelled")
+        move(session, row.id, model.RunStatus.CANCELLED, row.reason)
     elif status in (model.RunStatus.PLANNING, model.RunStatus.RUNNING) and row.failed and row.leased == 0:
         move(session, row.id, model.RunStatus.FAILED, row.error or "a batch failed")
         database.run(session, "runs", "call_back", id=row.id)

@@ -70,6 +70,8 @@ def test_nothing_is_left(cli: servers.Cli, world: World, over: bool) -> None:
             world.switch.return_to_flat()
     else:
         assert "--give-up-way-back" in run(cli, "--yes", code=4).stderr
+        refused = cli("sample-data", "load", "--scale", "0.0002", "--replace", "--yes")
+        assert (refused.exit_code, "The flat store takes no writes now" in refused.stderr) == (4, True), refused.stderr
         assert "would be lost" in run(cli, "--keep", "flat", "--yes", code=4).stderr
     more = ("--give-up-way-back",) if over else ()
     planned = run(cli, "--dry-run", "--drop-ledger").stdout
@@ -84,6 +86,9 @@ def test_nothing_is_left(cli: servers.Cli, world: World, over: bool) -> None:
     kept = json.loads(cli("state", "status", "--json").stdout)
     assert kept["finished"]["keep"] == ("hierarchical" if over else "flat")
     assert cli("report", "--phase", "state-migration", "--output", "r.md").exit_code == 0
+    for words in ("state verify --category metadata", "ux-test --verify-sessions", "state checkpoint --name late"):
+        told = cli(*words.split())
+        assert (told.exit_code, "error: The migration was finished at" in told.stderr) == (4, True), told.stderr
     run(cli, *more, "--yes", "--drop-ledger")
     for left, expected in zip(catalogs(world), wanted, strict=True):
         assert (set(left) - set(expected), set(expected) - set(left)) == (set(), set())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
 from hal9mig.ledger import database
-from tests.support import servers
+from tests.support import migration_driver, servers
 
 FAILED = "failed, and is tried again"
 
@@ -87,11 +88,25 @@ def test_a_connection_that_broke_is_named(stores: servers.Stores, stack_env: dic
     assert place(stores.flat_url) in lost.value.message
 
 
+def interrupt_in(ledger: database.Ledger, pid: int, holder: database.Session) -> None:
+    """Interrupt this process while a session waits for a lock, and then let the session have it."""
+    waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    with ledger.connection() as looking:
+        migration_driver.until(lambda: looking.execute(waits, (pid,)).first() is not None, "the session to wait")
+    os.kill(os.getpid(), signal.SIGUSR1)
+    holder.execute("SELECT pg_advisory_unlock(1)")
+
+
 def test_an_interruption_is_no_outage(stores: servers.Stores) -> None:
     ledger = database.Ledger(stores.hier_url, application_name="test")
-    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
-    with pytest.raises(KeyboardInterrupt), ledger.connection() as session:
-        session.execute("SELECT pg_sleep(0.6)")
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    with ledger.connection() as holder, ledger.connection() as session:
+        holder.execute("SELECT pg_advisory_lock(1)")
+        held = session.connection.get_backend_pid()
+        threading.Thread(target=interrupt_in, args=(ledger, held, holder)).start()
+        with pytest.raises(KeyboardInterrupt):
+            session.execute("SELECT pg_advisory_lock(1)")
+    signal.signal(signal.SIGUSR1, before)
     # Nobody knows what such a session is in the middle of.
     assert session.connection.closed
     with ledger.begin() as session:

@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 import pathlib
+import subprocess
 import sys
 
 import click
@@ -217,3 +218,12 @@ class TestConfirming:
         else:
             confirm.ask(invocation.Invocation(), "Drop it?")
         assert asked == [("Drop it?", True)]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_leads_nowhere(closed: str) -> None:
+    """A connection that got a closed stream's number would be printed to."""
+    script = f'"$0" -m hal9mig.cli help exit-codes {closed}'
+    done = subprocess.run(["sh", "-c", script, sys.executable], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("130" in done.stdout) is (">&- " not in f"{closed} ".replace("2>&-", ""))

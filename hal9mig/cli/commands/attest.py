@@ -33,7 +33,7 @@ def attest(context: click.Context, item: str, phase: str, note: str) -> None:
     phase_checks.known(phase)
     if item not in phases.ITEMS:
         raise errors.UsageError(f"There is no item {item!r} to attest.", hint=f"one of {', '.join(phases.ITEMS)}")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     actor = database.actor()
     with call.ledger.begin() as session:
         phases.attest(session, phase, item, note=note, actor=actor)

@@ -65,7 +65,7 @@ def benchmark(
         )
     for file in filter(None, (plot, report)):
         report_file.require_folder(file, undone="nothing was measured")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     outcomes = []
     for outcome in engine.run(call.system, chosen, order, actor=database.actor()):
         outcomes.append(outcome)

@@ -47,7 +47,7 @@ def compare(context: click.Context, system1: str, system2: str, report: pathlib.
         )
     if report is not None:
         report_file.require_folder(report)
-    call.coordinator.require_ready()
+    call.system.require_ready()
     found: list[KeyDifference] = []
 
     def looked(subject: Subject) -> CheckOutcome:

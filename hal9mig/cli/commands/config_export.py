@@ -52,7 +52,7 @@ def export(
     if everything == (prefix is not None):
         raise errors.UsageError("Say either --all or --key.", hint="hal9-migrate config export --all --output F")
     report_file.require_folder(output, undone="nothing was exported")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     store = model.StoreName(system) if system else configuration.ruling(call.system)
     keys = configuration.export(call.system, store, prefix=prefix or "", secrets=include_secrets)
     if prefix and not keys:

@@ -38,7 +38,7 @@ def test_reload(context: click.Context, changes: int, verify_application: bool, 
     seconds = units.parse_duration(within)
     if not 0 < seconds <= 600:
         raise errors.UsageError("--within is more than nothing and at most 10m.", hint="--within 5s")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     if configuration.ruling(call.system) == "hierarchical":
         confirm.ask(
             call, f"The hierarchical store rules. Write {changes} changes of reserved keys to it, and undo them?"

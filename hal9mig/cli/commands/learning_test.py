@@ -31,7 +31,7 @@ def test(context: click.Context, patterns: int, compare_systems: bool, noise: fl
     from hal9mig.ledger import database
 
     call = invocation.current(context)
-    call.coordinator.require_ready()
+    call.system.require_ready()
     outcome = single.run(
         call.system, "learning-data", functools.partial(recall.check, noise=noise), command="learning test",
         actor=database.actor(), sample=patterns, seed=seed,

@@ -34,7 +34,7 @@ def verify_gradients(context: click.Context, sample_size: int, relative: float, 
     from hal9mig.ledger import database
 
     call = invocation.current(context)
-    call.coordinator.require_ready()
+    call.system.require_ready()
     outcome = single.run(
         call.system, "learning-data", functools.partial(gradients.check, relative=relative, absolute=absolute),
         command="learning verify-gradients", actor=database.actor(), sample=sample_size, seed=seed,

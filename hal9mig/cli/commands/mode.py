@@ -174,7 +174,7 @@ def _enable(call: Invocation, *, dry_run: bool, attest: bool) -> None:
 
     # First of all: what comes next reads tables that an account without rights may not even name.
     call.system.require_rights("operator")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     with call.ledger.begin() as session:
         accepting = workers.accepting(session)
         interval = tuning.value(session, "reconcile-interval")
@@ -257,7 +257,7 @@ def _leave_flat(call: Invocation, *, dry_run: bool) -> None:
     from hal9mig.engine.switch.switch import Switch
     from hal9mig.ledger import database
 
-    call.coordinator.require_ready()
+    call.system.require_ready()
     switch = Switch(call.system)
     line = switch.line()
     if line.mode == "hierarchical-only" and line.target is None:

@@ -60,7 +60,7 @@ def monitor(
     seconds = units.parse_duration(duration)
     if not 1 <= seconds <= 400 * 86400:
         raise errors.UsageError("--duration is from 1s to 400d.", hint="--duration 24h")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     if listed:
         _list(call, name)
         return

@@ -43,7 +43,7 @@ def group(context: click.Context, by: str, file: pathlib.Path | None) -> None:
     call = invocation.current(context)
     if file is not None:
         report_file.require_folder(file, undone="nothing was counted")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     found = layers.group(call.system, by=by)
     with call.system.ledger.begin() as session:
         check_results.add(session, layers.outcome(found), command="neurons group", actor=database.actor())

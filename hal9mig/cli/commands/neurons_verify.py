@@ -33,7 +33,7 @@ def verify(context: click.Context, layer: str, timeout: str | None) -> None:
     from hal9mig.engine.compare import verify_report
 
     call = invocation.current(context)
-    call.coordinator.require_ready()
+    call.system.require_ready()
     _require_layer(call, layer)
     (compared,) = comparison.compare(
         call, call.categories([_SLUG]), filter=_filter(layer), deep=True,

@@ -60,7 +60,7 @@ def complete(context: click.Context, name: str, validates: bool, force: bool, re
     phase_checks.known(name)
     if force != bool(reason.strip()):
         raise errors.UsageError("--force and --reason go together.", hint='add --force --reason "..."')
-    call.coordinator.require_ready()
+    call.system.require_ready()
     now = phase_checks.standing(call.system, name)
     if not (now.complete or force) and (validates or _wanted(call, now)):
         limit = None if timeout is None else units.parse_duration(timeout)
@@ -94,7 +94,7 @@ def list_(context: click.Context) -> None:
     from hal9mig.ledger import phases
 
     call = invocation.current(context)
-    call.coordinator.require_ready()
+    call.system.require_ready()
     now = phase_checks.standing(call.system, phases.STATE_MIGRATION)
     at = now.completion.at if now.completion and now.complete else None
     if not call.json:
@@ -114,7 +114,7 @@ def show(context: click.Context, name: str) -> None:
 
     call = invocation.current(context)
     phase_checks.known(name)
-    call.coordinator.require_ready()
+    call.system.require_ready()
     now = phase_checks.standing(call.system, name)
     if not call.json:
         call.console.line(f"{name}: {_word(now)}")

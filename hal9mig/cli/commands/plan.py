@@ -44,7 +44,7 @@ def plan(context: click.Context, rehearse: bool, sample: str) -> None:
     count = units.parse_count(sample)
     if not 1 <= count <= 10_000_000:
         raise errors.UsageError("--sample is from 1 to 10,000,000.", hint="--sample 2000")
-    call.coordinator.require_ready()
+    call.system.require_ready()
     call.system.broker.ping()
     found = rehearsal.rehearse(call.system, sample=count, say=call.console.say)
     if not call.json:

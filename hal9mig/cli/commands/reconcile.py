@@ -120,7 +120,7 @@ def _show_standing(call: Invocation) -> None:
     from hal9mig.ledger import mode, raised_alarms, sweeps, tuning
     from hal9mig.stores import connection, store_size
 
-    call.coordinator.require_ready()
+    call.system.require_ready()
     still = standing_still.look(call)
     with connection.connected(
         call.settings.require_flat(), application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout

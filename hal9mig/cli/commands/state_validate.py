@@ -110,6 +110,7 @@ def validate(
         raise errors.UsageError("--sample must be at least 1.")
     effort = Effort(sample=count, seed=seed, bound=_factor(bound))
     chosen = [Head(name) for name in heads] if heads else list(Head)
+    call.system.require_ready()
     found = _run(call, categories, chosen, effort)
     fixed: dict[str, object] = {}
     if fix_and_retry:

@@ -55,6 +55,7 @@ def ux_test(context: click.Context, sample_users: str, verify_sessions: bool, se
     users = units.parse_count(sample_users)
     if not 1 <= users <= acting_users.MOST_USERS:
         raise errors.UsageError(f"--sample-users is from 1 to {acting_users.MOST_USERS:,}.")
+    call.system.require_ready()
     desk = Desk(call.system)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(client.connect(call.settings, application_name="hal9-migrate ux-test"))

@@ -33,7 +33,7 @@ def validate(context: click.Context, phase: str, comprehensive: bool, timeout: s
 
     call = invocation.current(context)
     phase_checks.known(phase)
-    call.coordinator.require_ready()
+    call.system.require_ready()
     if comprehensive:
         limit = None if timeout is None else units.parse_duration(timeout)
         found = phase_validation.make(call, phase, timeout=limit)

@@ -38,7 +38,7 @@ from hal9mig.engine.system import System
 from hal9mig.ledger import audit, batches, database, instants, mode, runs, tuning, workers
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import ABOUT_CHECKPOINTS, CheckpointOptions, KeptOptions, RestoreOptions
-from hal9mig.stores import relation, schema
+from hal9mig.stores import relation
 
 __all__ = [
     "CheckpointListing", "CheckpointOrder", "Checkpoints", "Damage", "Loss", "RestorePlan", "Restored", "SavePlan",
@@ -75,7 +75,7 @@ class Checkpoints:
         if order.name == choose.LATEST:
             raise errors.UsageError("'latest' cannot be a checkpoint's name: it is how the newest one is asked for.")
         chosen = self._system.registry.select(order.categories)
-        self._require_ready()
+        self._system.require_ready()
         self.archive.ensure()
         if self.archive.exists(order.name):
             raise errors.NameTaken(
@@ -212,7 +212,7 @@ class Checkpoints:
             errors.Refused: a table cannot be replaced; the message says what stands in the way.
             errors.Unreachable: a server or the storage does not answer.
         """
-        self._require_ready()
+        self._system.require_ready()
         chosen = self._system.registry.select(categories)
         slugs = tuple(one.slug for one in chosen)
         with self._system.ledger.begin() as session:
@@ -350,9 +350,6 @@ class Checkpoints:
     def _run(self, run_id: int) -> model.Run:
         with self._system.ledger.begin() as session:
             return runs.get(session, run_id)
-
-    def _require_ready(self) -> None:
-        schema.require_current(self._system.settings.require_flat(), self._system.settings.require_hier())
 
     def _weigh(self, chosen: Sequence[Category], *, full: bool) -> tuple[int, int, int, int]:
         """Return rows, rows that count as records, bytes and chunks, all estimated."""

@@ -114,7 +114,7 @@ class PatternFiles:
                 "nothing was changed.",
                 hint="name a new folder, or remove that one if it is not needed",
             )
-        self._coordinator.require_ready()
+        self._system.require_ready()
         self._system.broker.ping()
         with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
             category_check.check_category(category, flat, hier)
@@ -177,7 +177,7 @@ class PatternFiles:
         )  # fmt: skip
         if done is not None:
             return FilesPlan(folder=folder, records=made.records, bytes=made.raw_bytes, options=options, done=done)
-        self._coordinator.require_ready()
+        self._system.require_ready()
         self._system.broker.ping()
         return self._planned(
             model.RunKind.TRANSFORM, folder, options, made.records, made.raw_bytes, self._warnings()

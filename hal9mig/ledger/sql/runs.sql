@@ -76,7 +76,7 @@ UPDATE hal9mig.batches SET status = 'planned', crashes = 0, error = NULL WHERE r
 
 -- name: ends
 -- Runs that have nothing left to wait for in their present status.
-SELECT r.id, r.status, r.planned,
+SELECT r.id, r.status, r.reason, r.planned,
        count(*) FILTER (WHERE b.status = 'leased') AS leased,
        count(*) FILTER (WHERE b.status = 'failed') AS failed,
        count(*) FILTER (WHERE b.status NOT IN ('done', 'failed')) AS open,
