@@ -14,7 +14,7 @@ from tornado import web
 
 from hal9mig import errors, model
 from hal9mig.dashboard import access as accesses
-from hal9mig.dashboard import document
+from hal9mig.dashboard import document, metrics
 from hal9mig.dashboard.access import Access
 from hal9mig.dashboard.overview import Overview
 from hal9mig.dashboard.page import ASSETS, Pages, Visitor
@@ -302,6 +302,16 @@ class RunJson(_Json):
             self.document(document.of_run(found))
 
 
+class Metrics(_Json):
+    """What monitoring reads; a token is given as of the documents."""
+
+    async def get(self) -> None:
+        found = await self.site.aside(self.site.reader.overview)
+        self.set_header("Content-Type", metrics.CONTENT_TYPE)
+        # Also of a ledger that is away there is something to tell.
+        self.finish(metrics.text(found))
+
+
 class Health(_Handler):
     """Whether this process answers; it says nothing of anything else, and to everybody."""
 
@@ -349,6 +359,7 @@ def application(site: Site) -> web.Application:
             (r"/logout", Logout, shared),
             (r"/api/status", OverviewJson, shared),
             (r"/api/run/(\d{1,18})", RunJson, shared),
+            (r"/metrics", Metrics, shared),
             (r"/healthz", Health, shared),
             (rf"/assets/({'|'.join(ASSETS)})", Asset, shared),
         ],

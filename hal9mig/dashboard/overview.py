@@ -20,12 +20,14 @@ from hal9mig.ledger import (
     drifts,
     history,
     mode,
+    pace,
     phases,
     quarantine,
     raised_alarms,
     rounds,
     runs,
     sweeps,
+    totals,
     tuning,
     workers,
 )  # fmt: skip
@@ -34,6 +36,7 @@ from hal9mig.ledger.database import Session
 from hal9mig.ledger.drifts import Drift
 from hal9mig.ledger.history import PacePoint
 from hal9mig.ledger.mode import ModeLine
+from hal9mig.ledger.pace import Pace as ImpactPace
 from hal9mig.ledger.phases import Finish
 from hal9mig.ledger.quarantine import Held
 from hal9mig.ledger.raised_alarms import Alarm
@@ -126,6 +129,7 @@ class Overview:
         under_way: runs that have not ended; failed: the newest of their kind and category, which have failed.
         past: runs that have ended; older: whether there are more.
         speed: records a second of all migrations; used: the share of the budget that this is.
+        felt: what the application feels; totals: what was done since the ledger was made.
         rounds: of the reconciler, within the plot's span, the oldest first.
     """
 
@@ -151,6 +155,8 @@ class Overview:
     speed: float
     used: float | None
     pace: Pace | None
+    felt: ImpactPace
+    totals: totals.Totals
     rounds: Sequence[Round]
     events: Sequence[Event]
     next_steps: Sequence[str]
@@ -233,6 +239,8 @@ def read(
             speed=speed,
             used=run_standing.budget_used(budget, speed),
             pace=_pace(session, now),
+            felt=pace.read(session),
+            totals=totals.read(session),
             rounds=_rounds(session, now),
             events=audit.events(session, limit=EVENTS),
             next_steps=[] if finish is not None else category_standing.next_steps(

@@ -139,6 +139,14 @@ def discard(connection: Connection) -> None:
         cursor.execute("DELETE FROM hal9cap.journal")
 
 
+def journal_bytes(connection: Connection) -> int:
+    """Return the journal's size on the disk, its indexes with it."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_total_relation_size('hal9cap.journal')")
+        (size,) = cursor.fetchone() or (0,)
+    return int(size)
+
+
 def lag(connection: Connection) -> dict[str, Lag]:
     """Return what waits in the journal, by category."""
     with connection, connection.cursor() as cursor:

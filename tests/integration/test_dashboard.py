@@ -278,7 +278,9 @@ def test_what_does_not_answer_is_said_and_the_rest_is_shown(
         assert visitor.get("/healthz").status == 200
         if status == 200:
             assert [one["run"] for one in found["runs"]] == [run_id]
+            assert f'hal9_server_up{{server="{name}"}} 0.0' in visitor.get("/metrics").text
         else:
+            assert "hal9_up 0.0" in visitor.get("/metrics").text
             assert "The ledger cannot be read" in page.text
             assert found["error"]["hint"] == "hal9-migrate configure show --origin"
 

@@ -27,10 +27,11 @@ _COMPACT_FROM = 0.1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JournalBacklog:
-    """What waits in the ruling store's journal: rows, and the seconds the oldest has waited."""
+    """What waits in the ruling store's journal: rows, the seconds the oldest has waited, and bytes on the disk."""
 
     records: int = 0
     seconds: float = 0.0
+    bytes: int = 0
 
 
 def journal(system: System, source: Connection, tuned: Reconciliation) -> JournalBacklog:
@@ -48,7 +49,8 @@ def waiting(source: Connection) -> JournalBacklog:
     """Return what waits in a journal."""
     lags = capture.lag(source).values()
     return JournalBacklog(
-        records=sum(lag.records for lag in lags), seconds=max((lag.seconds for lag in lags), default=0.0)
+        records=sum(lag.records for lag in lags), seconds=max((lag.seconds for lag in lags), default=0.0),
+        bytes=capture.journal_bytes(source),
     )  # fmt: skip
 
 

@@ -1,0 +1,232 @@
+"""What monitoring reads: where everything stands as Prometheus metrics, read from the ledger when it is asked for.
+
+Whatever cannot be read is left out and not told as it was: an alert on its absence is one that can be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+import hal9mig
+from hal9mig.dashboard.overview import Overview
+from hal9mig.dashboard.reader import Away
+from hal9mig.engine import run_standing
+from hal9mig.ledger.totals import Totals
+from hal9mig.stores.write_mode import Mode
+
+#: How a run's reason to wait begins, and what it is held by; anything else is another run or its own pause.
+_HOLDING = (
+    ("rate-limit", "rate-limit"), ("the budget", "queue"), ("the application", "application"), ("no worker", "workers"),
+    ("", "turn"),
+)  # fmt: skip
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+def text(found: Overview | Away) -> bytes:
+    """Return where everything stands in Prometheus's text format; of what is away only that it is."""
+    return generate_latest(_Collected(found))
+
+
+class _Collected:
+    """A registry of what was read just now."""
+
+    def __init__(self, found: Overview | Away):
+        self._found = found
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._found
+        yield _gauge("hal9_build_info", "This program.", ["version"], [((hal9mig.__version__,), 1)])
+        yield _gauge("hal9_up", "Whether the ledger answers.", [], [((), float(isinstance(found, Overview)))])
+        servers = found.servers if isinstance(found, Away) else found.around.servers
+        yield _gauge(
+            "hal9_server_up", "Whether a server answers.", ["server"],
+            [((one.name,), float(not one.trouble)) for one in servers],
+        )  # fmt: skip
+        if isinstance(found, Overview):
+            yield from _mode(found)
+            yield from _work(found.totals)
+            yield from _runs(found)
+            yield from _categories(found)
+            yield from _journals(found)
+            yield from _reconciling(found)
+            yield from _workers(found)
+            yield from _checkpoints(found)
+            yield from _wrong(found)
+
+
+def _gauge(name: str, told: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    made = GaugeMetricFamily(name, told, labels=labels)
+    for label, value in values:
+        made.add_metric(label, value)
+    return made
+
+
+def _counter(name: str, told: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    made = CounterMetricFamily(name, told, labels=labels)
+    for label, value in values:
+        made.add_metric(label, value)
+    return made
+
+
+def _mode(found: Overview) -> Iterator[Metric]:
+    yield _gauge(
+        "hal9_write_mode", "1 for the write mode in force.", ["mode"],
+        [((mode.value,), float(found.line.mode == mode.value)) for mode in Mode],
+    )  # fmt: skip
+    yield _gauge("hal9_epoch", "The write mode's epoch.", [], [((), found.line.epoch)])
+    yield _gauge(
+        "hal9_write_mode_since_timestamp_seconds", "When the write mode came into force.", [],
+        [((), found.line.since.timestamp())],
+    )  # fmt: skip
+    yield _gauge(
+        "hal9_switch_under_way", "Whether a switch of the write mode is half way.", [],
+        [((), float(found.line.target is not None))],
+    )  # fmt: skip
+
+
+def _work(totals: Totals) -> Iterator[Metric]:
+    for name, told in (
+        ("records", "Records that runs went through."),
+        ("quarantined", "Records that runs put into quarantine."),
+        ("bytes", "Bytes that runs went through."),
+        ("busy_seconds", "Seconds that workers spent on batches."),
+    ):
+        values = [((one.kind, one.category), float(getattr(one, name))) for one in totals.work]
+        yield _counter(f"hal9_run_{name}", told, ["kind", "category"], values)
+    ended = [(key, float(count)) for key, count in totals.ended.items()]
+    yield _counter("hal9_runs_ended", "Runs that have ended.", ["kind", "status"], ended)
+
+
+def _runs(found: Overview) -> Iterator[Metric]:
+    states: dict[tuple[str, ...], float] = {}
+    for one in found.under_way:
+        key = (one.run.kind.value, run_standing.word_and_reason(one.run)[0])
+        states[key] = states.get(key, 0) + 1
+    yield _gauge("hal9_runs_under_way", "Runs that have not ended.", ["kind", "state"], states.items())
+    held: dict[tuple[str, ...], float] = dict.fromkeys(((by,) for _, by in _HOLDING), 0.0)
+    for one in found.under_way:
+        if one.run.waiting:
+            by = next(by for start, by in _HOLDING if one.run.waiting.startswith(start))
+            held[by,] += 1
+    yield _gauge("hal9_runs_held", "Runs that do not go on as fast as they could, by what holds them.", ["by"],
+                 held.items())  # fmt: skip
+    progress = [one.run for one in found.under_way if one.run.planned]
+    for name, told, attribute in (
+        ("hal9_run_done_records", "Records that a run under way has done.", "done_records"),
+        ("hal9_run_planned_records", "Records that a run under way goes through.", "total_records"),
+    ):
+        values: dict[tuple[str, ...], float] = {}
+        for run in progress:
+            key = (run.kind.value, run.category)
+            values[key] = values.get(key, 0) + getattr(run, attribute)
+        yield _gauge(name, told, ["kind", "category"], values.items())
+    yield _gauge(
+        "hal9_migrating_records_per_second", "Rate of all migrations, over the last ten seconds.", [],
+        [((), found.speed)],
+    )  # fmt: skip
+    yield _gauge(
+        "hal9_budget_used_ratio", "Share of the budget that is used; absent without one.", [],
+        [] if found.used is None else [((), found.used)],
+    )  # fmt: skip
+    yield _gauge("hal9_leases", "Batches in workers' hands.", [], [((), found.leased)])
+    messages = found.around.messages
+    yield _gauge("hal9_queue_messages", "Messages in the queue.", [], [] if messages is None else [((), messages)])
+    fresh = not found.felt.stale
+    yield _gauge(
+        "hal9_pace_share_ratio", "Share of their time that workers may spend on what can wait; absent while nothing is "
+        "paced.", [], [((), found.felt.share)] if fresh else [],
+    )  # fmt: skip
+    yield _gauge(
+        "hal9_application_seconds", "What a small operation takes on the ruling store, now and in quiet.",
+        ["operation", "when"],
+        [
+            ((name, when), getattr(felt, name))
+            for when, felt in (("now", found.felt.now), ("quiet", found.felt.quiet))
+            for name in ("read", "write")
+        ] if fresh else [],
+    )  # fmt: skip
+
+
+def _categories(found: Overview) -> Iterator[Metric]:
+    known = [one for one in found.categories if one.standing.flat is not None]
+    slugs = [(one.standing.category.slug,) for one in found.categories]
+    yield _gauge(
+        "hal9_flat_records", "Records of a category's flat table.", ["category"],
+        [((one.standing.category.slug,), one.standing.flat.count if one.standing.flat else 0) for one in known],
+    )  # fmt: skip
+    yield _gauge(
+        "hal9_covered_records", "Of them those that are in the other store, or are brought there by themselves.",
+        ["category"], [((one.standing.category.slug,), one.standing.covered) for one in known],
+    )  # fmt: skip
+    yield _gauge(
+        "hal9_quarantined_records", "Records that are held back.", ["category"],
+        list(zip(slugs, (one.standing.held for one in found.categories), strict=True)),
+    )  # fmt: skip
+    yield _gauge(
+        "hal9_open_drifts", "Drifts that are not repaired.", ["category"],
+        list(zip(slugs, (one.open_drifts for one in found.categories), strict=True)),
+    )  # fmt: skip
+
+
+def _journals(found: Overview) -> Iterator[Metric]:
+    known = {name.split()[0]: one for name, one in found.around.journals.items() if one is not None}
+    for name, told, attribute in (
+        ("hal9_journal_records", "Writes that wait to be applied to the other store.", "records"),
+        ("hal9_journal_oldest_seconds", "How long the oldest of them has waited.", "seconds"),
+        ("hal9_journal_bytes", "Size of the journal on the disk.", "bytes"),
+    ):
+        yield _gauge(name, told, ["store"], [((store,), getattr(one, attribute)) for store, one in known.items()])
+
+
+def _reconciling(found: Overview) -> Iterator[Metric]:
+    done, last = found.totals.reconciled, found.reconciling.last
+    yield _counter("hal9_rounds", "Rounds of the reconciler.", [], [((), done.rounds)])
+    yield _counter("hal9_rounds_failed", "Rounds that failed.", [], [((), done.failed)])
+    yield _counter("hal9_compared_records", "Records that rounds have compared.", [], [((), done.compared)])
+    yield _counter("hal9_drifted_records", "Records that rounds have found to differ.", [], [((), done.found)])
+    yield _counter("hal9_repaired_records", "Records that rounds have put right.", [], [((), done.repaired)])
+    yield _gauge("hal9_round_interval_seconds", "Time from round to round.", [], [((), found.reconciling.interval)])
+    yield _gauge(
+        "hal9_last_round_timestamp_seconds", "When the newest round began.", [],
+        [] if last is None else [((), last.began.timestamp())],
+    )  # fmt: skip
+    yield _gauge("hal9_drift_ratio", "Share of the compared records that drifted.", [], [((), found.reconciling.share)])
+    yield _gauge(
+        "hal9_drift_alert_ratio", "The share above which it alerts.", [], [((), found.tuned.alert_threshold)]
+    )  # fmt: skip
+
+
+def _workers(found: Overview) -> Iterator[Metric]:
+    yield _gauge("hal9_workers", "Workers alive.", [], [((), len(found.workers))])
+    yield _gauge("hal9_worker_slots", "Batches that they take at once.", [], [((), found.slots)])
+    yield _gauge(
+        "hal9_worker_memory_bytes", "A worker's memory, shared pages counted once.", ["worker"],
+        [((one.name,), one.memory_bytes) for one in found.workers],
+    )  # fmt: skip
+
+
+def _checkpoints(found: Overview) -> Iterator[Metric]:
+    listing = found.around.checkpoints
+    full = [one for one in listing.manifests if one.restorable] if listing is not None else []
+    yield _gauge("hal9_checkpoints", "Full checkpoints.", [], [] if listing is None else [((), len(full))])
+    for name, told, chosen in (
+        ("hal9_last_checkpoint_timestamp_seconds", "As of when the newest full checkpoint is.", full),
+        ("hal9_last_verified_checkpoint_timestamp_seconds", "As of when the newest verified one is.",
+         [one for one in full if one.verified]),
+    ):  # fmt: skip
+        newest = max((one.taken_at.timestamp() for one in chosen), default=None)
+        yield _gauge(name, told, [], [] if newest is None else [((), newest)])
+
+
+def _wrong(found: Overview) -> Iterator[Metric]:
+    raised: dict[tuple[str, ...], float] = {}
+    for one in found.alarms:
+        raised[one.name,] = raised.get((one.name,), 0) + 1
+    yield _gauge("hal9_alarms", "Alarms that last.", ["alarm"], raised.items())
+    yield _gauge(
+        "hal9_stands_still", "1 for each thing that has to go on and stands still.", ["problem"],
+        [((one.name,), 1) for one in found.problems],
+    )  # fmt: skip
