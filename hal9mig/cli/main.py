@@ -51,6 +51,7 @@ _COMMANDS = {
     "quarantine": "hal9mig.cli.commands.quarantine:quarantine",
     "stack": "hal9mig.cli.commands.stack:stack",
     "sample-data": "hal9mig.cli.commands.sample_data:sample_data",
+    "category": "hal9mig.cli.commands.category:category",
     "db": "hal9mig.cli.commands.db:db",
     "completion": "hal9mig.cli.commands.completion:completion",
     "help": "hal9mig.cli.commands.help:manual",

@@ -41,8 +41,11 @@ _BURST = 7
 _QUIET_FOR = 30.0
 #: What a look weighs against those before, of now and of quiet.
 _NOW, _QUIET = 0.25, 0.1
-#: Seconds that nobody feels; a shorter quiet value counts as this.
-_FLOOR = 0.001
+#: Seconds that nobody feels: a shorter quiet value counts as this. Where the application has sessions at work all the
+#: while, each of its many small statements takes as much longer, and it feels far less.
+_FLOOR, _BUSY_FLOOR = 0.001, 0.00005
+#: Sessions at work, on the average, from which on it is taken to be busy.
+_BUSY = 0.1
 #: Sessions more than in quiet that nobody feels.
 _FEW = 4
 #: What the share grows by at a look, the most that it falls to, and what it does not fall below.
@@ -143,8 +146,9 @@ def _over(now: Felt, quiet: Felt, last: Probe, bounds: Bounds) -> tuple[float, s
     if last.replica > bounds.replica:
         return 1.0, f"the application's replica is {last.replica:.0f} s behind"
     allowed = 1 + bounds.impact
+    floor = _BUSY_FLOOR if max(now.active, quiet.active) >= _BUSY else _FLOOR
     for name in ("write", "read"):
-        longer = getattr(now, name) / max(getattr(quiet, name), _FLOOR)
+        longer = getattr(now, name) / max(getattr(quiet, name), floor)
         if longer > allowed:
             return longer / allowed, f"the application's {name}s take {(longer - 1) * 100:.0f} % longer"
     for name, most, what in (

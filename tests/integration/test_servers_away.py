@@ -12,7 +12,7 @@ import pytest
 
 from hal9mig import errors
 from tests.support import servers
-from tests.support.servers import Stores
+from tests.support.servers import ROOT, Stores
 from tests.unit.commandline import CommandLine, commands
 
 #: A line of each command, and the servers that it cannot do without: flat, hierarchical, Redis.
@@ -46,6 +46,9 @@ NEEDS = {
     "configure reconciliation --interval 30s": "h",
     "configure show": "",
     "configure state-migration --rate-limit 100/s": "h",
+    "category list": "",
+    "category new bills --source a.b --target c.d --output bills.py": "fh",
+    f"category check {shlex.quote(str(ROOT / 'docs' / 'example' / 'orders.py'))}": "fh",
     "mode": "fh",
     "mode flat-only": "fh",
     "mode migration --enable": "fh",

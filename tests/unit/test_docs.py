@@ -51,7 +51,7 @@ def test_no_link_leads_nowhere(page: pathlib.Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_is_one(page: pathlib.Path) -> None:
     for line in commands(page):
-        call = re.split(r"\s(?:\||>|&&|&|;)(?:\s|$)", line)[0].partition(" 2>")[0]
+        call = re.split(r"\s(?:\|\|?|>|&&|&|;)(?:\s|$)", line)[0].partition(" 2>")[0]
         words = shlex.split(call)[1:]
         if any(_STANDS_FOR.fullmatch(word) for word in words):
             words = [word for word in words if not _STANDS_FOR.fullmatch(word)]

@@ -62,7 +62,9 @@ def test_one_slow_look_is_none() -> None:
 
 def test_what_nobody_feels_is_no_reason() -> None:
     quick = dataclasses.replace(CALM, quiet=Felt(write=0.0001, read=0.0001), now=Felt(write=0.0001, read=0.0001))
-    assert many(quick, 40, write=0.0009, read=0.0009, active=3).share == 1.0
+    assert many(quick, 40, write=0.0009, read=0.0009, active=0).share == 1.0
+    # Who has sessions at work all the while feels it in each of many small statements.
+    assert many(quick, 40, write=0.0009, read=0.0009, active=3).share < 0.1
 
 
 @pytest.mark.parametrize(("changed", "reason"), [({"answer": True}, "own query"), ({"replica": 11.0}, "11 s behind")])
