@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
 import celery.beat
 
+from beat.app import SETTINGS
 from hal9mig import errors
 from hal9mig.engine.outage import Outage
 from hal9mig.queue import broker
 
 log = logging.getLogger(__name__)
+#: Touched at each task that is due: at least every few seconds.
+ALIVE = SETTINGS.data_dir / "beat.alive"
 
 
 class Scheduler(celery.beat.Scheduler):
@@ -32,3 +36,7 @@ class Scheduler(celery.beat.Scheduler):
             )
         else:
             self.outage.passed(doing)
+        # For whoever looks after this process: it is at work, whatever the servers do.
+        if ALIVE.parent.is_dir():
+            with contextlib.suppress(OSError):
+                ALIVE.touch()

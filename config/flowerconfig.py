@@ -1,12 +1,16 @@
 """Flower's settings, for `stack up`, docker-compose.yml, and by hand: celery -A workers.app flower --conf=THIS."""
 
 import os
+import pathlib
 
 # Flower is open to anybody by default, so there is no start without a login. It travels in the environment:
 # the command line is there for everybody to read.
-if ":" not in os.environ.get("HAL9_FLOWER_AUTH", ""):
-    raise SystemExit("HAL9_FLOWER_AUTH has to hold user:password for Flower")
-basic_auth = [os.environ["HAL9_FLOWER_AUTH"]]
+_login = os.environ.get("HAL9_FLOWER_AUTH", "")
+if not _login and os.environ.get("HAL9_FLOWER_AUTH_FILE"):
+    _login = pathlib.Path(os.environ["HAL9_FLOWER_AUTH_FILE"]).read_text(encoding="utf-8").strip()
+if ":" not in _login:
+    raise SystemExit("HAL9_FLOWER_AUTH, or the file HAL9_FLOWER_AUTH_FILE, has to hold user:password for Flower")
+basic_auth = [_login]
 
 # Its login goes over plain HTTP, and /metrics and /healthcheck ask for none: other hosts come through a proxy with
 # TLS. A container, whose loopback nobody reaches, says --address on its command line, which wins.

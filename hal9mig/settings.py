@@ -91,6 +91,7 @@ SETTINGS: tuple[Setting, ...] = (
 #: The keys of the servers; a stack's are all of them or none.
 SERVERS = ("stores.flat_url", "stores.hier_url", "queue.redis_url")
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
+_VARIABLES = frozenset(setting.env for setting in SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,7 +208,8 @@ def load(
     Args:
         flags: values given on the command line, by key; they win.
         config: the file of ``--config``; without it ``HAL9_CONFIG``, then ``./hal9-migrate.toml``.
-        environ: the environment; only the variables named in ``SETTINGS`` and ``HAL9_CONFIG`` are read.
+        environ: the environment; only the variables named in ``SETTINGS``, those of a secret with ``_FILE`` behind it,
+            and ``HAL9_CONFIG`` are read.
         stack: whether what nobody set comes from a running stack; not for one that is about to start.
 
     Raises:
@@ -234,6 +236,12 @@ def load(
     for setting in SETTINGS:
         if setting.env and environ.get(setting.env):
             put(setting.key, environ[setting.env], f"environment {setting.env}")
+        if (file := secret_file(setting, environ)) is not None:
+            if environ.get(setting.env or ""):
+                raise errors.InvalidSettings(
+                    f"{setting.env} and {setting.env}_FILE are both set.", hint="set one of them"
+                )
+            put(setting.key, _secret(file), f"file {file}")
     for key, value in (flags or {}).items():
         if value is not None:
             put(_BY_KEY[key].key, value, "flag")
@@ -284,6 +292,22 @@ def load(
         values=values,
         origins=origins,
     )
+
+
+def secret_file(setting: Setting, environ: Mapping[str, str]) -> str | None:
+    """Return the file that holds a secret's value, as container platforms hand it out: ``HAL9_FLAT_URL_FILE``."""
+    name = f"{setting.env}_FILE"
+    if not setting.secret or setting.env is None or name in _VARIABLES:
+        return None
+    return environ.get(name) or None
+
+
+def _secret(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise errors.InvalidSettings(f"The file {path} of a secret cannot be read: {why}.") from None
 
 
 def shown(setting: Setting, value: object) -> str:

@@ -158,6 +158,7 @@ def shared(resolved: settings.Settings, addresses: Addresses) -> dict[str, objec
 
 def _environment(resolved: settings.Settings, addresses: Addresses, environ: Mapping[str, str]) -> Mapping[str, str]:
     known = {setting.env for setting in settings.SETTINGS if setting.env}
+    known |= {f"{setting.env}_FILE" for setting in settings.SETTINGS if setting.secret}
     env = {name: value for name, value in environ.items() if name not in known}
     env |= {
         "HAL9_FLAT_URL": addresses.flat_url,

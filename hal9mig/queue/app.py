@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +12,7 @@ import kombu
 
 from hal9mig import settings
 
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 BATCH_TASK = "hal9.batch"
 TICK_TASK = "hal9.tick"
 FOLLOW_TASK = "hal9.follow"
@@ -36,14 +39,29 @@ ERRAND: Mapping[str, Any] = {"queue": CONTROL_QUEUE, "priority": CONTROL_PRIORIT
 VISIBILITY_TIMEOUT = 12 * 3600  # seconds
 
 
+def _tls(url: str) -> dict[str, Any] | None:
+    """Return how Redis is spoken to over TLS, None where it is not; Flower reads it here and not in the address."""
+    if not url.startswith("rediss://"):
+        return None
+    given = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+    found: dict[str, Any] = {name: value for name, value in given.items() if name in _TLS_FILES}
+    # Nothing is taken on trust that nobody asked to be: without a word the server's certificate has to be right.
+    found["ssl_cert_reqs"] = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(
+        given.get("ssl_cert_reqs", "").lower().removeprefix("cert_"), ssl.CERT_REQUIRED
+    )
+    return found
+
+
 def make(resolved: settings.Settings) -> celery.Celery:
     """Build the application.
 
     Raises:
         errors.NotConfigured: no Redis is known.
     """
-    app = celery.Celery("hal9", broker=resolved.require_redis())
+    url = resolved.require_redis()
+    app = celery.Celery("hal9", broker=url)
     app.conf.update(
+        broker_use_ssl=_tls(url),
         task_serializer="msgpack",
         accept_content=["msgpack"],
         task_ignore_result=True,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import psycopg2
 import pytest
+import yaml
 
 from hal9mig import errors, model
 from hal9mig.engine.dispatcher import LOOK_AFTER
@@ -17,6 +18,7 @@ from hal9mig.ledger.session import Result, Session
 from hal9mig.queue.broker import Message
 from tests.support import migration_driver
 from tests.support.migration_driver import Driver
+from tests.support.servers import ROOT
 
 Status = model.RunStatus
 _names = itertools.count(1)
@@ -349,3 +351,13 @@ class TestRuns:
 def _pause(ledger: Ledger, run_id: int) -> None:
     with ledger.begin() as session:
         runs.move(session, run_id, Status.PAUSING, "test")
+
+
+def test_what_scales_workers_counts_the_batches_that_wait(session: Session) -> None:
+    """The query of the example for Kubernetes, on a real ledger."""
+    items = yaml.safe_load((ROOT / "config" / "kubernetes" / "hal9-migrate.yaml").read_text(encoding="utf-8"))["items"]
+    (scaled,) = [one for one in items if one["kind"] == "ScaledObject"]
+    query = scaled["spec"]["triggers"][0]["metadata"]["query"]
+    before = execute(session, query).scalar_one()
+    make_run(session, planned=3)
+    assert execute(session, query).scalar_one() == before + 3

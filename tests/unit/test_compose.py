@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import pathlib
 import re
+import shutil
+import subprocess
 import tomllib
 from typing import Any
 
+import fastjsonschema
 import pytest
 import yaml
 
@@ -17,6 +22,13 @@ STAGES = re.split(r"^FROM ", (ROOT / "config/Dockerfile").read_text(encoding="ut
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "hal9-migrate"}
 CHECKPOINTS = "/var/lib/hal9-checkpoints"
+
+
+def _has_compose() -> bool:
+    docker = shutil.which("docker")
+    return docker is not None and not subprocess.call(
+        [docker, "compose", "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def image() -> set[str]:
@@ -52,7 +64,7 @@ def test_the_compose_file_has_the_services_of_the_stack() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_every_path_is_in_the_image_or_mounted(name: str) -> None:
     service = OURS[name]
-    there = image() | set(mounts(service))
+    there = image() | set(mounts(service)) | {f"/run/secrets/{secret}" for secret in service["secrets"]}
     # The beat's file is made by it; its folder has to be there.
     missing = {path for path in paths(service) if path not in there and not path.endswith("/beat-schedule")}
     assert missing == set()
@@ -95,9 +107,57 @@ def test_programs_and_applications_come_with_the_wheel(name: str) -> None:
         assert module.partition(".")[0] in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
+def test_the_file_is_what_compose_reads() -> None:
+    schema = json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text(encoding="utf-8"))
+    # A name of ours is no reference to be fetched from anywhere.
+    schema.pop("$id", None)
+    fastjsonschema.compile(schema)(COMPOSE)
+
+
+@pytest.mark.skipif(not _has_compose(), reason="there is no docker compose here")
+def test_compose_itself_takes_the_file() -> None:
+    done = subprocess.run(
+        ["docker", "compose", "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_every_service_is_looked_after_and_bounded(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["mem_limit"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    if name not in ("prepare", "cli"):
+        assert service["healthcheck"]["test"]
+        assert service["restart"] == "unless-stopped"
+    if name in OURS:
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
+def test_no_secret_is_in_a_variable_or_on_a_command_line(tmp_path: pathlib.Path) -> None:
+    for service in COMPOSE["services"].values():
+        for variable, value in service.get("environment", {}).items():
+            assert not re.search(r"PASSWORD|TOKEN|AUTH|URL", variable.removesuffix("_FILE")) or (
+                value == CHECKPOINTS or str(value).startswith("/run/secrets/")
+            ), variable
+        for secret in service.get("secrets", ()):
+            assert secret in COMPOSE["secrets"]
+    # The script makes every file that is named, each once, for its owner alone.
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    script = ["sh", str(tmp_path / "config" / "secrets.sh")]
+    subprocess.run(script, check=True, capture_output=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert {pathlib.Path(one["file"]).name for one in COMPOSE["secrets"].values()} == set(made)
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+    assert made["db_password"].strip() in made["flat_url"]
+    subprocess.run(script, check=True, capture_output=True)
+    assert made == {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_every_variable_is_a_setting(name: str) -> None:
     known = {setting.env for setting in settings.SETTINGS}
+    known |= {f"{setting.env}_FILE" for setting in settings.SETTINGS if setting.secret}
     assert set(OURS[name]["environment"]) <= known
 
 

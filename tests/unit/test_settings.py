@@ -44,6 +44,20 @@ def test_defaults() -> None:
     assert found.origins["stack.workers"] == "default"
 
 
+def test_a_secret_may_be_in_a_file(tmp_path: pathlib.Path) -> None:
+    file = write(tmp_path / "secrets" / "flat", "postgresql://hal9:geheim@db/hal9_flat\n")
+    found = load({"HAL9_FLAT_URL_FILE": str(file)})
+    assert found.flat_url == "postgresql://hal9:geheim@db/hal9_flat"
+    assert found.origins["stores.flat_url"] == f"file {file}"
+    assert "geheim" not in settings.shown(settings.SETTINGS[0], found.flat_url)
+    with pytest.raises(errors.InvalidSettings, match="are both set"):
+        load({"HAL9_FLAT_URL_FILE": str(file), "HAL9_FLAT_URL": "postgresql://other/one"})
+    with pytest.raises(errors.InvalidSettings, match="cannot be read: No such file"):
+        load({"HAL9_REDIS_URL_FILE": str(tmp_path / "nothing")})
+    # What is no secret has no such file, and the dashboard's token has a setting of its own.
+    assert load({"HAL9_WORKERS_FILE": str(file), "HAL9_DASHBOARD_TOKEN_FILE": str(file)}).workers == 2
+
+
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_system(tmp_path: pathlib.Path) -> None:
     write(
         settings.SYSTEM_CONFIG,
