@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCALE ?= 0.02
 
-.PHONY: demo test campaign lint check unit bench format clean
+.PHONY: demo test campaign lint check unit bench format lock audit clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
@@ -47,6 +47,20 @@ bench: $(VENV)/installed
 format: $(VENV)/installed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+## lock: pin what the image installs, each file by its hash; needs the package index
+lock: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	@echo '# What the image installs, each file by its hash; made by `make lock` out of pyproject.toml and constraints.txt.' \
+	  > config/requirements.lock
+	@$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-header --no-annotate --allow-unsafe --strip-extras -c constraints.txt -o - pyproject.toml \
+	  2> /dev/null | sed -n '/==/,$$p' >> config/requirements.lock
+
+## audit: what is known against the locked versions; needs the network
+audit: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@$(BIN)/pip-audit --disable-pip --require-hashes -r config/requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -72,6 +72,8 @@ SETTINGS: tuple[Setting, ...] = (
             help="names under which a reverse proxy shows the dashboard, separated by commas"),
     Setting(key="log.dir", env="HAL9_LOG_DIR", default="/var/log/hal9",
             help="folder of reconciliation.log; each host has its own"),
+    Setting(key="log.format", env="HAL9_LOG_FORMAT", default="text",
+            help="how workers, beat and dashboard log: text or json, a document a line"),
     Setting(key="alerts.webhook_url", env="HAL9_WEBHOOK_URL", default=None, secret=True,
             help="where alarms are sent by POST as JSON, http:// or https://"),
     Setting(key="alerts.webhook_secret", env="HAL9_WEBHOOK_SECRET", default=None, secret=True,
@@ -113,6 +115,7 @@ class Settings:
     dashboard_token_file: pathlib.Path | None
     dashboard_hosts: tuple[str, ...]
     log_dir: pathlib.Path
+    log_format: str
     webhook_url: str | None
     webhook_secret: str | None
     checkpoint_url: str
@@ -278,6 +281,7 @@ def load(
         dashboard_token_file=_path(values["dashboard.token_file"]),
         dashboard_hosts=tuple(_names(values["dashboard.hosts"])),
         log_dir=pathlib.Path(str(values["log.dir"])).absolute(),
+        log_format=read("log.format", _log_format),
         webhook_url=_text(values["alerts.webhook_url"]),
         webhook_secret=_text(values["alerts.webhook_secret"]),
         checkpoint_url=_place(
@@ -332,6 +336,12 @@ def _names(value: object) -> list[str]:
 def _place(url: str) -> str:
     # A stack's processes work in another folder than the command that names this one.
     return url if ":" in url else str(pathlib.Path(url).absolute())
+
+
+def _log_format(text: str) -> str:
+    if text not in ("text", "json"):
+        raise errors.InvalidUnit(f"{text!r} is no form of a log.", hint="text or json")
+    return text
 
 
 def _keep(text: str) -> int:

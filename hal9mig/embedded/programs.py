@@ -167,6 +167,7 @@ def _environment(resolved: settings.Settings, addresses: Addresses, environ: Map
         "HAL9_QUEUE_PREFIX": resolved.queue_prefix,
         "HAL9_DATA_DIR": str(resolved.data_dir),
         "HAL9_LOG_DIR": str(resolved.log_dir),
+        "HAL9_LOG_FORMAT": resolved.log_format,
         "HAL9_CHECKPOINT_URL": resolved.checkpoint_url,
         "HAL9_CHECKPOINT_KEEP": str(resolved.checkpoint_keep),
         "HAL9_NONCRITICAL": ",".join(resolved.noncritical),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import psycopg2
 import psycopg2.errors
 
-from hal9mig import errors
+from hal9mig import errors, logs
 from hal9mig.engine import dispatcher, pace
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
@@ -83,6 +83,12 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
         return "lost"  # still queued in the ledger, which publishes it again
     if held is None:
         return "skipped"
+    word = held.options.get("correlation", "")
+    with logs.about(correlation=word, run=run_id, batch=seq, attempt=attempt, category=held.category):
+        return _performed(system, desk, held)
+
+
+def _performed(system: System, desk: Desk, held: batches.Lease) -> str:
     started = time.monotonic()
     with _beating(system, held):
         outcome = _guarded(system, desk, held, started)

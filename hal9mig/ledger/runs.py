@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from hal9mig import errors, model
+from hal9mig import errors, logs, model
 from hal9mig.ledger import audit, database
 from hal9mig.ledger.run_options import KeptOptions
 
@@ -43,6 +43,7 @@ def create(
     Raises:
         errors.RunActive: the category is being migrated already.
     """
+    options = {**options, "correlation": logs.correlation()}
     try:
         row = database.run(
             session, "runs", "insert", kind=kind, category=category, priority=int(priority), filter=filter,
@@ -51,7 +52,13 @@ def create(
     except psycopg2.IntegrityError:
         raise _active(kind, category, options) from None
     add_batches(session, int(row.id), "plan", [NewBatch(seq=0)])
-    audit.log(session, f"{kind} started", actor=actor, run_id=row.id, detail={"category": category} | dict(options))
+    audit.log(
+        session,
+        f"{kind} started",
+        actor=actor,
+        run_id=row.id,
+        detail={"category": category, "correlation": logs.correlation()} | dict(options),
+    )
     return int(row.id)
 
 

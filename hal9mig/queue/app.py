@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
 import celery
+import celery.signals
 import kombu
 
-from hal9mig import settings
+from hal9mig import logs, settings
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 BATCH_TASK = "hal9.batch"
@@ -95,4 +97,10 @@ def make(resolved: settings.Settings) -> celery.Celery:
         timezone="UTC",
         enable_utc=True,
     )
+
+    def shape(logger: logging.Logger, **_: Any) -> None:
+        logs.shape(logger, resolved.log_format)
+
+    for made in (celery.signals.after_setup_logger, celery.signals.after_setup_task_logger):
+        made.connect(shape, weak=False, dispatch_uid="hal9 log lines")
     return app

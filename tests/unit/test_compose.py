@@ -24,6 +24,11 @@ OURS = {name: service for name, service in COMPOSE["services"].items() if servic
 CHECKPOINTS = "/var/lib/hal9-checkpoints"
 
 
+def canonical(name: str) -> str:
+    """Return a package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _has_compose() -> bool:
     docker = shutil.which("docker")
     return docker is not None and not subprocess.call(
@@ -174,5 +179,19 @@ def test_the_shared_folders_belong_to_the_workers_user() -> None:
 
 
 def test_the_image_takes_the_versions_that_were_tested() -> None:
-    (install,) = re.findall(r"pip install (.*)", STAGES[-1])
-    assert install.startswith("-c /wheels/constraints.txt ")
+    assert "pip install --require-hashes -r /wheels/requirements.lock && pip install --no-deps " in STAGES[-1]
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pinned = {canonical(name): version for name, version in pinned.items()}
+    text = (ROOT / "config" / "requirements.lock").read_text(encoding="utf-8")
+    locked = {canonical(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+) ", text, re.MULTILINE)}
+    # What an environment comes with is nobody's to pin.
+    assert {name: pinned.get(name, version) for name, version in locked.items() if name != "setuptools"} == {
+        name: version for name, version in locked.items() if name != "setuptools"
+    }, "make lock"
+    assert {name for name in locked if name not in pinned} <= {"setuptools"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {canonical(re.split(r"[<>=\[]", one)[0]) for one in project["dependencies"]}
+    assert wanted <= set(locked), "make lock"
+    # Each with hashes, and from the public index, whatever that of this machine is.
+    assert len(re.findall(r"^\S+==\S+ \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)) == len(locked)
+    assert "://" not in text

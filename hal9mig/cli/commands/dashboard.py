@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from hal9mig import errors
+from hal9mig import errors, logs
 from hal9mig.cli import invocation, options
 
 _HELP = """Show where everything stands in a browser: progress, drift, quarantine, workers, checkpoints, and buttons.
@@ -80,6 +80,7 @@ def dashboard(
             refused.hint = "the stack's own is there: hal9-migrate stack status; or choose another with --port"
         raise
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.shape(logging.getLogger(), resolved.log_format)
 
     def ready(port: int) -> None:
         where = server.url(resolved.dashboard_address, port)
