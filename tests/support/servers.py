@@ -233,13 +233,19 @@ class Programs:
         self.running: list[Running] = []
 
     def workers(
-        self, count: int = 1, *, env: Mapping[str, str] | None = None, args: Sequence[str] = (), timeout: float = 30
+        self,
+        count: int = 1,
+        *,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        timeout: float = 30,
+        prefix: Sequence[str] = (),
     ) -> list[Running]:
-        """Start workers of one process each and wait until they are ready."""
+        """Start workers of one process each and wait until they are ready; ``prefix`` runs them somewhere else."""
         started = []
         for _ in range(count):
             name = f"worker{len(self.running) + 1}"
-            command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--concurrency", "1"]
+            command = [*prefix, sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--concurrency", "1"]
             command += ["--hostname", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle", *args]
             started.append(self._start(name, command, env))
         for worker in started:
