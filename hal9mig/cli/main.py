@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from typing import NoReturn
 import click
 
 import hal9mig
-from hal9mig import errors
+from hal9mig import errors, traces
 from hal9mig.cli import error_text, invocation, lazy_group
 from hal9mig.cli.console import Console
 from hal9mig.cli.invocation import PROGRAM, Invocation
@@ -127,7 +129,8 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     # Asked of the words themselves: --version ends before what stands behind it is read.
     call.json = "--json" in _options(arguments)
     try:
-        code = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=call)
+        with traces.span(_named(arguments)):
+            code = cli.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=call)
         sys.stdout.flush()
     except BrokenPipeError:
         _close_quietly()
@@ -161,6 +164,12 @@ def _report(error: BaseException, arguments: Sequence[str], call: Invocation) ->
 
 def _options(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _named(arguments: Sequence[str]) -> str:
+    """Return the name of a command without what it was given."""
+    words = itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), arguments)
+    return " ".join([PROGRAM, *itertools.islice(words, 2)])
 
 
 def _fitting(found: errors.HAL9Error, call: Invocation) -> errors.HAL9Error:

@@ -14,6 +14,8 @@ _ETA_FROM = 0.01  # share done below which an estimate would be a guess
 _THROTTLES = ("rate-limit", "the budget", "the application")
 #: Kinds whose work is all in their records.
 _BY_RECORD = (model.RunKind.MIGRATE, model.RunKind.VERIFY, model.RunKind.EXPORT, model.RunKind.TRANSFORM)
+#: Options that say which command ordered a run, and not what it does.
+_ITS_COMMAND = ("correlation", "traceparent")
 _PLAIN = (model.RunKind.MIGRATE, model.RunKind.VERIFY)  # kinds that go without saying
 
 
@@ -108,7 +110,7 @@ def document(run: model.Run, *, total: int | None = None) -> dict[str, object]:
         "waiting": run.waiting or None,
         "priority": run.priority.name.lower(),
         "filter": run.filter or None,
-        "options": {name: value for name, value in run.options.items() if name != "correlation"},
+        "options": {name: value for name, value in run.options.items() if name not in _ITS_COMMAND},
         "correlation": run.options.get("correlation"),
         "serial": run.serial,
         "planned": run.planned,

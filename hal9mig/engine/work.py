@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import psycopg2
 import psycopg2.errors
 
-from hal9mig import errors, logs
+from hal9mig import errors, logs, traces
 from hal9mig.engine import dispatcher, pace
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
@@ -85,7 +85,19 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
         return "skipped"
     word = held.options.get("correlation", "")
     with logs.about(correlation=word, run=run_id, batch=seq, attempt=attempt, category=held.category):
-        return _performed(system, desk, held)
+        parent = held.options.get(traces.PARENT, "")
+        about: dict[str, str | int | float] = {
+            "run": run_id,
+            "batch": seq,
+            "attempt": attempt,
+            "category": held.category,
+            "kind": held.kind,
+        }
+        with traces.span(f"{held.run_kind} batch", parent=parent, **about) as traced:
+            outcome = _performed(system, desk, held)
+            if traced is not None:
+                traced.set_attribute("hal9.outcome", outcome)
+            return outcome
 
 
 def _performed(system: System, desk: Desk, held: batches.Lease) -> str:

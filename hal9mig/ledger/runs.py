@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from hal9mig import errors, logs, model
+from hal9mig import errors, logs, model, traces
 from hal9mig.ledger import audit, database
 from hal9mig.ledger.run_options import KeptOptions
 
@@ -44,6 +44,9 @@ def create(
         errors.RunActive: the category is being migrated already.
     """
     options = {**options, "correlation": logs.correlation()}
+    with traces.span(f"order {kind}", category=category):
+        if parent := traces.carried():
+            options[traces.PARENT] = parent
     try:
         row = database.run(
             session, "runs", "insert", kind=kind, category=category, priority=int(priority), filter=filter,

@@ -14,7 +14,7 @@ from tests.benchmarks.copying import Copies
 from tests.benchmarks.report import Figure, Talk
 from tests.benchmarks.world import Failed, World
 
-PARTS = ("copy", "verify", "reladiff", "overhead", "memory", "rates", "capture", "checkpoints", "gentle")
+PARTS = ("copy", "verify", "reladiff", "overhead", "memory", "rates", "capture", "checkpoints", "gentle", "scaling")
 
 
 def _arguments() -> argparse.Namespace:
@@ -80,6 +80,7 @@ def _measure(world: World, given: argparse.Namespace, figures: list[Figure], fai
         "gentle": lambda: gentle.measure(
             world, world.pair(given.rows), rounds=given.rounds, seconds=4 if given.scale_down else 10
         ),
+        "scaling": lambda: limits.scaling(world, world.pair(given.rows), rounds=given.rounds),
         "checkpoints": lambda: checkpoints.measure(world, world.pair(given.rows), rounds=given.rounds),
     }
     for name, run in parts.items():

@@ -71,6 +71,28 @@ def rates(world: World, pair: Pair, *, limit: int, seconds: int, counts: Sequenc
     return figures
 
 
+def scaling(world: World, pair: Pair, *, rounds: int, counts: Sequence[int] = (1, 2, 4)) -> list[Figure]:
+    """Copy as fast as it goes with several numbers of workers, in turns, against one worker."""
+    taken: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(rounds):
+        for count in counts:
+            pair.empty()
+            with working(pair, count):
+                run = migrate(pair)
+            taken[count].append(pair.rows / (run["finished_at"] - run["started_at"]).total_seconds())
+            world.say(f"{count} worker{'s' if count > 1 else ''}: {taken[count][-1]:,.0f} rows/s")
+    alone = statistics.median(taken[counts[0]])
+    return [
+        Figure(
+            what=f"copy with {count} workers / with one",
+            ours=f"{statistics.median(taken[count]):,.0f} rows/s", peer=f"{alone:,.0f} rows/s",
+            ratio=f"{statistics.median(taken[count]) / alone:.2f}x", goal="state it", met=None,
+            detail={"rows_per_second": taken[count]},
+        )
+        for count in counts[1:]
+    ]  # fmt: skip
+
+
 def steady_rate(pair: Pair, run_id: int) -> float:
     """Return the rows a second between the first batches' ends and the last ones', from the ledger."""
     batches = sorted(pair.batches(run_id), key=lambda batch: batch["finished_at"])
