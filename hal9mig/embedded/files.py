@@ -42,6 +42,10 @@ def read_document(path: pathlib.Path) -> dict[str, object] | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise errors.StackRefused(
+            f"{path.parent} is no folder.", hint="name another with HAL9_DATA_DIR or stack.data_dir"
+        ) from None
     except (OSError, ValueError) as error:
         raise errors.StackRefused(
             f"{path} cannot be read: {error}", hint="restore the file, or move its folder away and start afresh"

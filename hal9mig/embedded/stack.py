@@ -7,6 +7,7 @@ import datetime
 import os
 import pathlib
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 import redis
 
-from hal9mig import errors, safe_text, settings
+from hal9mig import errors, safe_text, settings, units
 from hal9mig.embedded import binaries, files, process, programs, record
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.process import Process
@@ -25,6 +26,8 @@ from hal9mig.embedded.supervisor import Child, ChildState, Part, Steps, StopRequ
 FLAT_DATABASE = "hal9_flat"
 HIER_DATABASE = "hal9_hier"
 _OWN_LOG_DIR = "logs"
+#: Bytes that new servers take before anything is in them.
+_ROOM = 300 * 10**6
 
 Say = Callable[[str], None]
 MakePrograms = Callable[[settings.Settings, programs.Addresses, Mapping[str, str]], programs.Programs]
@@ -142,6 +145,7 @@ class Stack:
         return maker
 
     def _embedded(self) -> programs.Addresses:
+        self._require_room()
         flat, hier, queue = record.servers(self._data_dir, self._say)
         urls = []
         for name, cluster, database in (("flat store", flat, FLAT_DATABASE), ("hier store", hier, HIER_DATABASE)):
@@ -159,6 +163,16 @@ class Stack:
             redis_url=queue.url,
             **self._entries(),
         )
+
+    def _require_room(self) -> None:
+        """Refuse before anything is begun what a full disk would end in the middle."""
+        free = shutil.disk_usage(self._data_dir).free
+        if free < _ROOM and not (self._data_dir / "hier" / "cluster.json").exists():
+            raise errors.StackRefused(
+                f"{units.format_bytes(free)} are free in {self._data_dir}; two PostgreSQL servers and Redis need about "
+                f"{units.format_bytes(_ROOM)} to begin with.",
+                hint="make room, or name another folder with HAL9_DATA_DIR",
+            )
 
     def _external(self) -> programs.Addresses:
         addresses = programs.Addresses(

@@ -230,6 +230,23 @@ def test_a_taken_port_is_an_error_with_the_way_out(machine: Machine, name: str) 
     assert machine.status()["state"] == "down"
 
 
+def test_a_folder_that_is_none_or_has_no_room_is_refused_beforehand(machine: Machine) -> None:
+    machine.data_dir.write_text("no folder")
+    told = machine.run("up", "--detach")
+    assert (told.exit_code, f"{machine.data_dir} is no folder" in told.stderr) == (4, True), told.stderr
+    machine.data_dir.unlink()
+    machine.data_dir.mkdir()
+    small = ["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", str(machine.data_dir)]
+    if subprocess.run(small, check=False, capture_output=True).returncode != 0:
+        return  # an account that may not mount anything
+    try:
+        told = machine.run("up", "--detach")
+        assert (told.exit_code, "two PostgreSQL servers and Redis need about 300 MB" in told.stderr) == (4, True)
+        assert not (machine.data_dir / "flat").exists()
+    finally:
+        subprocess.run(["umount", str(machine.data_dir)], check=True)
+
+
 @pytest.mark.parametrize("name", ["worker2", "flower"])
 def test_a_child_that_cannot_start_ends_the_start(machine: Machine, name: str) -> None:
     for detach in ((), ("--detach",)):
