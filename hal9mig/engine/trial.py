@@ -22,7 +22,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, reader
 from hal9mig.engine.transfer.writer import BatchWriter
 from hal9mig.ledger.verify_results import FieldDifference
-from hal9mig.stores import capture, category_check, projection, rights, store_size
+from hal9mig.stores import capture, category_check, projection, rights, store_size, write_mode
 from hal9mig.stores.connection import Connection, Cursor
 
 #: Seconds that the sample waits for a lock of somebody else's.
@@ -77,8 +77,14 @@ def hold(system: System, category: Category, *, sample: int) -> Trial:
     Raises:
         errors.Unreachable: a store does not answer.
         errors.TimedOut: somebody else holds rows or tables of it.
+        errors.Refused: the application writes the hierarchical store, and would have to wait for the sample.
     """
     with contextlib.closing(system.flat()) as flat, contextlib.closing(system.hier()) as hier:
+        if write_mode.state(hier).mode.ruling is model.StoreName.HIERARCHICAL:
+            raise errors.Refused(
+                "The application writes the hierarchical store, and would have to wait for the sample.",
+                hint="hal9-migrate mode",
+            )
         problems = [*category_check.problems(category, flat, hier)]
         if not problems:
             problems += _unindexed(category, hier)

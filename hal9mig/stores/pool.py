@@ -16,8 +16,6 @@ from hal9mig.stores import connection as stores_connection
 from hal9mig.stores.connection import Connection
 
 _IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
-#: Seconds for which a connection that was used last is taken to be alive, as long as its server says nothing.
-_FRESH = 1.0
 
 
 class Pool:
@@ -30,19 +28,23 @@ class Pool:
         name: what the database is called in errors; None is its address.
         idle: connections that are kept open when nobody uses them.
         patience: seconds that a statement waits for a lock; None is as long as it takes.
+        trust: seconds for which a connection that was used last is taken to be alive, as long as its server says
+            nothing. A session that is ended says so only moments later, and what comes in between fails.
         autocommit: whether each statement commits by itself.
         prepare: what is done to a new connection.
     """
 
     def __init__(
         self, url: str, *, application_name: str, connect_timeout: float, idle: int, name: str | None = None,
-        patience: float | None = None, autocommit: bool = False, prepare: Callable[[Connection], None] | None = None,
+        patience: float | None = None, trust: float = 0.0, autocommit: bool = False,
+        prepare: Callable[[Connection], None] | None = None,
     ):  # fmt: skip
         self.name = name
         self._url = url
         self._application_name = application_name
         self._connect_timeout = connect_timeout
         self._patience = patience
+        self._trust = trust
         self._autocommit = autocommit
         self._prepare = prepare
         self._most = idle
@@ -81,7 +83,7 @@ class Pool:
 
     def _take(self) -> Connection:
         while (found := self._kept()) is not None:
-            if _alive(*found):
+            if _alive(*found, trust=self._trust):
                 return found[0]
             found[0].close()
         connection = stores_connection.connect(
@@ -111,18 +113,24 @@ class Pool:
         connection.close()
 
 
-def _alive(connection: Connection, used: float) -> bool:
+def _alive(connection: Connection, used: float, *, trust: float) -> bool:
     """Whether a connection that nobody used for a while still has its server.
 
     A server that ends a session says so: there is something to read. One that is cut off says nothing, and is asked.
     """
     try:
-        if select.select([connection], [], [], 0)[0]:
+        # Not select(), which knows the first 1,024 files of a process only.
+        said = select.poll()
+        said.register(connection.fileno(), select.POLLIN)
+        if said.poll(0):
             return False
-        if time.monotonic() - used > _FRESH:
+        if time.monotonic() - used >= trust:
+            # One word, and no transaction around it.
+            before = connection.autocommit
+            connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
-            return _rolled_back(connection)
+            connection.autocommit = before
     except (psycopg2.Error, OSError, ValueError):
         return False
     return True

@@ -88,6 +88,21 @@ def test_a_connection_that_broke_is_named(stores: servers.Stores, stack_env: dic
     assert place(stores.flat_url) in lost.value.message
 
 
+def test_a_session_that_was_ended_while_nobody_used_it_is_replaced(stores: servers.Stores) -> None:
+    """Also right after: the server says so to whoever asks, and a moment later to who listens."""
+    ledger = database.Ledger(stores.hier_url, application_name="test")
+    other = database.Ledger(stores.hier_url, application_name="test")
+    for _ in range(20):
+        with ledger.begin() as session:
+            held = session.connection.get_backend_pid()
+        with other.begin() as session:
+            session.execute("SELECT pg_terminate_backend(%s)", (held,))
+        with ledger.begin() as session:
+            assert session.connection.get_backend_pid() != held
+    ledger.close()
+    other.close()
+
+
 def interrupt_in(ledger: database.Ledger, pid: int, holder: database.Session) -> None:
     """Interrupt this process while a session waits for a lock, and then let the session have it."""
     waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
