@@ -14,7 +14,7 @@ from hal9mig.cli import invocation, options
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
-    from hal9mig.engine.trial import Trial
+    from hal9mig.engine.round_trip import RoundTrip
 
 _SLUG = re.compile(r"[a-z][a-z0-9-]*")
 _TOLD = 60  # characters of a value
@@ -112,7 +112,7 @@ def new(context: click.Context, name: str, source: str, targets: tuple[str, ...]
 @click.pass_context
 def check(context: click.Context, file: pathlib.Path, sample: str) -> None:
     from hal9mig.categories import registry
-    from hal9mig.engine import trial
+    from hal9mig.engine import round_trip
     from hal9mig.engine.system import System
 
     call = invocation.current(context)
@@ -123,7 +123,7 @@ def check(context: click.Context, file: pathlib.Path, sample: str) -> None:
     own = [slug for slug, origin in declared.origins.items() if origin == str(file)]
     system = System(dataclasses.replace(call.settings, category_files=(*others, file)), role="cli")
     system.require_ready()
-    found = [trial.hold(system, system.category(slug), sample=count) for slug in own]
+    found = [round_trip.take(system, system.category(slug), sample=count) for slug in own]
     if not call.json:
         for one in found:
             _tell(call, one)
@@ -148,7 +148,7 @@ def _here(origin: str) -> str:
     return str(place.relative_to(here)) if place.is_absolute() and place.is_relative_to(here) else origin
 
 
-def _tell(call: Invocation, one: Trial) -> None:
+def _tell(call: Invocation, one: RoundTrip) -> None:
     slug = one.category.slug
     for text in one.problems:
         call.console.verdict(False, f"{slug}: {text}")
@@ -179,7 +179,7 @@ def _short(value: str | None) -> str:
     return value if len(value) <= _TOLD else f"{value[:_TOLD]}..."
 
 
-def _document(one: Trial) -> dict[str, Any]:
+def _document(one: RoundTrip) -> dict[str, Any]:
     return {
         "category": one.category.slug, "good": one.good, "problems": list(one.problems), "records": one.records,
         "sampled": one.sampled, "bad": one.bad,

@@ -91,7 +91,7 @@ def load(
     replace: bool,
     dry_run: bool,
 ) -> None:
-    # Late: SQLAlchemy and the driver take their time, and --help does without.
+    # Late: the driver takes its time, and --help does without.
     from hal9mig import sample
     from hal9mig.categories import registry
 

@@ -1,4 +1,4 @@
-"""A category on trial: its declaration held against both stores, and a sample of its records taken there and back.
+"""A declaration held against both stores, and a sample of its category's records taken there and back.
 
 The sample is written into the hierarchical tables, read back through the rebuild query and compared with what the
 flat store holds, in one transaction that is rolled back: nothing is left of it, and nobody sees it.
@@ -41,8 +41,8 @@ SELECT array_agg(a.attname::text ORDER BY k.position)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What a trial has shown.
+class RoundTrip:
+    """What a category's check has shown.
 
     Attributes:
         problems: what keeps the category from being migrated, as sentences.
@@ -68,8 +68,8 @@ class Trial:
         return not self.problems and not self.bad
 
 
-def hold(system: System, category: Category, *, sample: int) -> Trial:
-    """Put a category on trial; nothing is written.
+def take(system: System, category: Category, *, sample: int) -> RoundTrip:
+    """Check a category; nothing is written.
 
     Args:
         sample: records that are taken there and back, at most.
@@ -96,7 +96,7 @@ def hold(system: System, category: Category, *, sample: int) -> Trial:
         known = store_size.records(flat, [category]).get(category.slug) if not problems else None
         flat.rollback()
         hier.rollback()
-        made = Trial(category=category, problems=problems, records=0 if known is None else known.count)
+        made = RoundTrip(category=category, problems=problems, records=0 if known is None else known.count)
         return made if problems else _there_and_back(made, flat, hier, sample)
 
 
@@ -113,7 +113,7 @@ def _unindexed(category: Category, hier: Connection) -> Iterator[str]:
             )
 
 
-def _there_and_back(made: Trial, flat: Connection, hier: Connection, sample: int) -> Trial:
+def _there_and_back(made: RoundTrip, flat: Connection, hier: Connection, sample: int) -> RoundTrip:
     category = made.category
     keys = _drawn(category, flat, made.records, sample)
     if not keys:
@@ -179,13 +179,13 @@ def _written(
     good = {key: fields for key, fields in records.items() if key not in refused}
     if not good:
         return {}
-    cursor.execute("SAVEPOINT trial")
+    cursor.execute("SAVEPOINT sample")
     try:
         BatchWriter(transform).merge(cursor, output, newer_only=False)
     except psycopg2.Error as error:
         if not applier.blames_record(error):
             raise
-        cursor.execute("ROLLBACK TO SAVEPOINT trial; RELEASE SAVEPOINT trial")
+        cursor.execute("ROLLBACK TO SAVEPOINT sample; RELEASE SAVEPOINT sample")
         if len(good) == 1:
             refused.update(dict.fromkeys(good, applier.sentence(error)))
             return {}
@@ -196,5 +196,5 @@ def _written(
             for part in parts
             for key, fields in _written(cursor, transform, {key: good[key] for key in part}, refused).items()
         }
-    cursor.execute("RELEASE SAVEPOINT trial")
+    cursor.execute("RELEASE SAVEPOINT sample")
     return good
