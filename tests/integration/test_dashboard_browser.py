@@ -14,8 +14,6 @@ from tests.support.browser import Browser
 from tests.support.dashboard import TOKEN
 from tests.support.migration_driver import Driver, until
 
-PROGRAM = browser.found()
-
 
 @pytest.fixture(scope="module")
 def address(shared: Driver) -> Iterator[str]:
@@ -28,9 +26,10 @@ def address(shared: Driver) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One tab of a browser."""
-    if PROGRAM is None:
+    program = browser.ready()
+    if program is None:
         pytest.skip(f"there is no {' nor '.join(browser.NAMES)} here (Debian: apt-get install chromium)")
-    opened = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    opened = Browser(program, tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
 
