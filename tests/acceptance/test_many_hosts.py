@@ -17,7 +17,6 @@ from tests.support.namespaces import Host
 from tests.support.servers import Programs, Running
 
 NEURONS = "neuron-states"
-WHY_NOT = namespaces.impossible()
 
 
 @pytest.fixture
@@ -55,11 +54,12 @@ def on(host: Host, env: dict[str, str], folder: pathlib.Path) -> Iterator[Progra
         yield started
 
 
-@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 @pytest.mark.timeout(300)
 def test_a_host_is_cut_off_and_comes_back(
     stores: servers.Stores, stack_env: dict[str, str], driver: Driver, tmp_path: pathlib.Path
 ) -> None:
+    if why := namespaces.impossible():
+        pytest.skip(why)
     with namespaces.hosts(2) as (near, far), on(near, stack_env, tmp_path / "near") as here:
         with on(far, stack_env, tmp_path / "far") as there:
             here.workers(1, prefix=near.prefix)

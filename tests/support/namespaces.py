@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from tests.support import relay
 
+#: Numbers of hosts that tests may have.
+_FIRST, _MOST = 10, 200
+
 
 def impossible() -> str:
     """Return why there can be no namespaces here, empty where there can."""
@@ -18,11 +21,13 @@ def impossible() -> str:
         return "network namespaces take root"
     if shutil.which("ip") is None:
         return "there is no ip command here (Debian: apt-get install iproute2)"
-    name = f"hal9t{secrets.token_hex(2)}"
-    tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        return f"this system gives no network namespaces: {tried.stderr.strip()}"
-    _ip("netns", "del", name)
+    tried = Host(_FIRST + _MOST + os.getpid() % 20)
+    try:
+        tried.plug()
+    except subprocess.CalledProcessError as error:
+        return f"this system gives no network namespaces with a cable: {str(error.stderr).strip()}"
+    finally:
+        tried.unplug()
     return ""
 
 
@@ -72,7 +77,7 @@ class Host:
 @contextlib.contextmanager
 def hosts(count: int) -> Iterator[list[Host]]:
     """Have hosts for the length of a block."""
-    first = secrets.randbelow(200)
+    first = _FIRST + secrets.randbelow(_MOST - count)
     made = [Host(first + number) for number in range(count)]
     try:
         for host in made:
@@ -89,4 +94,4 @@ def reachable(host: Host, port: int) -> contextlib.AbstractContextManager[int]:
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
