@@ -146,7 +146,7 @@ def _module(path: pathlib.Path) -> types.ModuleType:
     try:
         # Compiled each time: a cached .pyc may be older than a file that changed within its clock's tick.
         exec(loader.source_to_code(loader.get_data(str(path)), str(path)), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if previous is None:
             del sys.modules[name]
         else:
@@ -155,7 +155,7 @@ def _module(path: pathlib.Path) -> types.ModuleType:
     return module
 
 
-def _failed(origin: str, error: Exception) -> errors.InvalidCategory:
+def _failed(origin: str, error: BaseException) -> errors.InvalidCategory:
     if isinstance(error, errors.InvalidCategory):
         return errors.InvalidCategory(f"{origin}: {error.message}", hint=error.hint)
     where = f", line {error.lineno}" if isinstance(error, SyntaxError) else _line(origin, error)
@@ -164,7 +164,7 @@ def _failed(origin: str, error: Exception) -> errors.InvalidCategory:
     )
 
 
-def _line(origin: str, error: Exception) -> str:
+def _line(origin: str, error: BaseException) -> str:
     line, trace = "", error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == origin:

@@ -80,7 +80,7 @@ def make(system: System, slug: str, source: str, targets: Sequence[str]) -> Draf
         read = _table(flat, model.StoreName.FLAT, source)
         written = [_table(hier, model.StoreName.HIERARCHICAL, name) for name in targets]
         root = written[0]
-        owners = {table.name: _references(hier, table, root) for table in written[1:]}
+        owners = {table.qualified: _references(hier, table, root) for table in written[1:]}
     return _Writing(slug, read, root, written[1:], owners).draft()
 
 
@@ -136,7 +136,8 @@ class _Writing:
     def draft(self) -> Draft:
         roots = "\n".join(self._root_lines())
         parts = "\n".join(line for part in self._parts for line in self._part_lines(part))
-        rebuild = "\n".join(self._rebuild_lines())
+        # What is SQL there is formatted: a percent sign in a name is written twice.
+        rebuild = _quoted("\n".join(self._rebuild_lines()).replace("%", "%%"))
         for name in self._types:
             if name not in self._used:
                 self.left.append(f"column {name} of {self._source.qualified} goes nowhere yet")
@@ -146,11 +147,12 @@ class _Writing:
                 "copy onto a record that is there replaces it"
             )
         columns = "\n".join(f"            Column({name!r}, {kind!r})," for name, kind in self._types.items())
+        subject = _quoted(f"{self._source.qualified} becomes {self._root.qualified}")
         left = "\n".join(f"#   - {one}" for one in self.left) or "#   - nothing"
         functions = "".join(f"\n\n{one}" for one in self._functions)
         return Draft(
             left=self.left,
-            text=f'''"""The category {self._slug}: {self._source.qualified} becomes {self._root.qualified}."""
+            text=f'''"""The category {self._slug}: {subject}."""
 
 # Drafted from the tables. Left to write, and then: hal9-migrate category check THIS_FILE
 {left}
@@ -186,7 +188,7 @@ CATEGORY = Category(
         )
 
     def _owner(self, table: Table) -> tuple[str, ...]:
-        return table.key if table is self._root else self._owners[table.name]
+        return table.key if table is self._root else self._owners[table.qualified]
 
     def _root_lines(self) -> Iterator[str]:
         root, source = self._root, self._source
@@ -198,7 +200,7 @@ CATEGORY = Category(
         yield from self._target(root, "ROOT", explode="")
 
     def _part_lines(self, part: Table) -> Iterator[str]:
-        if not self._owners[part.name]:
+        if not self._owners[part.qualified]:
             self.left.append(f"which columns of {part.qualified} hold the record's key is not known: owner=(...)")
         yield from self._target(part, "PART", explode=_word(f"{part.name} rows"))
 
@@ -220,7 +222,7 @@ CATEGORY = Category(
             yield f"            explode=Explode({explode}, {self._exploded()!r}),"
             self._functions.append(
                 f"def {explode}(*values):\n"
-                f'    """Yield a tuple ({", ".join(elements)}) for each row of {table.qualified}."""\n'
+                f'    """Yield a tuple ({", ".join(elements)}) for each row of {_quoted(table.qualified)}."""\n'
                 f'    raise errors.RecordRejected("{explode} is not written yet")\n'
             )
             self.left.append(f"function {explode}: the rows of {table.qualified} out of a record")
@@ -243,7 +245,7 @@ CATEGORY = Category(
         sources = (name,) if name in self._types else self._source.key
         self._used.update(sources)
         self._functions.append(
-            f'def {function}(value):\n    """Return {table.qualified}.{name}, which is {kind}."""\n'
+            f'def {function}(value):\n    """Return {_quoted(f"{table.qualified}.{name}")}, which is {kind}."""\n'
             f'    raise errors.RecordRejected("{function} is not written yet")\n'
         )
         self.left.append(f"function {function}: {table.qualified}.{name} out of {', '.join(sources)}")
@@ -276,6 +278,13 @@ CATEGORY = Category(
         ranged = ", ".join(f"r.{identifiers.quoted(name)}" for name in self._root.key)
         yield f"          FROM {self._root.qualified} AS r"
         yield f"         WHERE RANGE({ranged})"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it may stand between three quotation marks."""
+    if "\\" not in text and '""' not in text and not text.endswith('"'):
+        return text
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _word(text: str) -> str:

@@ -122,6 +122,8 @@ def _there_and_back(made: RoundTrip, flat: Connection, hier: Connection, sample:
     transform = Transform(category)
     records = {transform.key(fields): fields for fields in reader.read(flat, category, keys, EVERYTHING)}
     flat.rollback()
+    if not records:
+        return made  # all that were drawn were deleted meanwhile
     refused: dict[model.Key, str] = {}
     try:
         with hier.cursor() as cursor:
@@ -156,12 +158,15 @@ def _drawn(category: Category, flat: Connection, records: int, sample: int) -> l
     """Return keys from all over the flat table."""
     # Somewhat more than is wanted, as a share of rows is drawn and not a number.
     share = min(100.0, 130.0 * sample / records) if records else 100.0
-    table = f"{category.source.qualified} AS s"
-    if share < 100:
-        table += f" TABLESAMPLE BERNOULLI ({share:f})"
+    query = f"SELECT {projection.key_texts(category)} FROM {category.source.qualified} AS s"
     with flat.cursor() as cursor:
-        cursor.execute(f"SELECT {projection.key_texts(category)} FROM {table} LIMIT %s", (sample,))
+        drawn = f" TABLESAMPLE BERNOULLI ({share:f})" if share < 100 else ""
+        cursor.execute(f"{query}{drawn} LIMIT %s", (sample,))
         found = [tuple(row) for row in cursor.fetchall()]
+        if not found and drawn:
+            # A small share may draw nothing at all, which must not pass for an empty table.
+            cursor.execute(f"{query} LIMIT %s", (sample,))
+            found = [tuple(row) for row in cursor.fetchall()]
     flat.rollback()
     return found
 

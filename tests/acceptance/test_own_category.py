@@ -72,6 +72,7 @@ BROKEN = [
     ("CATEGORY = Category(", "CATEGORY = Category((", 2, "cannot be loaded: SyntaxError"),
     ("from hal9mig import errors", "import nothing_like_it", 2, "line 8 cannot be loaded: ModuleNotFoundError"),
     ('slug="orders"', 'slug="user-sessions"', 2, "'user-sessions' is taken twice"),
+    ("CATEGORY = Category(", "import sys; sys.exit(0)\nCATEGORY = Category(", 2, "cannot be loaded: SystemExit"),
     ('slug="orders"', 'slug="Orders!"', 2, "the slug must be lower-case words"),
     ('Column("customer", "text")', 'Column("customers", "text")', 2, "unknown source column 'customer'"),
     ('Column("paid", "boolean")', 'Column("paid", "integer")', 3, "shop.orders.paid is boolean, not integer"),
@@ -98,6 +99,10 @@ def test_a_good_one_leaves_nothing_behind(cli: servers.Cli, shop: pathlib.Path, 
     found = json.loads(cli("category", "check", "orders.py", "--sample", "300", "--json").stdout)
     (one,) = found["categories"]
     assert (one["good"], one["bad"], one["records"]) == (True, 0, 1601)
+    for _ in range(3):
+        # So small a share of the rows may draw none, which must not pass for a table that is good.
+        (few,) = json.loads(cli("category", "check", "orders.py", "--sample", "1", "--json").stdout)["categories"]
+        assert few["sampled"] == 1
     assert 200 <= one["sampled"] <= 300
     assert one["expected_seconds"] > 0
     assert execute(stores.hier_url, "SELECT customer FROM shop.orders") == [("there before",)]
@@ -128,13 +133,19 @@ def test_a_draft_overwrites_nothing(cli: servers.Cli, shop: pathlib.Path, stores
     assert cli("category", "new", "metadata", *draft[3:], "--output", "a.py").exit_code == 4
     assert cli("category", "new", "No name", *draft[3:], "--output", "a.py").exit_code == 2
     assert not shop.with_name("a.py").exists()
-    execute(stores.flat_url, 'CREATE TABLE shop."Odd Names" ("Id" uuid PRIMARY KEY, "a b" text, tags text[])')
-    execute(stores.hier_url, 'CREATE TABLE shop."Odd Names" ("Id" uuid PRIMARY KEY, "a b" text, tags text[])')
+    execute(
+        stores.flat_url, 'CREATE TABLE shop."Odd Names" ("Id" uuid PRIMARY KEY, "a b" text, "a""\\%" text, tags text[])'
+    )
+    execute(
+        stores.hier_url, 'CREATE TABLE shop."Odd Names" ("Id" uuid PRIMARY KEY, "a b" text, "a""\\%" text, tags text[])'
+    )
     odd = ("--source", 'shop."Odd Names"', "--target", 'shop."Odd Names"', "--output", "odd.py")
     assert cli("category", "new", "odd", *odd).exit_code == 0
     # With nothing left to write it is good as it stands.
     told = cli("category", "check", "odd.py")
-    assert (told.exit_code, "its flat table is empty" in told.stdout) == (0, True), told.stdout + told.stderr
+    assert (told.exit_code, "no record is there to be taken there and back" in told.stdout) == (0, True), (
+        told.stdout + told.stderr
+    )
     assert cli("category", "check", ".").exit_code == 2
     assert cli("category", "check", "nothing.py").exit_code == 2
     assert cli("category", "check", "orders.py", "--sample", "0").exit_code == 2

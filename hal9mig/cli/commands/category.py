@@ -156,7 +156,7 @@ def _tell(call: Invocation, one: RoundTrip) -> None:
         return
     call.console.verdict(True, f"{slug}: both stores have what it declares")
     if not one.sampled:
-        call.console.verdict(True, f"{slug}: its flat table is empty, so nothing was taken there and back")
+        call.console.verdict(True, f"{slug}: no record is there to be taken there and back")
         return
     good = units.format_count(one.sampled - one.bad)
     call.console.verdict(
