@@ -1,26 +1,30 @@
 """Traces for OpenTelemetry, where it is installed and asked for: from a command to the batches that it led to.
 
-Nothing of it is loaded unless a variable of its own says where traces go, such as ``OTEL_EXPORTER_OTLP_ENDPOINT``; its
-other variables mean what they always mean. What stands in an attribute are names and numbers, and never a record.
+Nothing of it is loaded unless a variable of its own says where traces go, such as ``OTEL_EXPORTER_OTLP_ENDPOINT``. They
+go by OTLP over HTTP, and no other way. What stands in an attribute are names and numbers, and never a record.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
 
-_ASKED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
+_ASKED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+#: Seconds that a command waits at its end for a collector that does not take what it is sent.
+_PATIENCE = 2
 #: What a run keeps of the command that ordered it, as the W3C writes it.
 PARENT = "traceparent"
 
 
 def asked() -> bool:
     """Whether traces go anywhere."""
-    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
-    return not off and any(os.environ.get(name) for name in _ASKED)
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    other = os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp"
+    return not off and not other and any(os.environ.get(name) for name in _ASKED)
 
 
 @contextlib.contextmanager
@@ -75,8 +79,11 @@ def _tracer(pid: int) -> Any:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         return None
+    # A collector that is away is said in a line, and not in one for each try.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
+    exporter = OTLPSpanExporter(timeout=None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else _PATIENCE)
     service = os.environ.get("OTEL_SERVICE_NAME", "hal9-migrate")
     provider = TracerProvider(resource=Resource.create({"service.name": service, "process.pid": pid}))
     # Soon: a pool process that is killed takes with it what it has not sent.
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=1000))
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
     return provider.get_tracer("hal9mig")

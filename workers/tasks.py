@@ -9,7 +9,7 @@ import celery
 import psycopg2
 import redis
 
-from hal9mig import errors
+from hal9mig import errors, logs
 from hal9mig.engine import dispatcher, work
 from hal9mig.engine.reconcile import monitor, reconciler
 from hal9mig.engine.system import System
@@ -30,7 +30,8 @@ def batch(self: celery.Task[Any, Any], run_id: int, seq: int, attempt: int) -> s
     """Work one batch; the ledger decides whether this delivery may."""
     system, desk = bootstrap.process.open()
     owner = f"{bootstrap.worker_name(self.request.hostname)}/{os.getpid()}"
-    return work.perform(system, desk, run_id=run_id, seq=seq, attempt=attempt, owner=owner)
+    with logs.about(correlation=self.request.get(queue_app.CORRELATION)):
+        return work.perform(system, desk, run_id=run_id, seq=seq, attempt=attempt, owner=owner)
 
 
 @app.task(name=queue_app.TICK_TASK, throws=_AWAY, send_events=False)

@@ -132,9 +132,8 @@ def _among(loaded: object, origin: str) -> list[Category]:
 
 def _module(path: pathlib.Path) -> types.ModuleType:
     if not path.is_file():
-        raise errors.InvalidCategory(
-            f"The category file {path} does not exist.", hint="hal9-migrate configure show --origin"
-        )
+        what = "is no file" if path.exists() else "does not exist"
+        raise errors.InvalidCategory(f"The category file {path} {what}.", hint="hal9-migrate configure show --origin")
     # The path is part of the name, so that two files may be called the same.
     name = f"hal9mig_category_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     loader = importlib.machinery.SourceFileLoader(name, str(path))

@@ -307,9 +307,10 @@ class Metrics(_Json):
 
     async def get(self) -> None:
         found = await self.site.aside(self.site.reader.overview)
+        beside = await self.site.aside(self.site.reader.figures) if isinstance(found, Overview) else found
         self.set_header("Content-Type", metrics.CONTENT_TYPE)
         # Also of a ledger that is away there is something to tell.
-        self.finish(metrics.text(found))
+        self.finish(metrics.text(found, beside))
 
 
 class Health(_Handler):

@@ -5,16 +5,19 @@ Whatever cannot be read is left out and not told as it was: an alert on its abse
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 import hal9mig
-from hal9mig.dashboard.overview import Overview
+from hal9mig.dashboard.overview import Figures, Overview
 from hal9mig.dashboard.reader import Away
 from hal9mig.engine import run_standing
+from hal9mig.ledger.pace import Pace
 from hal9mig.ledger.totals import Totals
+from hal9mig.model import RunKind, RunStatus
 from hal9mig.stores.write_mode import Mode
 
 #: How a run's reason to wait begins, and what it is held by; anything else is another run or its own pause.
@@ -22,22 +25,23 @@ _HOLDING = (
     ("rate-limit", "rate-limit"), ("the budget", "queue"), ("the application", "application"), ("no worker", "workers"),
     ("", "turn"),
 )  # fmt: skip
+_ENDS = (RunStatus.SUCCEEDED.value, RunStatus.FAILED.value, RunStatus.CANCELLED.value)
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
-def text(found: Overview | Away) -> bytes:
+def text(found: Overview | Away, beside: Figures | Away) -> bytes:
     """Return where everything stands in Prometheus's text format; of what is away only that it is."""
-    return generate_latest(_Collected(found))
+    return generate_latest(_Collected(found, beside))
 
 
 class _Collected:
     """A registry of what was read just now."""
 
-    def __init__(self, found: Overview | Away):
-        self._found = found
+    def __init__(self, found: Overview | Away, beside: Figures | Away):
+        self._found, self._beside = found, beside
 
     def collect(self) -> Iterator[Metric]:
-        found = self._found
+        found, beside = self._found, self._beside
         yield _gauge("hal9_build_info", "This program.", ["version"], [((hal9mig.__version__,), 1)])
         yield _gauge("hal9_up", "Whether the ledger answers.", [], [((), float(isinstance(found, Overview)))])
         servers = found.servers if isinstance(found, Away) else found.around.servers
@@ -47,7 +51,6 @@ class _Collected:
         )  # fmt: skip
         if isinstance(found, Overview):
             yield from _mode(found)
-            yield from _work(found.totals)
             yield from _runs(found)
             yield from _categories(found)
             yield from _journals(found)
@@ -55,6 +58,9 @@ class _Collected:
             yield from _workers(found)
             yield from _checkpoints(found)
             yield from _wrong(found)
+        if isinstance(found, Overview) and isinstance(beside, Figures):
+            yield from _work(found, beside.totals)
+            yield from _felt(beside.felt)
 
 
 def _gauge(name: str, told: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
@@ -87,7 +93,10 @@ def _mode(found: Overview) -> Iterator[Metric]:
     )  # fmt: skip
 
 
-def _work(totals: Totals) -> Iterator[Metric]:
+def _work(found: Overview, totals: Totals) -> Iterator[Metric]:
+    # From nothing on: what is first heard of at one has never risen, and no alert would see it.
+    slugs = {one.standing.category.slug for one in found.categories}
+    nothing = {("migrate", slug) for slug in slugs} - {(one.kind, one.category) for one in totals.work}
     for name, told in (
         ("records", "Records that runs went through."),
         ("quarantined", "Records that runs put into quarantine."),
@@ -95,9 +104,16 @@ def _work(totals: Totals) -> Iterator[Metric]:
         ("busy_seconds", "Seconds that workers spent on batches."),
     ):
         values = [((one.kind, one.category), float(getattr(one, name))) for one in totals.work]
+        values += [(key, 0.0) for key in sorted(nothing)]
         yield _counter(f"hal9_run_{name}", told, ["kind", "category"], values)
-    ended = [(key, float(count)) for key, count in totals.ended.items()]
-    yield _counter("hal9_runs_ended", "Runs that have ended.", ["kind", "status"], ended)
+    ended = {**dict.fromkeys(itertools.product(map(str, RunKind), _ENDS), 0.0), **totals.ended}
+    yield _counter("hal9_runs_ended", "Runs that have ended.", ["kind", "status"], ended.items())
+    done = totals.reconciled
+    yield _counter("hal9_rounds", "Rounds of the reconciler.", [], [((), done.rounds)])
+    yield _counter("hal9_rounds_failed", "Rounds that failed.", [], [((), done.failed)])
+    yield _counter("hal9_compared_records", "Records that rounds have compared.", [], [((), done.compared)])
+    yield _counter("hal9_drifted_records", "Records that rounds have found to differ.", [], [((), done.found)])
+    yield _counter("hal9_repaired_records", "Records that rounds have put right.", [], [((), done.repaired)])
 
 
 def _runs(found: Overview) -> Iterator[Metric]:
@@ -134,17 +150,20 @@ def _runs(found: Overview) -> Iterator[Metric]:
     yield _gauge("hal9_leases", "Batches in workers' hands.", [], [((), found.leased)])
     messages = found.around.messages
     yield _gauge("hal9_queue_messages", "Messages in the queue.", [], [] if messages is None else [((), messages)])
-    fresh = not found.felt.stale
+
+
+def _felt(felt: Pace) -> Iterator[Metric]:
+    fresh = not felt.stale
     yield _gauge(
         "hal9_pace_share_ratio", "Share of their time that workers may spend on what can wait; absent while nothing is "
-        "paced.", [], [((), found.felt.share)] if fresh else [],
+        "paced.", [], [((), felt.share)] if fresh else [],
     )  # fmt: skip
     yield _gauge(
         "hal9_application_seconds", "What a small operation takes on the ruling store, now and in quiet.",
         ["operation", "when"],
         [
-            ((name, when), getattr(felt, name))
-            for when, felt in (("now", found.felt.now), ("quiet", found.felt.quiet))
+            ((name, when), getattr(one, name))
+            for when, one in (("now", felt.now), ("quiet", felt.quiet))
             for name in ("read", "write")
         ] if fresh else [],
     )  # fmt: skip
@@ -182,12 +201,7 @@ def _journals(found: Overview) -> Iterator[Metric]:
 
 
 def _reconciling(found: Overview) -> Iterator[Metric]:
-    done, last = found.totals.reconciled, found.reconciling.last
-    yield _counter("hal9_rounds", "Rounds of the reconciler.", [], [((), done.rounds)])
-    yield _counter("hal9_rounds_failed", "Rounds that failed.", [], [((), done.failed)])
-    yield _counter("hal9_compared_records", "Records that rounds have compared.", [], [((), done.compared)])
-    yield _counter("hal9_drifted_records", "Records that rounds have found to differ.", [], [((), done.found)])
-    yield _counter("hal9_repaired_records", "Records that rounds have put right.", [], [((), done.repaired)])
+    last = found.reconciling.last
     yield _gauge("hal9_round_interval_seconds", "Time from round to round.", [], [((), found.reconciling.interval)])
     yield _gauge(
         "hal9_last_round_timestamp_seconds", "When the newest round began.", [],

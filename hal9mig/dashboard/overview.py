@@ -129,7 +129,6 @@ class Overview:
         under_way: runs that have not ended; failed: the newest of their kind and category, which have failed.
         past: runs that have ended; older: whether there are more.
         speed: records a second of all migrations; used: the share of the budget that this is.
-        felt: what the application feels; totals: what was done since the ledger was made.
         rounds: of the reconciler, within the plot's span, the oldest first.
     """
 
@@ -155,8 +154,6 @@ class Overview:
     speed: float
     used: float | None
     pace: Pace | None
-    felt: ImpactPace
-    totals: totals.Totals
     rounds: Sequence[Round]
     events: Sequence[Event]
     next_steps: Sequence[str]
@@ -175,6 +172,24 @@ class Overview:
     def leased(self) -> int:
         """Batches in workers' hands."""
         return sum(one.run.leased for one in self.under_way)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What no page shows: what the application feels, and what was done since the ledger was made."""
+
+    felt: ImpactPace
+    totals: totals.Totals
+
+
+def figures(system: System) -> Figures:
+    """Read what monitoring is told beside the page.
+
+    Raises:
+        errors.HAL9Error, psycopg2.Error: as ``read``.
+    """
+    with system.ledger.begin() as session:
+        return Figures(felt=pace.read(session), totals=totals.read(session))
 
 
 def read(
@@ -239,8 +254,6 @@ def read(
             speed=speed,
             used=run_standing.budget_used(budget, speed),
             pace=_pace(session, now),
-            felt=pace.read(session),
-            totals=totals.read(session),
             rounds=_rounds(session, now),
             events=audit.events(session, limit=EVENTS),
             next_steps=[] if finish is not None else category_standing.next_steps(

@@ -14,7 +14,7 @@ from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
 from hal9mig.dashboard import overview, run_view
 from hal9mig.dashboard.aside import Aside
-from hal9mig.dashboard.overview import Overview, Server, Surroundings
+from hal9mig.dashboard.overview import Figures, Overview, Server, Surroundings
 from hal9mig.dashboard.run_view import RunView
 from hal9mig.engine import foreign_errors
 from hal9mig.engine.checkpoint.orders import Checkpoints
@@ -80,6 +80,10 @@ class Reader:
     def overview(self, *, before: int | None = None) -> Overview | Away:
         """Return where everything stands."""
         return self._once(("overview", before), lambda: self._overview(before))
+
+    def figures(self) -> Figures | Away:
+        """Return what monitoring is told beside the page."""
+        return self._once("figures", lambda: self._tried(lambda: overview.figures(self.system), lambda: ()))
 
     def run(self, run_id: int) -> RunView | Away:
         """Return one run.

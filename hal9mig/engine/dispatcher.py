@@ -211,4 +211,5 @@ def _message(run: dispatch.WaitingRun, batch: dispatch.Planned, attempt: int) ->
         category=run.category,
         kind=batch.kind,
         range=f"{batch.subject} ({low}, {high}]".strip(),
+        correlation=str(run.options.get("correlation", "")),
     )

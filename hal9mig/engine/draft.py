@@ -28,12 +28,13 @@ SELECT array_agg(a.attname::text ORDER BY k.position)
   JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
  WHERE i.indrelid = %s AND i.indisprimary
 """
-#: Columns of one table that refer to another of those that are drafted.
+#: Columns of one table that are referred to, and those of another that refer to them.
 _REFERENCES = """
-SELECT a.attname::text FROM pg_constraint AS c
- CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY AS k(attnum, position)
+SELECT o.attname::text, a.attname::text FROM pg_constraint AS c
+ CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k(attnum, other)
   JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
- WHERE c.contype = 'f' AND c.conrelid = %s AND c.confrelid = %s ORDER BY k.position
+  JOIN pg_attribute AS o ON o.attrelid = c.confrelid AND o.attnum = k.other
+ WHERE c.contype = 'f' AND c.conrelid = %s AND c.confrelid = %s
 """
 
 
@@ -113,11 +114,12 @@ def _references(opened: Connection, table: Table, root: Table) -> tuple[str, ...
     """Return the columns that hold the key of the record a row belongs to: by a foreign key, or by their names."""
     with opened.cursor() as cursor:
         cursor.execute(_REFERENCES, (table.oid, root.oid))
-        found = tuple(name for (name,) in cursor.fetchall())
+        found = dict(cursor.fetchall())
     opened.rollback()
     names = {name for name, _, _ in table.columns}
-    if len(found) == len(root.key):
-        return found
+    if set(root.key) <= set(found):
+        # In the order of the key, whatever that of the constraint is.
+        return tuple(found[name] for name in root.key)
     return root.key if set(root.key) <= names else ()
 
 

@@ -96,6 +96,11 @@ def budget_used(limit: units.Rate | None, speed: float) -> float | None:
     return speed / limit.per_second if limit is not None and limit.unit is units.RateUnit.RECORDS else None
 
 
+def chosen(run: model.Run) -> dict[str, object]:
+    """Return the options that say what a run does."""
+    return {name: value for name, value in run.options.items() if name not in _ITS_COMMAND}
+
+
 def document(run: model.Run, *, total: int | None = None) -> dict[str, object]:
     """Return a run as it stands in a JSON document."""
     speed = rate(run)
@@ -110,7 +115,7 @@ def document(run: model.Run, *, total: int | None = None) -> dict[str, object]:
         "waiting": run.waiting or None,
         "priority": run.priority.name.lower(),
         "filter": run.filter or None,
-        "options": {name: value for name, value in run.options.items() if name not in _ITS_COMMAND},
+        "options": chosen(run),
         "correlation": run.options.get("correlation"),
         "serial": run.serial,
         "planned": run.planned,

@@ -47,20 +47,20 @@ def create(
     with traces.span(f"order {kind}", category=category):
         if parent := traces.carried():
             options[traces.PARENT] = parent
-    try:
-        row = database.run(
-            session, "runs", "insert", kind=kind, category=category, priority=int(priority), filter=filter,
-            options=options, serial=serial, actor=actor,
-        ).one()  # fmt: skip
-    except psycopg2.IntegrityError:
-        raise _active(kind, category, options) from None
+        try:
+            row = database.run(
+                session, "runs", "insert", kind=kind, category=category, priority=int(priority), filter=filter,
+                options=options, serial=serial, actor=actor,
+            ).one()  # fmt: skip
+        except psycopg2.IntegrityError:
+            raise _active(kind, category, options) from None
     add_batches(session, int(row.id), "plan", [NewBatch(seq=0)])
     audit.log(
         session,
         f"{kind} started",
         actor=actor,
         run_id=row.id,
-        detail={"category": category, "correlation": logs.correlation()} | dict(options),
+        detail={"category": category} | options,
     )
     return int(row.id)
 

@@ -16,6 +16,8 @@ from hal9mig import logs, settings
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 BATCH_TASK = "hal9.batch"
+#: The header of a message that names the command which led to it.
+CORRELATION = "hal9_correlation"
 TICK_TASK = "hal9.tick"
 FOLLOW_TASK = "hal9.follow"
 ROUND_TASK = "hal9.round"

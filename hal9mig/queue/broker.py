@@ -22,7 +22,7 @@ def task_id(category: str, run_id: int, seq: int, attempt: int) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Message:
-    """A batch to publish: ids only, and texts that Flower shows."""
+    """A batch to publish: ids only, texts that Flower shows, and the word of the command that ordered it."""
 
     run_id: int
     seq: int
@@ -31,6 +31,7 @@ class Message:
     category: str
     kind: str
     range: str
+    correlation: str = ""
 
     @property
     def task_id(self) -> str:
@@ -68,6 +69,7 @@ class Broker:
                         shadow=f"{message.kind} {message.category}",
                         argsrepr=f"run {message.run_id}, batch {message.seq}, attempt {message.attempt}",
                         kwargsrepr=f"{message.category} {message.range}",
+                        headers={queue_app.CORRELATION: message.correlation},
                     )
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
             raise errors.QueueUnreachable(

@@ -146,6 +146,19 @@ def test_a_draft_overwrites_nothing(cli: servers.Cli, shop: pathlib.Path, stores
     assert (told.exit_code, "no record is there to be taken there and back" in told.stdout) == (0, True), (
         told.stdout + told.stderr
     )
-    assert cli("category", "check", ".").exit_code == 2
+    told = cli("category", "check", ".")
+    assert (told.exit_code, "is no file" in told.stderr) == (2, True)
+    assert cli("category", "check", "orders.py", "--sample", "60000").exit_code == 2
+    # A part's key is paired with the record's by what refers to what, in any order.
+    execute(stores.flat_url, "CREATE TABLE shop.stock (place text, sku text, bins jsonb, PRIMARY KEY (place, sku))")
+    execute(
+        stores.hier_url,
+        "CREATE TABLE shop.stock (place text, sku text, PRIMARY KEY (place, sku)); "
+        "CREATE TABLE shop.bins (of_sku text, of_place text, bin int, PRIMARY KEY (of_place, of_sku, bin), "
+        "FOREIGN KEY (of_sku, of_place) REFERENCES shop.stock (sku, place))",
+    )
+    both = ("--source", "shop.stock", "--target", "shop.stock", "--target", "shop.bins", "--output", "stock.py")
+    assert cli("category", "new", "stock", *both).exit_code == 0
+    assert "owner=('of_place', 'of_sku')" in shop.with_name("stock.py").read_text()
     assert cli("category", "check", "nothing.py").exit_code == 2
     assert cli("category", "check", "orders.py", "--sample", "0").exit_code == 2

@@ -10,6 +10,7 @@ import os
 import re
 import statistics
 import subprocess
+import urllib.parse
 from collections.abc import Callable
 
 from hal9mig import model
@@ -71,11 +72,15 @@ def measure(
 
 def pgbench(cluster: Cluster, url: str, args: list[str]) -> str:
     """Run pgbench with these arguments and return what it says."""
+    # A password on a command line is there for everybody on the machine to read.
+    parts = urllib.parse.urlsplit(url)
+    place = parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()
     done = subprocess.run(
-        [str(cluster.bin / "pgbench"), *args, url],
+        [str(cluster.bin / "pgbench"), *args, place],
         check=True,
         capture_output=True,
         text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        | {"PGPASSWORD": urllib.parse.unquote(parts.password or "")},
     )
     return done.stdout + done.stderr

@@ -12,7 +12,7 @@ import yaml
 
 from hal9mig import errors, model
 from hal9mig.engine.dispatcher import LOOK_AFTER
-from hal9mig.ledger import batches, dispatch, runs, workers
+from hal9mig.ledger import batches, dispatch, rounds, runs, totals, workers
 from hal9mig.ledger.database import Ledger
 from hal9mig.ledger.session import Result, Session
 from hal9mig.queue.broker import Message
@@ -361,3 +361,18 @@ def test_what_scales_workers_counts_the_batches_that_wait(session: Session) -> N
     before = execute(session, query).scalar_one()
     make_run(session, planned=3)
     assert execute(session, query).scalar_one() == before + 3
+
+
+def test_sums_of_rounds_stay_what_they_were_when_old_ones_are_forgotten(session: Session) -> None:
+    for days, error in ((0, None), (31, None), (32, "away")):
+        execute(
+            session,
+            "INSERT INTO hal9mig.rounds (began, ended, compared, found, repaired, error) "
+            "SELECT t, t, 10, 2, 1, %s FROM (SELECT clock_timestamp() - %s * interval '1 day' AS t) s", error, days,
+        )  # fmt: skip
+    before = totals.read(session).reconciled
+    rounds.prune(session)
+    rounds.prune(session)  # what is forgotten already counts once
+    assert execute(session, "SELECT count(*) FROM hal9mig.rounds WHERE compared = 10").scalar_one() == 1
+    assert totals.read(session).reconciled == before
+    assert (before.compared >= 30, before.failed >= 1) == (True, True)

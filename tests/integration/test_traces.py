@@ -7,6 +7,7 @@ import http.server
 import subprocess
 import sys
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,8 +90,10 @@ def test_from_a_command_to_its_batches(
     failed = [attributes(one).get("hal9.error") for one in receiver.spans() if one.name == command.name]
     assert sorted(failed, key=str) == [None, "UNKNOWN_CATEGORY"]
     everything = b"".join(receiver.bodies)
-    for url in (stores.flat_url, stores.hier_url):
-        assert url.encode() not in everything
+    for url in (stores.flat_url, stores.hier_url, stores.redis_url):
+        secret = urllib.parse.urlsplit(url).password
+        assert secret
+        assert secret.encode() not in everything
 
 
 def test_without_being_asked_nothing_of_it_is_loaded() -> None:

@@ -25,13 +25,10 @@ from hal9mig.engine.standstill import Problem
 from hal9mig.ledger.audit import Event
 from hal9mig.ledger.history import PacePoint
 from hal9mig.ledger.mode import ModeLine
-from hal9mig.ledger.pace import Felt
-from hal9mig.ledger.pace import Pace as ImpactPace
 from hal9mig.ledger.phases import Finish
 from hal9mig.ledger.quarantine import Held
 from hal9mig.ledger.raised_alarms import Alarm
 from hal9mig.ledger.rounds import Round
-from hal9mig.ledger.totals import Reconciled, Totals, Work
 from hal9mig.ledger.tuning import Reconciliation
 from hal9mig.ledger.workers import Worker
 from hal9mig.model import RunOrder, RunStatus
@@ -104,12 +101,6 @@ def made(**changes: Any) -> Overview:
         "workers": [Worker(name=text, host=text, pid=1, slots=1, started_at=ago(9), seen_at=NOW, draining=False,
                            memory_bytes=10**8, cpu_percent=2)],
         "slots": 1, "budget": None, "speed": 98.0, "used": None, "pace": None, "rounds": [],
-        "felt": ImpactPace(now=Felt(), quiet=Felt(), share=1, reason="", age=1, quiet_age=1),
-        "totals": Totals(
-            work=[Work(kind="migrate", category=text, records=9, quarantined=1, bytes=10, busy_seconds=2)],
-            ended={("migrate", "failed"): 1},
-            reconciled=Reconciled(rounds=3, failed=1, compared=9, found=1, repaired=1),
-        ),
         "events": [Event(id=1, at=ago(5), actor=text, action=text, run_id=7, detail={})],
         "next_steps": [],
     }  # fmt: skip

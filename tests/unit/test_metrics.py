@@ -15,8 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hal9mig import errors
 from hal9mig.dashboard import metrics
-from hal9mig.dashboard.overview import Overview, Server
+from hal9mig.dashboard.overview import Figures, Overview, Server
 from hal9mig.dashboard.reader import Away
+from hal9mig.ledger.pace import Felt, Pace
+from hal9mig.ledger.totals import Reconciled, Totals, Work
 from tests.support.servers import ROOT
 from tests.unit.test_dashboard_page import made
 
@@ -25,10 +27,20 @@ PAGE = ROOT / "docs" / "metrics.md"
 _HEAD = "| metric | kind | labels | |"
 _NAME = re.compile(r"\bhal9_\w+")
 
+FIGURES = Figures(
+    felt=Pace(now=Felt(), quiet=Felt(), share=1, reason="", age=1, quiet_age=1),
+    totals=Totals(
+        work=[Work(kind="migrate", category="metadata", records=9, quarantined=1, bytes=10, busy_seconds=2)],
+        ended={("verify", "failed"): 1},
+        reconciled=Reconciled(rounds=3, failed=1, compared=9, found=1, repaired=1),
+    ),
+)
+
 
 def told(found: Overview | Away) -> dict[str, Any]:
     """Return the families of an answer by name."""
-    families = text_string_to_metric_families(metrics.text(found).decode())
+    beside = FIGURES if isinstance(found, Overview) else found
+    families = text_string_to_metric_families(metrics.text(found, beside).decode())
     return {one.name: one for one in families}
 
 
@@ -56,6 +68,14 @@ def test_a_figure_is_what_the_page_shows() -> None:
         "flat": 3.0, "hierarchical": 0.0
     }  # fmt: skip
     assert [one.value for one in found["hal9_up"].samples] == [1.0]
+
+
+def test_what_has_not_happened_yet_is_told_as_nothing() -> None:
+    """An alert on what rises sees no first time of what was not there before."""
+    ended = {tuple(one.labels.values()): one.value for one in told(made())["hal9_runs_ended"].samples}
+    assert (ended["migrate", "failed"], ended["verify", "failed"]) == (0.0, 1.0)
+    held = {one.labels["category"]: one.value for one in told(made())["hal9_run_quarantined"].samples}
+    assert held == {"metadata": 1.0, "neuron-states": 0.0}
 
 
 def test_any_text_may_be_in_a_label() -> None:

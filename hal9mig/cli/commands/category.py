@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _SLUG = re.compile(r"[a-z][a-z0-9-]*")
 _TOLD = 60  # characters of a value
+_MOST = 50_000  # records of a sample
 
 _NEW = """Draft a declaration from tables that are there on both stores.
 
@@ -117,6 +119,9 @@ def check(context: click.Context, file: pathlib.Path, sample: str) -> None:
 
     call = invocation.current(context)
     count = units.parse_count(sample)
+    if count > _MOST:
+        # Whoever applies a write of the same records waits until all of the sample is rolled back.
+        raise errors.UsageError(f"--sample is {_MOST:,} at most.", hint="a few thousand show what there is to be seen")
     others = [one for one in call.settings.category_files if one.resolve() != file.resolve()]
     # Loaded before any server is asked: what is wrong in the file itself is said first.
     declared = registry.load([*others, file])
@@ -129,7 +134,7 @@ def check(context: click.Context, file: pathlib.Path, sample: str) -> None:
             _tell(call, one)
     bad = [one.category.slug for one in found if not one.good]
     steps = [
-        f"HAL9_CATEGORIES={','.join(map(str, (*others, file)))} hal9-migrate state migrate "
+        f"HAL9_CATEGORIES={shlex.quote(','.join(map(str, (*others, file))))} hal9-migrate state migrate "
         f"--category {one.category.slug} --dry-run"
         for one in found if one.good
     ]  # fmt: skip

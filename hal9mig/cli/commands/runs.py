@@ -181,7 +181,7 @@ def _show(call: Invocation, run_id: int) -> None:
 def _describe(call: Invocation, run: model.Run) -> None:
     call.console.line(f"{run.name}: {run.kind} {run.category}, {run_standing.state(run)}")
     call.console.line(run_progress.line(run, total=run.total_records, speed=run_standing.rate(run)))
-    chosen = {name: value for name, value in run.options.items() if value}
+    chosen = {name: value for name, value in run_standing.chosen(run).items() if value}
     if run.filter or chosen or run.serial:
         parts = [f"filter {run.filter!r}"] if run.filter else []
         parts += ["one batch at a time"] if run.serial else []
@@ -191,6 +191,8 @@ def _describe(call: Invocation, run: model.Run) -> None:
         f"priority {run.priority.name.lower()}; started {call.console.when(run.created_at)} by {run.requested_by}; "
         f"took {units.format_duration(run_standing.seconds(run))}"
     )
+    if word := run.options.get("correlation"):
+        call.console.line(f"ordered as {word}: the word that its lines in logs, and in the audit, have")
 
 
 def _urgency(row: list[object]) -> int:

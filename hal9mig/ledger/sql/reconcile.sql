@@ -20,7 +20,17 @@ SELECT id, began, ended, applied, compared, found, repaired, lag_records, lag_se
   FROM hal9mig.rounds ORDER BY id DESC LIMIT %(limit)s
 
 -- name: prune_rounds
-DELETE FROM hal9mig.rounds WHERE began < clock_timestamp() - interval '30 days'
+WITH gone AS (
+    DELETE FROM hal9mig.rounds WHERE began < clock_timestamp() - interval '30 days'
+    RETURNING compared, found, repaired, error),
+sums AS (
+    SELECT count(*) AS rounds, count(error) AS failed, coalesce(sum(compared), 0) AS compared,
+           coalesce(sum(found), 0) AS found, coalesce(sum(repaired), 0) AS repaired
+      FROM gone)
+UPDATE hal9mig.pruned_rounds p
+   SET rounds = p.rounds + s.rounds, failed = p.failed + s.failed, compared = p.compared + s.compared,
+       found = p.found + s.found, repaired = p.repaired + s.repaired
+  FROM sums s WHERE s.rounds > 0
 
 -- name: sweeps
 SELECT category, position, pass AS number, pass_began, records, differing, clean_from, clean_until FROM hal9mig.sweeps

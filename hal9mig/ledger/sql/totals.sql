@@ -11,7 +11,9 @@ SELECT kind, status, count(*) AS runs FROM hal9mig.runs
  WHERE status IN ('succeeded', 'failed', 'cancelled') GROUP BY kind, status ORDER BY kind, status
 
 -- name: reconciled
-SELECT count(*) AS rounds, count(*) FILTER (WHERE error IS NOT NULL) AS failed,
-       coalesce(sum(compared), 0)::bigint AS compared, coalesce(sum(found), 0)::bigint AS found,
-       coalesce(sum(repaired), 0)::bigint AS repaired
-  FROM hal9mig.rounds
+SELECT (p.rounds + r.rounds)::bigint AS rounds, (p.failed + r.failed)::bigint AS failed,
+       (p.compared + r.compared)::bigint AS compared, (p.found + r.found)::bigint AS found,
+       (p.repaired + r.repaired)::bigint AS repaired
+  FROM hal9mig.pruned_rounds p,
+       (SELECT count(*) AS rounds, count(error) AS failed, coalesce(sum(compared), 0) AS compared,
+               coalesce(sum(found), 0) AS found, coalesce(sum(repaired), 0) AS repaired FROM hal9mig.rounds) r
