@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
     from hal9mig.ledger.phases import Finish
-    from hal9mig.stores.schema import SchemaState
-
-
-def look(call: Invocation, states: Sequence[SchemaState]) -> Finish | None:
-    """Return whether capture was taken out, where it is not there."""
-    from hal9mig.ledger import phases
-
-    missing = {state.name for state in states if state.current is None}
-    if "hal9mig" in missing or not any(name.startswith("hal9cap") for name in missing):
-        return None
-    with call.ledger.begin() as session:
-        return phases.finished(session)
 
 
 def conclude(call: Invocation, ended: Finish) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+from collections.abc import Sequence
 
 from hal9mig import errors, model
 from hal9mig import settings as settings_module
@@ -123,18 +124,26 @@ class System:
         try:
             schema.require_current(flat, hier)
         except errors.SchemaBehind:
-            missing = {state.name for state in schema.status(flat, hier) if state.current is None}
-            if "hal9mig" not in missing and any(name.startswith("hal9cap") for name in missing):
-                with self.ledger.begin() as session:
-                    ended = phases.finished(session)
-                if ended is not None and ended.over:
-                    raise errors.SchemaBehind(
-                        f"The migration was finished at {ended.at:%Y-%m-%d %H:%M} UTC by {ended.actor}: nothing keeps "
-                        "the stores in step any more.",
-                        hint="a migration begins anew with: hal9-migrate db upgrade; hal9-migrate mode migration "
-                        "--enable",
-                    ) from None
-            raise
+            ended = self.finish(schema.status(flat, hier))
+            if ended is None or not ended.over:
+                raise
+            raise errors.SchemaBehind(
+                f"The migration was finished at {ended.at:%Y-%m-%d %H:%M} UTC by {ended.actor}: nothing keeps the "
+                "stores in step any more.",
+                hint="a migration begins anew with: hal9-migrate db upgrade; hal9-migrate mode migration --enable",
+            ) from None
+
+    def finish(self, states: Sequence[schema.SchemaState]) -> phases.Finish | None:
+        """Return whether capture was taken out, where it is not there.
+
+        Args:
+            states: how far each schema is.
+        """
+        missing = {state.name for state in states if state.current is None}
+        if "hal9mig" in missing or not any(name.startswith("hal9cap") for name in missing):
+            return None
+        with self.ledger.begin() as session:
+            return phases.finished(session)
 
     def require_rights(self, role: str) -> None:
         """Raise where this process's accounts lack a right of a role, all that are missing at once.

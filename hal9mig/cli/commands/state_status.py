@@ -46,7 +46,7 @@ def status(context: click.Context) -> None:
     flat_url, hier_url = call.settings.require_flat(), call.settings.require_hier()
     states = schema.status(flat_url, hier_url)
     behind = [state.name for state in states if state.behind]
-    if behind and (ended := finished.look(call, states)) is not None:
+    if behind and (ended := call.system.finish(states)) is not None:
         finished.conclude(call, ended)
         return
     if behind:
