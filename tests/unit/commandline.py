@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from hal9mig.cli import main
+from hal9mig.cli import lazy_group, main
 
 
 class Result(NamedTuple):
@@ -55,7 +55,7 @@ def commands() -> dict[str, click.Command]:
     def walk(path: list[str], command: click.Command) -> None:
         found[" ".join(path)] = command
         if isinstance(command, click.Group):
-            context = click.Context(command, info_name=path[-1] if path else main.PROGRAM)
+            context = click.Context(command)
             for name in command.list_commands(context):
                 child = command.get_command(context, name)
                 assert child is not None, name
@@ -63,3 +63,19 @@ def commands() -> dict[str, click.Command]:
 
     walk([], main.cli)
     return found
+
+
+def context_of(path: str, **settings: Any) -> click.Context:
+    """Return the context in which the program itself calls a command, with its groups above it.
+
+    A command remembers the names of its help option from the first context that asks for them, so every test
+    that renders something has to ask in this one.
+    """
+    given = {**lazy_group.CONTEXT, **settings}
+    context = click.Context(main.cli, info_name=main.PROGRAM, **given)
+    for name in path.split():
+        assert isinstance(context.command, click.Group)
+        command = context.command.get_command(context, name)
+        assert command is not None, path
+        context = click.Context(command, info_name=name, parent=context, **given)
+    return context

@@ -11,7 +11,7 @@ import shlex
 import click
 import pytest
 
-from hal9mig.cli import lazy_group, main
+from hal9mig.cli import main
 from tests.unit import commandline
 from tests.unit.test_cli_parsing import parse
 
@@ -24,12 +24,8 @@ def rendered() -> str:
     """Return the help of every command, one after the other."""
     parts = []
     for path, command in COMMANDS.items():
-        context = None
-        for name in [main.PROGRAM, *path.split()]:
-            settings = {**lazy_group.CONTEXT, "terminal_width": _WIDTH}
-            context = click.Context(command, info_name=name, parent=context, **settings)
-        assert context is not None
         title = " ".join([main.PROGRAM, path]).strip()
+        context = commandline.context_of(path, terminal_width=_WIDTH)
         parts.append(f"### {title}\n\n{command.get_help(context)}\n")
     return "\n".join(parts)
 

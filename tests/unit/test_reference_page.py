@@ -41,23 +41,22 @@ def _commands() -> Iterator[str]:
         if isinstance(command, click.Group):
             if not path:
                 yield from ("", "Before the command, for all of them:")
-                yield from _options(command)
+                yield from _options(path, command)
             continue
         name = f"{main.PROGRAM} {path}"
         yield from ("", f"### {name}", "")
-        context = click.Context(command, info_name=name)
-        pieces = [piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
+        pieces = [piece for piece in command.collect_usage_pieces(commandline.context_of(path)) if piece != "[OPTIONS]"]
         told, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExamples:")
         yield from (re.sub(r"\s*\n(?!\n)", "\n", told.replace("\b\n", "")).strip(), "", "```sh")
         if pieces:
             yield f"# {name} {' '.join(pieces)}"
         yield from (line.strip() for line in examples.splitlines() if line.strip())
         yield "```"
-        yield from _options(command)
+        yield from _options(path, command)
 
 
-def _options(command: click.Command) -> Iterator[str]:
-    context = click.Context(command)
+def _options(path: str, command: click.Command) -> Iterator[str]:
+    context = commandline.context_of(path)
     rows = [
         record for one in command.params
         if isinstance(one, click.Option) and not {"--json", "--debug", "--help"}.intersection(one.opts)
