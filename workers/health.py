@@ -32,7 +32,9 @@ from workers.app import SETTINGS
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 2.0  # seconds
-_IDLE = 0.5  # seconds between ticks when nothing is published
+_MEASURE_EVERY = 10.0  # seconds; to ask the system how much memory is shared costs more than all else of a report
+_PAUSE = 0.5  # seconds between ticks when nothing is published
+_REST = 1.5  # the same while there is nothing to publish, and no journal to follow
 _TROUBLE = (errors.HAL9Error, psycopg2.Error, redis.RedisError, OSError)
 
 
@@ -57,13 +59,16 @@ class Pulse(threading.Thread):
         self._outage = Outage()
         self._keeper = Keeper(System(SETTINGS, role="worker keeper"), f"{name}/{os.getpid()}", outage=self._outage)
         self._process = psutil.Process()
+        self._processes: list[psutil.Process] = []
+        self._memory, self._cpu = 0, 0.0
+        self._measured = float("-inf")
 
     def run(self) -> None:
         """Beat until ``end``."""
         self._keeper.start()
         reported = 0.0
         while not self._ended.is_set():
-            pause = _IDLE
+            pause = _PAUSE
             try:
                 if time.monotonic() - reported > _REPORT_EVERY:
                     self.report()
@@ -72,7 +77,9 @@ class Pulse(threading.Thread):
                     self._follow()
                     self._look()
                     done = dispatcher.tick(self._system)
-                    pause = dispatcher.SOON if done.published else min(_IDLE, max(0.01, done.again_after))
+                    rests = done.again_after >= dispatcher.IDLE and not self._caller.follows
+                    longest = _REST if rests else _PAUSE
+                    pause = dispatcher.SOON if done.published else min(longest, max(0.01, done.again_after))
                 self._outage.passed("the pulse")
             except _TROUBLE as error:
                 self._outage.failed("the pulse", error)
@@ -103,18 +110,26 @@ class Pulse(threading.Thread):
 
     def report(self) -> None:
         """Write this worker's line in the ledger."""
-        memory, cpu = 0, 0.0
-        for one in [self._process, *self._process.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                # The parent and its pool share most of their pages; systems that cannot tell count them for each.
-                found = one.memory_full_info()
-                memory += getattr(found, "pss", found.rss)
-                cpu += one.cpu_percent()
+        if time.monotonic() - self._measured > _MEASURE_EVERY:
+            self._measure()
         with self._system.ledger.begin() as session:
             workers.report(
                 session, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._slots,
-                draining=self.draining, memory_bytes=memory, cpu_percent=cpu,
+                draining=self.draining, memory_bytes=self._memory, cpu_percent=self._cpu,
             )  # fmt: skip
+
+    def _measure(self) -> None:
+        self._measured = time.monotonic()
+        self._memory, self._cpu = 0, 0.0
+        found = [self._process, *self._process.children(recursive=True)]
+        # Each remembers how much it had computed when it was last asked; one made anew has computed nothing.
+        self._processes = [next((known for known in self._processes if known == one), one) for one in found]
+        for one in self._processes:
+            with contextlib.suppress(psutil.Error):
+                # The parent and its pool share most of their pages; systems that cannot tell count them for each.
+                memory = one.memory_full_info()
+                self._memory += getattr(memory, "pss", memory.rss)
+                self._cpu += one.cpu_percent()
 
     def drain(self) -> None:
         """Let the pool's batches be handed back after their next transaction."""

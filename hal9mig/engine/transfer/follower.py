@@ -115,6 +115,8 @@ class Caller:
         self._clock = clock
         self._bound_after = float("-inf")
         self._called = float("-inf")
+        #: Whether a journal is followed in the mode that was last found.
+        self.follows = False
 
     def call(self, flat: Connection, hier: Connection) -> int:
         """Send a task for each lane that nobody follows, and return how many were sent.
@@ -127,9 +129,10 @@ class Caller:
         """
         now = write_mode.state(hier)
         hier.rollback()
+        self.follows = now.mode in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY)
         if now.mode is Mode.FLAT_ONLY:
             self._bound(flat)
-        if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
+        if not self.follows:
             return 0
         waiting = sum(one.records for one in capture.lag(flat if now.mode is Mode.DUAL_WRITE else hier).values())
         if not waiting:
