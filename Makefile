@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SCALE ?= 0.02
+ROUNDS ?= 20
+SEED ?= 1
 
-.PHONY: demo test campaign lint check unit bench format lock audit clean
+.PHONY: demo test long campaign lint check unit bench format lock audit clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
@@ -25,9 +27,13 @@ test: lint check
 	@echo "== tests"
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-## campaign: what the tests say in short, at length: every kill in every mode, more examples of everything
+## long: what the tests say in short, at length: every kill in every mode, more examples of everything
+long: $(VENV)/installed
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m long
+
+## campaign: ROUNDS migrations under live traffic, in a storm of accidents and contrary orders, from SEED on
 campaign: $(VENV)/installed
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m campaign
+	@$(BIN)/python -m tests.campaign --rounds $(ROUNDS) --seed $(SEED)
 
 ## lint: style and the direction of imports
 lint: $(VENV)/installed

@@ -126,7 +126,7 @@ class TestWholeMigration:
         assert again["runs"][0]["records"] == {"done": 1000, "total": 1000, "quarantined": 0}
         assert again["next_steps"] == ["hal9-migrate state verify --category neuron-states"]
 
-    @pytest.mark.campaign
+    @pytest.mark.long
     def test_the_runbooks_filters_and_modes(self, cli: servers.Cli, workers: Workers, stores: servers.Stores) -> None:
         load(cli)
         workers(1)

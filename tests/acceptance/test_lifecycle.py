@@ -185,7 +185,7 @@ class TestMemory:
             worker.kill()
         assert peaks[1] < peaks[0] + 30
 
-    @pytest.mark.campaign
+    @pytest.mark.long
     def test_of_a_worker_is_the_same_for_many_large_records(self, driver: Driver, workers: Workers) -> None:
         """A few are in hand at a time: one that is written, one that waits, one that is read."""
         peaks = []

@@ -22,7 +22,7 @@ from tests.support.servers import ROOT, Programs
 
 operator, traffic = test_runbook.operator, test_runbook.traffic
 #: The tutorial goes a part of the same way.
-PAGES = ["runbook.md", pytest.param("tutorial.md", marks=pytest.mark.campaign)]
+PAGES = ["runbook.md", pytest.param("tutorial.md", marks=pytest.mark.long)]
 _RECORDS = "HAL9_RECORD" in os.environ
 #: Lines of an output that a document shows.
 _MOST = 14

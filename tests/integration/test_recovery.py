@@ -209,7 +209,7 @@ class TestMore:
 
     @pytest.mark.parametrize("name", [
         "hier.session_attributes", "hier.patterns", "hier.config_values", "hier.metrics",
-        *(pytest.param(name, marks=pytest.mark.campaign) for name in (
+        *(pytest.param(name, marks=pytest.mark.long) for name in (
             "hier.sessions", "hier.pattern_gradients", "hier.log_entries", "hier.trace_spans", "hier.audit_events",
         )),
     ])  # fmt: skip

@@ -28,7 +28,7 @@ from tests.support.migration_driver import Driver, connected, until
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 NAME = "before"
-MODES = (Mode.DUAL_WRITE, pytest.param(Mode.HIERARCHICAL_ONLY, marks=pytest.mark.campaign))
+MODES = (Mode.DUAL_WRITE, pytest.param(Mode.HIERARCHICAL_ONLY, marks=pytest.mark.long))
 
 
 class Killed(BaseException):

@@ -320,7 +320,7 @@ def world(stores: servers.Stores, tmp_path: pathlib.Path) -> Iterator[World]:
         yield opened
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.long)])
 def test_both_stores_are_equal_at_rest(world: World, examples: int) -> None:
     machine: Callable[[], Stores] = type("Machine", (Stores,), {"world": world})
     stateful.run_state_machine_as_test(

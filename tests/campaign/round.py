@@ -1,0 +1,100 @@
+"""One round: a migration's course in a storm, then quiet, then the judgement."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import threading
+import time
+from collections import Counter
+
+from hal9mig.engine.switch.switch import Switch
+from tests.campaign import accidents, orders, site
+from tests.campaign.site import Site
+from tests.support import comparison
+from tests.support.live_traffic import check, drained
+from tests.support.migration_driver import connected
+from tests.support.servers import Stores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a round was: seconds, what happened how often, and writes that were acknowledged in it."""
+
+    seed: int
+    seconds: float
+    happened: Counter[str]
+    writes: int
+    mode: str
+
+
+def go(stores: Stores, folder: pathlib.Path, seed: int, *, short: bool = False) -> Outcome:
+    """Go through a round.
+
+    Args:
+        short: only as far as the hierarchical store.
+
+    Raises:
+        AssertionError: something was lost, stuck or untrue; ``folder`` holds the logs.
+    """
+    started = time.monotonic()
+    with site.opened(stores, folder, seed) as opened:
+        for one in opened.traffic:
+            one.go_on(20)
+        failures: list[BaseException] = []
+        threads = [
+            threading.Thread(target=accidents.storm, args=(opened,), daemon=True),
+            threading.Thread(target=orders.contradict, args=(opened, seed + 1, failures), daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            _course(opened, short=short)
+        finally:
+            opened.over.set()
+            for thread in threads:
+                thread.join(120)
+        assert not any(thread.is_alive() for thread in threads)
+        opened.heal()
+        if failures:
+            raise failures[0]
+        writes = _judge(opened)
+        mode = Switch(opened.driver.system, actor="campaign").line().mode
+        return Outcome(
+            seed=seed, seconds=time.monotonic() - started, happened=opened.happened, writes=writes, mode=mode
+        )
+
+
+def _course(opened: Site, *, short: bool) -> None:
+    for last in (False, True):
+        orders.enable(opened)
+        orders.migrate(opened)
+        if opened.course.random() < 0.2 and not short:
+            return  # judged in dual-write
+        orders.leave_flat(opened)
+        if short or last or opened.course.random() < 0.5:
+            return
+        orders.return_to_flat(opened)
+
+
+def _judge(opened: Site) -> int:
+    """Assert that nothing was lost, that nothing is stuck, and that both stores are alike; return the writes."""
+    orders.last_word(opened)
+    writes = 0
+    for one in opened.traffic:
+        summary = one.stop()
+        writes += summary["writes"]
+    assert writes, "the application wrote nothing"
+    driver = opened.driver
+    drained(driver)
+    for name in ("client.jsonl", "plain.jsonl"):
+        check(opened.cli, name, "--store", "both")
+    for slug in driver.system.registry.categories:
+        found = comparison.differences(opened.stores, driver.system.category(slug))
+        assert found == comparison.Differences(compared=found.compared), slug
+        assert not driver.held(slug), slug
+    with connected(opened.stores.hier_url) as cursor:
+        cursor.execute("SELECT run_id, seq, status FROM hal9mig.batches WHERE status IN ('queued', 'leased')")
+        assert not cursor.fetchall(), "batches are in hand, and no run is"
+    orders.audit(opened)
+    return writes
