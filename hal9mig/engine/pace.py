@@ -34,13 +34,13 @@ RUNS = frozenset({
 BATCHES = frozenset({"copy", "verify", "save", "digest", "settle", "export"})
 #: Seconds between two looks.
 _EVERY = 0.2
-#: Looks of which the middle is taken where there is nothing to go by.
-_BURST = 7
+#: Looks of which the middle is taken: where there is nothing to go by, and each time; one alone tells more of chance.
+_BURST, _LOOKS = 7, 3
 #: Seconds after which quiet values are looked at anew, if work is held back by them: the application's own load
 #: may have changed.
 _QUIET_FOR = 30.0
 #: What a look weighs against those before, of now and of quiet.
-_NOW, _QUIET = 0.25, 0.1
+_NOW, _QUIET = 0.2, 0.1
 #: Seconds that nobody feels: a shorter quiet value counts as this. Where the application has sessions at work all the
 #: while, each of its many small statements takes as much longer, and it feels far less.
 _FLOOR, _BUSY_FLOOR = 0.001, 0.00005
@@ -78,7 +78,9 @@ def look(system: System, opened: Callable[[model.StoreName], Connection]) -> Non
         ruling = write_mode.state(hier).mode.ruling
         hier.rollback()
         table = _table(system, turn.category, ruling)
-        found = [probe.probe(opened(ruling), table=table, query=bounds.query) for _ in range(_BURST if burst else 1)]
+        # The user's own query may cost something: it is asked once.
+        asked = [*[None] * ((_BURST if burst else _LOOKS) - 1), bounds.query]
+        found = [probe.probe(opened(ruling), table=table, query=query) for query in asked]
     except (errors.HAL9Error, psycopg2.Error) as error:
         text = error.message if isinstance(error, errors.HAL9Error) else str(error).splitlines()[0]
         with system.ledger.begin() as session:
