@@ -298,6 +298,10 @@ def load(
     )
 
 
+#: Characters of a secret, at most.
+_LONGEST_SECRET = 1 << 16
+
+
 def secret_file(setting: Setting, environ: Mapping[str, str]) -> str | None:
     """Return the file that holds a secret's value, as container platforms hand it out: ``HAL9_FLAT_URL_FILE``."""
     name = f"{setting.env}_FILE"
@@ -308,7 +312,9 @@ def secret_file(setting: Setting, environ: Mapping[str, str]) -> str | None:
 
 def _secret(path: str) -> str:
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8").strip()
+        with pathlib.Path(path).open(encoding="utf-8") as file:
+            # Some of it only: a device may have no end.
+            return file.read(_LONGEST_SECRET).strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise errors.InvalidSettings(f"The file {path} of a secret cannot be read: {why}.") from None

@@ -25,6 +25,8 @@ from hal9mig.categories.declaration import Category
 from hal9mig.client.values import Json
 
 PUT, DELETE = "put", "delete"
+#: Characters of a line, at most; traffic's own have some hundred.
+_LONGEST = 1 << 20
 BEGUN, DONE, FAILED, MAYBE = "begun", "done", "failed", "maybe"
 
 
@@ -108,7 +110,8 @@ def read(path: pathlib.Path) -> Iterator[Line]:
     """
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            for number, text in enumerate(file, start=1):
+            # In pieces, as a device may have no end and no line.
+            for number, text in enumerate(iter(lambda: file.readline(_LONGEST), ""), start=1):
                 line = _line(text)
                 if line is None and number == 1:
                     raise errors.UsageError(f"{path} is no file that sample-data traffic has written.")

@@ -31,7 +31,7 @@ def main() -> int:
     happened: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     failed: list[int] = []
-    writes = 0
+    rounds = writes = 0
     session = Session()
     started = time.monotonic()
     try:
@@ -53,14 +53,17 @@ def main() -> int:
                 told = f"{sum(done.happened.values())} accidents and orders, {done.writes} writes, ended in {done.mode}"
                 click.echo(f"round {seed}: {told}, {done.seconds:.0f} s")
                 shutil.rmtree(folder)
+            rounds += 1
             databases.close(stores)
+    except KeyboardInterrupt:
+        click.echo("interrupted; what was gone through until then:")
     finally:
         session.close()
-    click.echo(f"\n{given.rounds} rounds from seed {given.seed}, {len(failed)} failed; {writes} acknowledged writes")
+    click.echo(f"\n{rounds} rounds from seed {given.seed}, {len(failed)} failed; {writes} acknowledged writes")
     for what, count in sorted(happened.items()):
         click.echo(f"  {count:6} {what}")
     document = {
-        "rounds": given.rounds, "seed": given.seed, "failed": failed, "writes": writes, "happened": happened,
+        "rounds": rounds, "seed": given.seed, "failed": failed, "writes": writes, "happened": happened,
         "ended_in": modes, "seconds": round(time.monotonic() - started),
     }  # fmt: skip
     given.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

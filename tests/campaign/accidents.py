@@ -125,7 +125,7 @@ def named(one: Callable[[Site], None]) -> str:
 def storm(site: Site) -> None:
     """Have accidents until the round is over, and put right what the last one left."""
     while not site.over.is_set():
-        site.rest(0.1, 2)
+        site.rest(0.1, site.gap)
         accident = site.dice.choice(ACCIDENTS)
         site.note(named(accident))
         # Two may meet: what one is after is gone by the other.

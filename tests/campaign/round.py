@@ -32,13 +32,14 @@ def go(stores: Stores, folder: pathlib.Path, seed: int, *, short: bool = False) 
     """Go through a round.
 
     Args:
-        short: only as far as the hierarchical store.
+        short: only as far as the hierarchical store, with half the accidents.
 
     Raises:
         AssertionError: something was lost, stuck or untrue; ``folder`` holds the logs.
     """
     started = time.monotonic()
     with site.opened(stores, folder, seed) as opened:
+        opened.gap *= 2 if short else 1
         for one in opened.traffic:
             one.go_on(20)
         failures: list[BaseException] = []

@@ -30,6 +30,7 @@ class Site:
     Attributes:
         cables: between the system's processes and each server; the application has its own way.
         dice, course: the storm's, and those of the migration's course; each thread draws from its own.
+        gap: seconds between two accidents, at most.
         happened: how often each accident and each order came, as ``worker killed``.
         over: set when no more accidents and contrary orders shall come.
     """
@@ -43,6 +44,7 @@ class Site:
     traffic: list[Live]
     dice: random.Random
     course: random.Random
+    gap: float = 2.0
     happened: Counter[str] = dataclasses.field(default_factory=Counter)
     over: threading.Event = dataclasses.field(default_factory=threading.Event)
 
