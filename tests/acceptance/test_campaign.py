@@ -10,6 +10,7 @@ from tests.campaign import round as campaign_round
 from tests.support.servers import Stores
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_migration_under_traffic_in_a_storm_of_accidents_loses_nothing(
     stores: Stores, tmp_path: pathlib.Path
