@@ -9,6 +9,7 @@ import argparse
 import json
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -28,6 +29,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the first round, the next ones follow")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("campaign.json"), metavar="FILE")
     given = parser.parse_args()
+    # A shell has its jobs in the background ignore Ctrl-C; what was found until then is told all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     happened: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     failed: list[int] = []
