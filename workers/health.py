@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 2.0  # seconds
 _MEASURE_EVERY = 10.0  # seconds; to ask the system how much memory is shared costs more than all else of a report
-_PAUSE = 0.5  # seconds between ticks when nothing is published
-_REST = 1.5  # the same while there is nothing to publish, and no journal to follow
+_IDLE = 0.5  # seconds between ticks when nothing is published
 _TROUBLE = (errors.HAL9Error, psycopg2.Error, redis.RedisError, OSError)
 
 
@@ -68,7 +67,7 @@ class Pulse(threading.Thread):
         self._keeper.start()
         reported = 0.0
         while not self._ended.is_set():
-            pause = _PAUSE
+            pause = _IDLE
             try:
                 if time.monotonic() - reported > _REPORT_EVERY:
                     self.report()
@@ -77,9 +76,7 @@ class Pulse(threading.Thread):
                     self._follow()
                     self._look()
                     done = dispatcher.tick(self._system)
-                    rests = done.again_after >= dispatcher.IDLE and not self._caller.follows
-                    longest = _REST if rests else _PAUSE
-                    pause = dispatcher.SOON if done.published else min(longest, max(0.01, done.again_after))
+                    pause = dispatcher.SOON if done.published else min(_IDLE, max(0.01, done.again_after))
                 self._outage.passed("the pulse")
             except _TROUBLE as error:
                 self._outage.failed("the pulse", error)

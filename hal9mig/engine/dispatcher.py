@@ -23,8 +23,6 @@ from hal9mig.queue.broker import Message
 WINDOW = 3
 #: Seconds to the next tick while batches are under way.
 SOON = 0.2
-#: Seconds to the next tick while no run has anything to do; who orders one ticks itself.
-IDLE = 2.0
 #: Seconds after which the message of a published batch that nobody claims is looked for.
 LOOK_AFTER = 3.0
 #: Batches that read or write the application's records at their own pace.
@@ -73,7 +71,7 @@ def _fill(system: System, session: Session, messages: list[Message]) -> float:
     under_way = dispatch.under_way(session)
     waiting = dispatch.waiting(session)
     if not waiting:
-        return SOON if under_way else IDLE  # the last batch's end is the run's
+        return SOON if under_way else 1.0  # the last batch's end is the run's
     slots = workers.slots(session)
     if not slots:
         for run in waiting:

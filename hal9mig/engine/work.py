@@ -108,10 +108,6 @@ def _performed(system: System, desk: Desk, held: batches.Lease) -> str:
     if seconds < dispatcher.SOON:
         # It makes room for the next one before a worker's parent looks, and short ones empty the window.
         with contextlib.suppress(errors.HAL9Error, psycopg2.Error):
-            if held.kind == "plan":
-                # The parents rest where there was nothing to do, and nothing that can wait goes without a look.
-                with desk.trusted():
-                    pace.look(system, lambda store: desk.store(store, "pace"))
             dispatcher.tick(system)
     if outcome == "left out":
         # Its hands would be the first that are free again, and the batch would come back to it and to it.

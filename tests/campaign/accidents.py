@@ -110,10 +110,17 @@ def _cable_silent(site: Site) -> None:
     cable.plug()
 
 
+def _cable_slow(site: Site) -> None:
+    cable = site.dice.choice(list(site.cables.values()))
+    cable.delay = site.dice.choice([0.005, 0.05, 0.3])
+    site.rest(1, 6)
+    cable.plug()
+
+
 ACCIDENTS: tuple[Callable[[Site], None], ...] = (
     _worker_killed, _pool_process_killed, _worker_frozen, _pool_process_frozen, _beat_killed, _beat_frozen,
     _queue_emptied, _queue_killed, _queue_killed_and_forgotten, _flat_server_crashed, _hierarchical_server_crashed,
-    _sessions_terminated, _cable_pulled, _cable_silent,
+    _sessions_terminated, _cable_pulled, _cable_silent, _cable_slow,
 )  # fmt: skip
 
 

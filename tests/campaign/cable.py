@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 import urllib.parse
 
 from tests.support import relay
@@ -15,6 +16,7 @@ class Cable:
 
     Attributes:
         flows: set while bytes go through; cleared, they wait without a word, as when packets are lost.
+        delay: seconds that each piece takes.
     """
 
     def __init__(self, url: str, stack: contextlib.ExitStack):
@@ -26,6 +28,7 @@ class Cable:
         self._sockets: set[socket.socket] = set()
         self.flows = threading.Event()
         self.flows.set()
+        self.delay = 0.0
         listening = stack.enter_context(relay.listening("127.0.0.1", self._serve))
         place = parts.netloc.rpartition("@")[0]
         self.url = parts._replace(netloc=f"{place}@127.0.0.1:{listening}").geturl()
@@ -42,6 +45,7 @@ class Cable:
     def plug(self) -> None:
         """Let everything through again."""
         self._plugged = True
+        self.delay = 0.0
         self.flows.set()
 
     def _serve(self, client: socket.socket) -> None:
@@ -62,6 +66,8 @@ class Cable:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self.flows.wait()
+                if self.delay:
+                    time.sleep(self.delay)
                 target.sendall(data)
         for one in (source, target):
             with contextlib.suppress(OSError):

@@ -115,8 +115,6 @@ class Caller:
         self._clock = clock
         self._bound_after = float("-inf")
         self._called = float("-inf")
-        #: Whether a journal is followed in the mode that was last found.
-        self.follows = False
 
     def call(self, flat: Connection, hier: Connection) -> int:
         """Send a task for each lane that nobody follows, and return how many were sent.
@@ -129,10 +127,9 @@ class Caller:
         """
         now = write_mode.state(hier)
         hier.rollback()
-        self.follows = now.mode in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY)
         if now.mode is Mode.FLAT_ONLY:
             self._bound(flat)
-        if not self.follows:
+        if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
             return 0
         waiting = sum(one.records for one in capture.lag(flat if now.mode is Mode.DUAL_WRITE else hier).values())
         if not waiting:
