@@ -46,11 +46,12 @@ _WORDS = st.one_of(
         "all", "neuron-states", "user-sessions,configuration", "latest", "0", "1", "-1", "1.5", "1e309", "9" * 30,
         "off", "100/s", "0/s", "20MB/s", "5s", "0s", "5 parsecs", "100%", "-3%", "strict", "sample:0.5", "sample:2", "",
         " ", ",", "a=b", "a>1,b<2", "active=true", "/", ".", "..", "/dev/null", "/dev/full", "nowhere/file.json",
-        "flat", "hierarchical", "flat,flat", "état", "\ud800", "\x1b[31m", "a\nb", "%s", "{}", "'; DROP TABLE x", "--",
+        "flat", "hierarchical", "flat,flat", "état", "\udcff", "\x1b[31m", "a\nb", "%s", "{}", "'; DROP TABLE x", "--",
     ]),
     st.integers().map(str), st.floats().map(str), st.text(max_size=12),
 )  # fmt: skip
-_QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+#: The same draws each time, so that what a commit is judged by does not depend on chance; to find more, draw more.
+_QUICK = settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
