@@ -94,6 +94,8 @@ SETTINGS: tuple[Setting, ...] = (
 SERVERS = ("stores.flat_url", "stores.hier_url", "queue.redis_url")
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 _VARIABLES = frozenset(setting.env for setting in SETTINGS)
+#: Characters of a file that holds a secret, at most.
+_LONGEST_SECRET = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -298,10 +300,6 @@ def load(
     )
 
 
-#: Characters of a secret, at most.
-_LONGEST_SECRET = 1 << 16
-
-
 def secret_file(setting: Setting, environ: Mapping[str, str]) -> str | None:
     """Return the file that holds a secret's value, as container platforms hand it out: ``HAL9_FLAT_URL_FILE``."""
     name = f"{setting.env}_FILE"
@@ -313,11 +311,15 @@ def secret_file(setting: Setting, environ: Mapping[str, str]) -> str | None:
 def _secret(path: str) -> str:
     try:
         with pathlib.Path(path).open(encoding="utf-8") as file:
-            # Some of it only: a device may have no end.
-            return file.read(_LONGEST_SECRET).strip()
+            # One more than it may be, and no further: a device may have no end.
+            found = file.read(_LONGEST_SECRET + 1)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise errors.InvalidSettings(f"The file {path} of a secret cannot be read: {why}.") from None
+    if len(found) > _LONGEST_SECRET:
+        # A part of a secret would be one that nobody knows.
+        raise errors.InvalidSettings(f"The file {path} of a secret is longer than {_LONGEST_SECRET:,} characters.")
+    return found.strip()
 
 
 def shown(setting: Setting, value: object) -> str:

@@ -15,48 +15,47 @@ from tests.support.migration_driver import connected
 from tests.support.servers import Running
 
 
-def _some(site: Site, which: list[Running]) -> Running:
-    return site.dice.choice(which)
-
-
-def _worker_killed(site: Site) -> None:
-    _some(site, site.workers()).kill()
-    site.rest(0, 2)
+def _killed(site: Site, some: list[Running]) -> None:
+    site.dice.choice(some).kill()
+    site.rest(0, 3)
     site.man()
 
 
-def _pool_process_killed(site: Site) -> None:
-    with contextlib.suppress(IndexError, psutil.Error):
-        _some(site, site.workers()).kill_child()
-
-
-def _worker_frozen(site: Site) -> None:
-    one = _some(site, site.workers())
+def _frozen(site: Site, some: list[Running]) -> None:
+    one = site.dice.choice(some)
     one.pause()
     # Some past the lease of three seconds, some not.
     site.rest(0.2, 6)
     one.resume()
 
 
-def _pool_process_frozen(site: Site) -> None:
-    with contextlib.suppress(IndexError, psutil.Error):
-        child = site.dice.choice(_some(site, site.workers()).children())
-        child.suspend()
-        site.rest(0.2, 6)
-        child.resume()
+def _worker_killed(site: Site) -> None:
+    _killed(site, site.workers())
+
+
+def _worker_frozen(site: Site) -> None:
+    _frozen(site, site.workers())
 
 
 def _beat_killed(site: Site) -> None:
-    _some(site, site.beats()).kill()
-    site.rest(0, 3)
-    site.man()
+    _killed(site, site.beats())
 
 
 def _beat_frozen(site: Site) -> None:
-    one = _some(site, site.beats())
-    one.pause()
-    site.rest(1, 6)
-    one.resume()
+    _frozen(site, site.beats())
+
+
+def _pool_process_killed(site: Site) -> None:
+    with contextlib.suppress(IndexError, psutil.Error):
+        site.dice.choice(site.workers()).kill_child()
+
+
+def _pool_process_frozen(site: Site) -> None:
+    with contextlib.suppress(IndexError, psutil.Error):
+        child = site.dice.choice(site.dice.choice(site.workers()).children())
+        child.suspend()
+        site.rest(0.2, 6)
+        child.resume()
 
 
 def _queue_emptied(site: Site) -> None:

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import click
 import pytest
@@ -175,16 +175,10 @@ def declarations(draw: st.DrawFn) -> str:
     return "\n".join(found)
 
 
-@pytest.fixture
-def folder() -> Iterator[pathlib.Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield pathlib.Path(name)
-
-
 @_QUICK
 @given(text=declarations())
-def test_any_category_file(folder: pathlib.Path, text: str) -> None:
-    path = folder / "drawn.py"
+def test_any_category_file(tmp_path: pathlib.Path, text: str) -> None:
+    path = tmp_path / "drawn.py"
     path.write_text(text, encoding="utf-8")
     with contextlib.suppress(errors.InvalidCategory):
         assert registry.load([path]).categories

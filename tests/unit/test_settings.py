@@ -54,6 +54,8 @@ def test_a_secret_may_be_in_a_file(tmp_path: pathlib.Path) -> None:
         load({"HAL9_FLAT_URL_FILE": str(file), "HAL9_FLAT_URL": "postgresql://other/one"})
     with pytest.raises(errors.InvalidSettings, match="cannot be read: No such file"):
         load({"HAL9_REDIS_URL_FILE": str(tmp_path / "nothing")})
+    with pytest.raises(errors.InvalidSettings, match="longer"):
+        load({"HAL9_REDIS_URL_FILE": "/dev/zero"})
     # What is no secret has no such file, and the dashboard's token has a setting of its own.
     assert load({"HAL9_WORKERS_FILE": str(file), "HAL9_DASHBOARD_TOKEN_FILE": str(file)}).workers == 2
 
