@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import psycopg2
+import psycopg2.errors
 
 from hal9mig import client as application
 from hal9mig import errors, model
@@ -43,6 +44,8 @@ _LEAST_BAND = 0.10
 _MAD, _WIDE = 1.4826, 2.0
 #: Milliseconds that a lock is waited for: a real record is locked while it is updated, and only then.
 _PATIENCE = 1000
+#: Times that one update is tried, if the application moves its record's unique values each time.
+_TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +159,7 @@ class _Bench:
                     seconds = [_timed(act) for act in acts[store]]
                     if turn >= 0:  # the one before the first opens connections and fills caches
                         found[store].append(seconds)
-        except (psycopg2.Error, errors.RecordRejected) as problem:
+        except (psycopg2.Error, errors.RecordRejected, scratch.Unmade) as problem:
             return self._skipped(operation, str(problem).strip().splitlines()[0])
         return _judged(self._category, operation, {store: Timings(rounds=one) for store, one in found.items()},
                        self._order)  # fmt: skip
@@ -182,9 +185,27 @@ class _Bench:
             own = [scratch.record(self._category, one, unique, number) for number, one in enumerate(real)]
         else:
             own = [{name: value for name, value in one.items() if name != version} for one in real]
-        return {store: [partial(self._unseen, store, one) for one in own] for store in both}
+        if operation == "update":
+            return {store: [_Update(self, store, keys, one) for one in own] for store in both}
+        return {store: [partial(self.unseen, store, one) for one in own] for store in both}
 
-    def _unseen(self, store: model.StoreName, record: Record) -> None:
+    def current(self, store: model.StoreName, keys: Sequence[model.Key], key: model.Key) -> Record:
+        """Return a record as a store has it now, without its version; another of the keys' if it is gone.
+
+        Raises:
+            scratch.Unmade: none of them is there any more.
+        """
+        slug, version = self._category.slug, self._category.source.version
+        found = self._client.fetch(store, slug, [key]) or self._client.fetch(store, slug, keys)
+        if not found:
+            raise scratch.Unmade("the records that were drawn are gone")
+        return {name: value for name, value in found[0].items() if name != version}
+
+    def key(self, record: Record) -> model.Key:
+        """Return a record's key as texts."""
+        return tuple(str(record[name]) for name in self._category.key)
+
+    def unseen(self, store: model.StoreName, record: Record) -> None:
         """Write a record as the client does in this store, undo it, and commit what the log has of it."""
         transaction = Transaction(self._client.registry)
         transaction.put(self._category.slug, record)
@@ -201,10 +222,33 @@ class _Bench:
             cursor.execute("ROLLBACK TO SAVEPOINT unseen; COMMIT")
 
 
+class _Update:
+    """The update of a record that the application may be changing: what is written has to be its state now."""
+
+    def __init__(self, bench: _Bench, store: model.StoreName, keys: Sequence[model.Key], record: Record):
+        self._bench, self._store, self._keys, self._record = bench, store, keys, record
+
+    def __call__(self) -> None:
+        self._bench.unseen(self._store, self._record)
+
+    def renew(self) -> None:
+        """Look at the record again."""
+        self._record = self._bench.current(self._store, self._keys, self._bench.key(self._record))
+
+
 def _timed(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
+    for _ in range(_TRIES):
+        began = time.perf_counter()
+        try:
+            act()
+        except psycopg2.errors.UniqueViolation:
+            # Since it was looked at the application has given one of its unique values to another record.
+            if not isinstance(act, _Update):
+                raise
+            act.renew()
+            continue
+        return time.perf_counter() - began
+    raise scratch.Unmade("unique values move too fast between the records that were drawn")
 
 
 def band(ratios: Sequence[float]) -> float:

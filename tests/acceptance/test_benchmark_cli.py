@@ -13,6 +13,7 @@ from hal9mig.checks import benchmark, benchmark_plot
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
 from tests.support import checkpoint_runs, live_state, servers
 from tests.support.live_state import World
+from tests.support.migration_driver import connected
 
 FEW = ("--samples", "4", "--rounds", "5")
 
@@ -63,6 +64,37 @@ def test_it_measures_and_leaves_nothing(cli: servers.Cli, world: World, tmp_path
     slow = document(cli, *words, "--sla", "1ms", code=3)
     assert "over the SLA" in slow["checks"][0]["detail"]
     assert "within the SLA" in document(cli, *words, "--sla", "10s")["checks"][0]["detail"]
+
+
+SWAP = """
+UPDATE flat.user_sessions SET token_hash = 'parked' WHERE session_id = %(one)s;
+UPDATE flat.user_sessions SET token_hash = %(its)s WHERE session_id = %(other)s;
+UPDATE flat.user_sessions SET token_hash = %(others)s WHERE session_id = %(one)s"""
+RENAME = "UPDATE flat.user_sessions SET session_id = gen_random_uuid() WHERE session_id = %(one)s"
+
+
+@pytest.mark.parametrize("moved", [SWAP, RENAME], ids=["two exchange theirs", "of one that gets another key"])
+def test_unique_values_that_the_application_moves_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch, moved: str
+) -> None:
+    """The benchmark has looked at records, and before it updates them a unique value is another record's."""
+    world.load(0.0002, "user-sessions")
+    world.prepare()
+    world.drain()
+    (one, its), (other, others) = world.flat_sql("SELECT session_id, token_hash FROM flat.user_sessions LIMIT 2")
+    unseen, moves = benchmark._Bench.unseen, [moved]
+
+    def after_a_move(bench: Any, store: Any, record: Any) -> None:
+        if moves:
+            with connected(world.stores.flat_url) as cursor:
+                cursor.execute(moves.pop(), {"one": one, "its": its, "other": other, "others": others})
+        unseen(bench, store, record)
+
+    monkeypatch.setattr(benchmark._Bench, "unseen", after_a_move)
+    order = benchmark.BenchmarkOrder(operations=["update"], rounds=2, samples=1000, sla=10_000.0)
+    category = world.system.category("user-sessions")
+    (found,) = benchmark.run(world.system, [category], order, actor="test")
+    assert (found.verdict, moves) == (CheckVerdict.PASSED, []), found.detail
 
 
 def test_the_same_figures_are_the_same_picture(tmp_path: pathlib.Path) -> None:
