@@ -61,20 +61,23 @@ def held(connection: Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def entries(connection: Connection, category: str, *, limit: int, lane: int = 0, lanes: int = 1) -> list[Entry]:
+def entries(
+    connection: Connection, category: str, *, limit: int, lane: int = 0, lanes: int = 1, after: int = 0
+) -> list[Entry]:
     """Return journalled keys that are visible now, oldest first, each once with the ids of its rows.
 
     ``lane`` of ``lanes`` parts the keys between appliers that work side by side. Where few keys are
     written again and again, rows are taken from further up: applying a key once does for all of them.
+    Rows with ids up to ``after``, which were refused, are passed over.
     """
     rows = limit
     while True:
         with connection, connection.cursor() as cursor:
             cursor.execute(
-                "SELECT key, array_agg(id) FROM (SELECT id, key FROM hal9cap.journal WHERE category = %s "
+                "SELECT key, array_agg(id) FROM (SELECT id, key FROM hal9cap.journal WHERE category = %s AND id > %s "
                 "AND abs(hashtextextended(key::text, 0) %% %s) = %s ORDER BY id LIMIT %s) j "
                 "GROUP BY key ORDER BY min(id) LIMIT %s",
-                (category, lanes, lane, rows, limit),
+                (category, after, lanes, lane, rows, limit),
             )
             found = [Entry(key=tuple(key), ids=ids) for key, ids in cursor.fetchall()]
         read = sum(len(entry.ids) for entry in found)

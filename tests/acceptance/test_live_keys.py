@@ -10,7 +10,8 @@ from unittest import mock
 import psycopg2
 import pytest
 
-from hal9mig.engine.transfer import copier
+from hal9mig import model
+from hal9mig.engine.transfer import copier, exchange, follower
 from hal9mig.ledger import quarantine
 from hal9mig.stores import capture
 from tests.support import live_state, migration_driver, servers
@@ -142,6 +143,77 @@ class TestDeletesAndUniqueValues:
             f"UPDATE flat.user_sessions SET token_hash = 'token 1' WHERE session_id = '{KEY(7)}'"
         )
         self.ends(world, records=11)
+
+    def test_a_chain_of_values_longer_than_what_one_transaction_brings(self, world: World) -> None:
+        """Each needs the value of the next, through more records than are brought along for one."""
+        world.migrate()
+        self.more(world, 400)
+        world.drain()
+        self.shift(world.flat_sql, "flat.user_sessions")
+        with mock.patch.object(follower, "CHUNK", 7):
+            self.in_lanes(world)
+        self.ends(world, records=412)
+
+    def test_the_same_chain_on_the_way_back(self, world: World) -> None:
+        self.more(world, 400)
+        world.migrate()
+        world.drain()
+        world.pretend_worker()
+        world.clean()
+        world.leave()
+        self.shift(world.hier_sql, "hier.sessions")
+        with mock.patch.object(follower, "CHUNK", 7):
+            self.in_lanes(world)
+        world.switch.return_to_flat()
+        world.assert_equal()
+
+    @staticmethod
+    def more(world: World, count: int) -> None:
+        world.flat_sql(
+            "INSERT INTO flat.user_sessions SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid, "
+            "'user', 'more ' || n, NULL, NULL, true, '{}', now(), now(), NULL, 1 FROM generate_series(1, %s) n",
+            count,
+        )
+
+    @staticmethod
+    def shift(sql: Callable[..., object], table: str) -> None:
+        """Give each record the value of the next, in the order of their keys, and the last that of the first."""
+        sql(
+            f"CREATE TEMP TABLE next AS SELECT session_id, coalesce(lead(token_hash) OVER w, first_value(token_hash) "
+            f"OVER w) AS token FROM {table} WINDOW w AS (ORDER BY session_id); "
+            f"UPDATE {table} SET token_hash = 'away ' || token_hash; "
+            f"UPDATE {table} t SET token_hash = n.token FROM next n WHERE n.session_id = t.session_id"
+        )
+
+    @staticmethod
+    def in_lanes(world: World) -> None:
+        """Follow in two lanes, in turn, as long as anything waits."""
+        flat, hier = world.system.flat(), world.system.hier()
+        while world.waiting() + world.waiting(model.StoreName.HIERARCHICAL):
+            for lane in (0, 1):
+                follower.work(world.system, flat, hier, lane=lane, lanes=2)
+        flat.close()
+        hier.close()
+
+    def test_a_value_that_is_taken_only_after_the_look_for_its_holder(self, world: World) -> None:
+        """By somebody who applies another record, read while that still had the value, and commits after the look."""
+        world.migrate()
+        world.flat_sql(
+            f"UPDATE flat.user_sessions SET token_hash = 'away' WHERE session_id = '{KEY(5)}'; "
+            f"UPDATE flat.user_sessions SET token_hash = 'token 5' WHERE session_id = '{KEY(4)}'; "
+            f"UPDATE flat.user_sessions SET token_hash = 'token 4' WHERE session_id = '{KEY(5)}'"
+        )
+        original, looks = exchange.holders, []
+
+        def too_early(*args: Any) -> list[model.Key]:
+            found = original(*args)
+            looks.append(found)
+            return found if len(looks) > 1 else []
+
+        with mock.patch.object(exchange, "holders", too_early), mock.patch.object(follower, "CHUNK", 1):
+            world.drain()
+        assert looks[0] == [(KEY(4),)]
+        self.ends(world, records=12)
 
     def test_stale_rows_in_the_target(self, world: World) -> None:
         """Left by a copy from before capture: older, gone at the source, and holding values of others by now."""

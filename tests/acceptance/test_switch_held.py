@@ -183,13 +183,13 @@ class TestFrozenApplier:
         change(world, "waiting", 1)
         stands, goes_on, ended = threading.Event(), threading.Event(), []
 
-        def stand(self: applier.Applier, keys: Any) -> Any:
+        def stand(self: applier._Target, keys: Any) -> Any:
             stands.set()
             assert goes_on.wait(60)
             return {}
 
         def body() -> None:
-            with mock.patch.object(applier.Applier, "_read", stand):
+            with mock.patch.object(applier._Target, "read", stand):
                 try:
                     self._bring(world, 1)
                 except errors.Unreachable as error:
@@ -199,7 +199,7 @@ class TestFrozenApplier:
         thread.start()
         assert stands.wait(30)
         # It had read nothing by then: what is applied now is the record, and its deletion never comes.
-        with live_state.opened(world.stores, world.env) as other, mock.patch.object(applier.Applier, "_read", READ):
+        with live_state.opened(world.stores, world.env) as other, mock.patch.object(applier._Target, "read", READ):
             other.drain()
         goes_on.set()
         thread.join(30)
@@ -207,7 +207,7 @@ class TestFrozenApplier:
         world.assert_equal()
 
 
-READ = applier.Applier._read
+READ = applier._Target.read
 
 
 def freeze(env: Mapping[str, str], silence: float) -> None:

@@ -21,7 +21,7 @@ from hal9mig import errors, model
 from hal9mig.categories import identifiers, wire
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
-from hal9mig.engine.transfer import fence, reader
+from hal9mig.engine.transfer import exchange, fence, reader
 from hal9mig.engine.transfer.writer import BatchWriter
 from hal9mig.ledger import marks, quarantine
 from hal9mig.ledger.database import Ledger, Session
@@ -30,8 +30,6 @@ from hal9mig.stores.connection import Connection, Cursor
 
 #: SQLSTATE classes that blame the record: data exception, integrity, program limit.
 _RECORD_FAULTS = ("22", "23", "54")
-#: How often the set of keys may grow by records that hold a unique value one of them needs.
-_MOST_BLOCKERS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,14 +45,6 @@ class Applied:
 class _Outcome:
     written: dict[model.Key, bytes] = dataclasses.field(default_factory=dict)
     rejected: dict[model.Key, str] = dataclasses.field(default_factory=dict)
-
-
-class _NeedsMoreError(Exception):
-    """Records hold unique values that those to be written need, and have to be brought along."""
-
-    def __init__(self, keys: set[model.Key]):
-        super().__init__()
-        self.keys = keys
 
 
 def blames_record(error: psycopg2.Error) -> bool:
@@ -74,6 +64,37 @@ def sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+class _Target:
+    """The hierarchical store, written from the flat one."""
+
+    def __init__(self, session: Session, flat: Connection, transform: Transform):
+        self._session = session
+        self._flat = flat
+        self._transform = transform
+        self._writer = BatchWriter(transform)
+        self._slug = transform.category.slug
+
+    def lock(self, _: Cursor, keys: Sequence[model.Key]) -> None:
+        marks.lock_keys(self._session, self._slug, keys)
+
+    def read(self, keys: Sequence[model.Key]) -> dict[model.Key, list[bytes]]:
+        found = reader.read(self._flat, self._transform.category, list(keys), EVERYTHING)
+        return {self._transform.key(fields): fields for fields in found}
+
+    def delete(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
+        self._writer.delete(cursor, keys)
+
+    def insert(self, cursor: Cursor, records: Mapping[model.Key, list[bytes]]) -> None:
+        self._writer.straight(cursor, self._transform.apply(list(records.values())))
+
+    def holders(self, cursor: Cursor, records: Mapping[model.Key, list[bytes]]) -> list[model.Key]:
+        self._writer.stage(cursor, self._transform.apply(list(records.values())))
+        return self._writer.holders(cursor)
+
+    def waiting(self, keys: Sequence[model.Key]) -> set[model.Key]:
+        return capture.waiting(self._flat, self._slug, keys)
+
+
 class Applier:
     """Applies keys of one category from the flat store to the hierarchical one.
 
@@ -88,8 +109,8 @@ class Applier:
         self._category = transform.category
         self._session = session
         self._flat = flat
-        self._locked: set[model.Key] = set()
-        self._grown = 0
+        self._target = _Target(session, flat, transform)
+        self._exchange = exchange.Exchange(self._target)
 
     def apply(self, keys: Sequence[model.Key], *, run_id: int | None = None) -> Applied:
         """Make the target's records of these keys equal to the source's present ones, and commit.
@@ -102,17 +123,11 @@ class Applier:
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
         wanted = {self._transform.canonical(key) for key in keys}
-        while wanted:
-            try:
-                applied = self._apply(sorted(wanted), run_id)
-                self._release(keys, applied)
-                return applied
-            except _NeedsMoreError as needs:
-                # From the beginning: all are locked in one order, so that two who need each other's keys
-                # wait for one another and not in a circle.
-                wanted |= needs.keys
-                self._grown += 1
-        return Applied(written=(), deleted=(), rejected={})
+        if not wanted:
+            return Applied(written=(), deleted=(), rejected={})
+        applied = self._exchange.settle(wanted, lambda grown: self._apply(grown, run_id))
+        self._release(keys, applied)
+        return applied
 
     def _release(self, keys: Sequence[model.Key], applied: Applied) -> None:
         """Release what is held under another spelling, from before a key had one text only."""
@@ -148,21 +163,16 @@ class Applier:
     def _bring(self, keys: Sequence[model.Key], *, delete: bool) -> tuple[list[model.Key], _Outcome]:
         cursor: Cursor = self._session.connection.cursor()
         fence.hold(cursor, model.StoreName.HIERARCHICAL)
-        marks.lock_keys(self._session, self._category.slug, keys)
-        self._locked = set(keys)
+        self._exchange.lock(cursor, keys)
         cursor.execute(capture.APPLY)
-        present = self._read(keys)
+        present = self._target.read(keys)
         gone = [key for key in keys if key not in present]
         if delete:
-            self._writer.delete(cursor, gone)
+            self._target.delete(cursor, gone)
         outcome = _Outcome()
         self._write(cursor, present, outcome)
         self._compare(cursor, outcome)
         return gone, outcome
-
-    def _read(self, keys: Sequence[model.Key]) -> dict[model.Key, list[bytes]]:
-        found = reader.read(self._flat, self._category, list(keys), EVERYTHING)
-        return {self._transform.key(fields): fields for fields in found}
 
     def _write(self, cursor: Cursor, records: Mapping[model.Key, list[bytes]], outcome: _Outcome) -> None:
         """Write records, halving those that fail until each is written or rejected."""
@@ -179,7 +189,7 @@ class Applier:
                 self._writer.merge(cursor, output, newer_only=False)
             except psycopg2.errors.UniqueViolation:
                 cursor.execute("ROLLBACK TO SAVEPOINT apply")
-                good = self._rewrite(cursor, good)
+                good = self._exchange.write(cursor, good)
         except psycopg2.Error as error:
             if not blames_record(error):
                 raise
@@ -192,35 +202,10 @@ class Applier:
                 self._write(cursor, {key: good[key] for key in part}, outcome)
             return
         cursor.execute("RELEASE SAVEPOINT apply")
-        outcome.written.update({key: fields[-1] for key, fields in good.items()})
-
-    def _rewrite(self, cursor: Cursor, records: Mapping[model.Key, list[bytes]]) -> dict[model.Key, list[bytes]]:
-        """Write records whose unique values pass from one to another: all are taken out first.
-
-        A value may be held by a record that is not among them, which has given it up at the source.
-        That record is brought along.
-        """
-        together = dict(records)
-        for _ in range(_MOST_BLOCKERS):
-            output = self._transform.apply(list(together.values()))
-            cursor.execute("SAVEPOINT rewrite")
-            self._writer.delete(cursor, list(together))
-            self._writer.stage(cursor, output)
-            blockers = self._writer.blockers(cursor)
-            cursor.execute("ROLLBACK TO SAVEPOINT rewrite")
-            strangers = [key for key in blockers if key not in together]
-            if not strangers:
-                break
-            if not self._locked.issuperset(strangers):
-                if self._grown < _MOST_BLOCKERS:
-                    raise _NeedsMoreError(set(strangers) - self._locked)
-                marks.lock_keys(self._session, self._category.slug, strangers)
-            found = self._read(strangers)
-            self._writer.delete(cursor, [key for key in strangers if key not in found])
-            together.update(found)
-        self._writer.delete(cursor, list(together))
-        self._writer.straight(cursor, output)
-        return together
+        for key, fields in good.items():
+            # One half's write may have brought along what the other half could not write.
+            outcome.rejected.pop(key, None)
+            outcome.written[key] = fields[-1]
 
     def _compare(self, cursor: Cursor, outcome: _Outcome) -> None:
         """Read back what was written; what does not read back as the source's record is rejected."""
@@ -232,7 +217,7 @@ class Applier:
                     del outcome.written[key]
                     outcome.rejected[key] = "What the target holds does not read back as the source's record."
         # An older state of a rejected record would be one that nobody can tell from a current one.
-        self._writer.delete(cursor, list(outcome.rejected))
+        self._target.delete(cursor, list(outcome.rejected))
 
     def _note(self, outcome: _Outcome, run_id: int | None) -> None:
         for key, reason in outcome.rejected.items():

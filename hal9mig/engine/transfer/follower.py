@@ -79,6 +79,7 @@ def follow(
     source = flat if side is model.StoreName.FLAT else hier
     ends = time.monotonic() + seconds
     written = deleted = rejected = 0
+    refused: dict[str, int] = {}
     while True:
         found = 0
         for category in sorted(capture.lag(source)):
@@ -86,7 +87,9 @@ def follow(
                 system.category(category)
             except errors.UnknownCategory:
                 continue  # declared elsewhere: another worker's settings name its file
-            entries = capture.entries(source, category, limit=CHUNK, lane=lane, lanes=lanes)
+            entries = capture.entries(
+                source, category, limit=CHUNK, lane=lane, lanes=lanes, after=refused.get(category, 0)
+            )
             if not entries:
                 continue
             found += len(entries)
@@ -99,10 +102,12 @@ def follow(
             # the journal keeps it, so that the way back stays shut until somebody has looked.
             kept = set(applied.rejected) if side is model.StoreName.HIERARCHICAL else set()
             capture.prune(source, [entry for entry in entries if entry.key not in kept])
+            # Those that are kept are not taken twice, or a few hundred of them would hide what comes after them.
+            passed = [min(entry.ids) for entry in entries if entry.key in kept]
+            refused[category] = max(passed, default=refused.get(category, 0))
             written += len(applied.written)
             deleted += len(applied.deleted)
             rejected += len(applied.rejected)
-            found -= len(kept)
         if not found or time.monotonic() > ends:
             return Followed(written=written, deleted=deleted, rejected=rejected, emptied=not found)
 

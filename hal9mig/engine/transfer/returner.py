@@ -7,7 +7,7 @@ the ruling side after that, write. No copy runs in this direction, so no marks a
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psycopg2
 import psycopg2.errors
@@ -17,7 +17,7 @@ from hal9mig.categories import identifiers, wire
 from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
-from hal9mig.engine.transfer import fence
+from hal9mig.engine.transfer import exchange, fence
 from hal9mig.engine.transfer.applier import Applied, blames_record, sentence
 from hal9mig.engine.transfer.writer import OVERRIDING, emptied, replacing
 from hal9mig.ledger.database import json_text
@@ -36,9 +36,9 @@ class Returner:
 
     def __init__(self, transform: Transform, *, flat: Connection, hier: Connection):
         self._transform = transform
-        self._category: Category = transform.category
         self._flat = flat
-        self._hier = hier
+        self._target = _Target(hier, transform)
+        self._exchange = exchange.Exchange(self._target)
 
     def apply(self, keys: Sequence[model.Key]) -> Applied:
         """Make the flat records of these keys equal to the hierarchical ones, and commit.
@@ -47,74 +47,85 @@ class Returner:
             errors.StaleEpoch: the flat store rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
-        wanted = sorted({self._transform.canonical(key) for key in keys})
+        wanted = {self._transform.canonical(key) for key in keys}
         if not wanted:
             return Applied(written=(), deleted=(), rejected={})
+        return self._exchange.settle(wanted, self._apply)
+
+    def _apply(self, wanted: Sequence[model.Key]) -> Applied:
         rejected: dict[model.Key, str] = {}
         with self._flat, self._flat.cursor() as cursor:
             fence.hold(cursor, model.StoreName.FLAT)
             cursor.execute(f"{capture.APPLY}; SET LOCAL client_min_messages = warning")
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s::text[]) WITH ORDINALITY u (k, n) "
-                "ORDER BY n",
-                ([f"{self._category.slug}/{json_text(list(key))}" for key in wanted],),
-            )
-            present = read(self._hier, self._transform, wanted)
+            self._exchange.lock(cursor, wanted)
+            present = self._target.read(wanted)
             gone = [key for key in wanted if key not in present]
-            self._delete(cursor, gone)
-            written = self._write(cursor, list(present.items()), rejected)
+            self._target.delete(cursor, gone)
+            written = self._write(cursor, present, rejected)
         return Applied(written=written, deleted=gone, rejected=rejected)
 
-    def _delete(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
-        if keys:
-            where, params = projection.Keys(keys=keys).sql(self._category, identifiers.each(self._category.key))
-            cursor.execute(f"DELETE FROM {self._table} WHERE {where}", params)
-
     def _write(
-        self, cursor: Cursor, rows: Sequence[tuple[model.Key, bytes]], rejected: dict[model.Key, str]
+        self, cursor: Cursor, rows: Mapping[model.Key, bytes], rejected: dict[model.Key, str]
     ) -> list[model.Key]:
         if not rows:
             return []
+        written = list(rows)
         cursor.execute("SAVEPOINT back")
         try:
-            self._stage(cursor, [row for _, row in rows])
             try:
-                self._upsert(cursor)
+                self._target.merge(cursor, rows)
             except psycopg2.errors.UniqueViolation:
-                # Unique values that pass from one record to another: take all out first.
                 cursor.execute("ROLLBACK TO SAVEPOINT back")
-                self._stage(cursor, [row for _, row in rows])
-                self._delete(cursor, [key for key, _ in rows])
-                self._upsert(cursor)
+                written = list(self._exchange.write(cursor, rows))
         except psycopg2.Error as error:
             if not blames_record(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT back")
-            if len(rows) == 1:
-                rejected[rows[0][0]] = sentence(error)
+            keys = list(rows)
+            if len(keys) == 1:
+                rejected[keys[0]] = sentence(error)
                 return []
-            middle = len(rows) // 2
-            return self._write(cursor, rows[:middle], rejected) + self._write(cursor, rows[middle:], rejected)
+            middle = len(keys) // 2
+            parts = ({key: rows[key] for key in part} for part in (keys[:middle], keys[middle:]))
+            return [key for part in parts for key in self._write(cursor, part, rejected)]
         cursor.execute("RELEASE SAVEPOINT back")
-        return [key for key, _ in rows]
+        for key in written:
+            rejected.pop(key, None)
+        return written
 
-    @property
-    def _table(self) -> str:
-        return self._category.source.qualified
 
-    @property
-    def _stage_table(self) -> str:
-        return identifiers.derived(_STAGE, self._category.source.schema, self._category.source.table)
+class _Target:
+    """The flat store, written from the hierarchical one."""
 
-    def _stage(self, cursor: Cursor, rows: Sequence[bytes]) -> None:
-        names, stage = identifiers.listed(self._category.source.names), self._stage_table
+    def __init__(self, hier: Connection, transform: Transform):
+        self._hier = hier
+        self._transform = transform
+        self._category: Category = transform.category
+        self._table = self._category.source.qualified
+        self._stage_table = identifiers.derived(_STAGE, self._category.source.schema, self._category.source.table)
+
+    def lock(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
-            f"SELECT {names} FROM {self._table} WITH NO DATA; {emptied(stage)}"
+            "SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest(%s::text[]) WITH ORDINALITY u (k, n) "
+            "ORDER BY n",
+            ([f"{self._category.slug}/{json_text(list(key))}" for key in keys],),
         )
-        cursor.copy_expert(f"COPY {stage} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(wire.document(rows)))
 
-    def _upsert(self, cursor: Cursor) -> None:
+    def read(self, keys: Sequence[model.Key]) -> dict[model.Key, bytes]:
+        return read(self._hier, self._transform, keys)
+
+    def delete(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
+        if keys:
+            where, params = projection.Keys(keys=keys).sql(self._category, identifiers.each(self._category.key))
+            cursor.execute(f"DELETE FROM {self._table} WHERE {where}", params)
+
+    def insert(self, cursor: Cursor, records: Mapping[model.Key, bytes]) -> None:
+        # What is taken out before it is put in is not there, and nothing else has these keys' locks.
+        self.merge(cursor, records)
+
+    def merge(self, cursor: Cursor, records: Mapping[model.Key, bytes]) -> None:
+        """Put records in, or in the place of what is there."""
+        self._stage(cursor, records)
         names, key = identifiers.listed(self._category.source.names), identifiers.listed(self._category.key)
         changed = key_texts.changed(self._category.source.columns, self._category.key)
         cursor.execute(
@@ -122,6 +133,23 @@ class Returner:
             f"SELECT {names} FROM {self._stage_table} "
             f"ORDER BY {key} ON CONFLICT ({key}) DO " + (f"UPDATE SET {replacing(changed)}" if changed else "NOTHING")
         )
+
+    def holders(self, cursor: Cursor, records: Mapping[model.Key, bytes]) -> list[model.Key]:
+        self._stage(cursor, records)
+        owner = projection.texts(self._category, self._category.key, "t")
+        return exchange.holders(cursor, self._table, self._stage_table, owner)
+
+    def waiting(self, keys: Sequence[model.Key]) -> set[model.Key]:
+        return capture.waiting(self._hier, self._category.slug, keys)
+
+    def _stage(self, cursor: Cursor, records: Mapping[model.Key, bytes]) -> None:
+        names, stage = identifiers.listed(self._category.source.names), self._stage_table
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS "
+            f"SELECT {names} FROM {self._table} WITH NO DATA; {emptied(stage)}"
+        )
+        content = io.BytesIO(wire.document(list(records.values())))
+        cursor.copy_expert(f"COPY {stage} ({names}) FROM STDIN (FORMAT binary)", content)
 
 
 def read(hier: Connection, transform: Transform, keys: Sequence[model.Key]) -> dict[model.Key, bytes]:

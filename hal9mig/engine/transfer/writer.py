@@ -14,6 +14,7 @@ from hal9mig.categories import identifiers
 from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category, Role, Target
 from hal9mig.categories.transform import Output, Transform
+from hal9mig.engine.transfer import exchange
 from hal9mig.stores import projection
 from hal9mig.stores.connection import Cursor
 
@@ -95,24 +96,12 @@ class BatchWriter:
         for place, target in enumerate(self.category.targets):
             self._load(cursor, place, target, output)
 
-    def blockers(self, cursor: Cursor) -> list[tuple[str, ...]]:
-        """Return the keys of records whose unique values collide with what is staged."""
+    def holders(self, cursor: Cursor) -> list[tuple[str, ...]]:
+        """Return the keys of records that hold a unique value of what is staged."""
         found: list[tuple[str, ...]] = []
         for target in self.category.owned:
-            cursor.execute(
-                "SELECT array_agg(a.attname::text ORDER BY k.n) FROM pg_index i "
-                "CROSS JOIN LATERAL unnest(i.indkey[:i.indnkeyatts - 1]) WITH ORDINALITY k (attnum, n) "
-                "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum "
-                "WHERE i.indrelid = %s::regclass AND i.indisunique AND NOT i.indisprimary GROUP BY i.indexrelid",
-                (target.qualified,),
-            )
             owner = projection.texts(self.category, target.owner, "t")
-            for (columns,) in cursor.fetchall():
-                cursor.execute(
-                    f"SELECT DISTINCT {owner} FROM {target.qualified} t JOIN {_stage(target)} s "
-                    f"ON {_equal('t', columns, 's', columns)}"
-                )
-                found.extend(tuple(row) for row in cursor.fetchall())
+            found += exchange.holders(cursor, target.qualified, _stage(target), owner)
         return found
 
     def delete(self, cursor: Cursor, keys: Sequence[tuple[str, ...]]) -> None:
