@@ -7,7 +7,7 @@ SCALE ?= 0.02
 ROUNDS ?= 20
 SEED ?= 1
 
-.PHONY: demo test long campaign lint check unit bench format lock audit clean
+.PHONY: demo test long campaign mutants matrix lint check unit bench format lock audit clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
@@ -34,6 +34,14 @@ long: $(VENV)/installed
 ## campaign: ROUNDS migrations under live traffic, in a storm of accidents and contrary orders, from SEED on
 campaign: $(VENV)/installed
 	@$(BIN)/python -m tests.campaign --rounds $(ROUNDS) --seed $(SEED)
+
+## mutants: one rule of docs/correctness.md left out at a time; a test has to notice each
+mutants: $(VENV)/installed
+	@$(BIN)/python -m tests.mutants
+
+## matrix: the acceptance tests on other versions of Python, PostgreSQL and Redis, as far as they are at hand
+matrix: $(VENV)/installed
+	@$(BIN)/python -m tests.matrix
 
 ## lint: style and the direction of imports
 lint: $(VENV)/installed

@@ -38,14 +38,14 @@ def server_session() -> Iterator[servers.Session]:
 
 @pytest.fixture(scope="session")
 def flat_cluster(server_session: servers.Session) -> Cluster:
-    """The cluster of the flat stores, PostgreSQL 18."""
-    return server_session.cluster("flat")
+    """The cluster of the flat stores, PostgreSQL 18 unless the matrix asks for another."""
+    return server_session.cluster("flat", servers.FLAT_VERSION)
 
 
 @pytest.fixture(scope="session")
 def hier_cluster(server_session: servers.Session) -> Cluster:
-    """The cluster of the hierarchical stores, PostgreSQL 18."""
-    return server_session.cluster("hier")
+    """The cluster of the hierarchical stores, PostgreSQL 18 unless the matrix asks for another."""
+    return server_session.cluster("hier", servers.HIER_VERSION)
 
 
 @pytest.fixture(scope="session")

@@ -91,14 +91,22 @@ def text(type_name: str, data_field: bytes) -> str:
 
 
 def canonical(type_names: Sequence[str], key: Sequence[str]) -> tuple[str, ...]:
-    """Return a key whose texts may be spelled otherwise, as before a key had one text only."""
+    """Return a key whose texts may be spelled otherwise, as before a key had one text only.
+
+    What is no key of these types is returned as it is.
+    """
+    if len(key) != len(type_names):
+        return tuple(key)
     return tuple(_canonical(wire.canonical_type(kind), part) for kind, part in zip(type_names, key, strict=True))
 
 
 def _canonical(kind: str, spelled: str) -> str:
     if kind == "numeric":
-        return _trimmed(decimal.Decimal(spelled))
-    return spelled.rstrip(" ") if kind == "character" else spelled
+        try:
+            return _trimmed(decimal.Decimal(spelled))
+        except (decimal.InvalidOperation, TypeError):
+            return spelled  # no number, and so nobody's key: the server says so
+    return spelled.rstrip(" ") if kind == "character" and isinstance(spelled, str) else spelled
 
 
 def changed(columns: Iterable[Column], key: Sequence[str]) -> list[str]:

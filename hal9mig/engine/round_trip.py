@@ -17,6 +17,7 @@ from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
+from hal9mig.engine import foreign_errors
 from hal9mig.engine.compare import field_diff
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, reader
@@ -188,11 +189,11 @@ def _written(
     try:
         BatchWriter(transform).merge(cursor, output, newer_only=False)
     except psycopg2.Error as error:
-        if not applier.blames_record(error):
+        if not foreign_errors.blames_record(error):
             raise
         cursor.execute("ROLLBACK TO SAVEPOINT sample; RELEASE SAVEPOINT sample")
         if len(good) == 1:
-            refused.update(dict.fromkeys(good, applier.sentence(error)))
+            refused.update(dict.fromkeys(good, foreign_errors.sentence(error)))
             return {}
         middle = len(good) // 2
         parts = (list(good)[:middle], list(good)[middle:])

@@ -12,11 +12,11 @@ import psycopg2
 import psycopg2.errors
 
 from hal9mig import errors, logs, traces
-from hal9mig.engine import dispatcher, pace
+from hal9mig.engine import dispatcher, foreign_errors, pace
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
-from hal9mig.engine.transfer import applier, copier, planner
+from hal9mig.engine.transfer import copier, planner
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import MigrateOptions
@@ -79,7 +79,7 @@ def perform(system: System, desk: Desk, *, run_id: int, seq: int, attempt: int, 
                 session, run_id=run_id, seq=seq, attempt=attempt, owner=owner, lease=system.settings.lease_duration
             )
     except (errors.StoreUnreachable, psycopg2.Error) as error:
-        log.warning("run %s batch %s attempt %s: not claimed: %s", run_id, seq, attempt, applier.sentence(error))
+        log.warning("run %s batch %s attempt %s: not claimed: %s", run_id, seq, attempt, foreign_errors.sentence(error))
         return "lost"  # still queued in the ledger, which publishes it again
     if held is None:
         return "skipped"
@@ -134,23 +134,23 @@ def _guarded(system: System, desk: Desk, held: batches.Lease, started: float) ->
         desk.clear()
         return "lost"
     except errors.LeftOut as error:
-        return _give_up(system, held, started, applier.sentence(error), passing=True, aside=True)
+        return _give_up(system, held, started, foreign_errors.sentence(error), passing=True, aside=True)
     except (*_PASSING_ERRORS, psycopg2.Error) as error:
         desk.clear()
         if isinstance(error, psycopg2.errors.DiskFull) and (held.run_kind, _ANY) in STEPS:
             # A checkpoint's leavings are cleared when it fails: that gives the room back at once.
-            return _give_up(system, held, started, applier.sentence(error), passing=False, final=True)
+            return _give_up(system, held, started, foreign_errors.sentence(error), passing=False, final=True)
         passing = isinstance(error, _PASSING_ERRORS) or (
             isinstance(error, psycopg2.Error) and (error.pgcode or "")[:2] in _PASSING
         )
-        return _give_up(system, held, started, applier.sentence(error), passing=passing)
+        return _give_up(system, held, started, foreign_errors.sentence(error), passing=passing)
     except _FINAL as error:
         desk.clear()
-        return _give_up(system, held, started, applier.sentence(error), passing=False, final=True)
+        return _give_up(system, held, started, foreign_errors.sentence(error), passing=False, final=True)
     except Exception as error:
         desk.clear()
         log.exception("%s failed", held.name)
-        return _give_up(system, held, started, applier.sentence(error), passing=False)
+        return _give_up(system, held, started, foreign_errors.sentence(error), passing=False)
     if done:
         return "done"
     return _give_up(system, held, started, None, passing=True)
@@ -273,7 +273,7 @@ def _give_up(
             if not batches.hand_back(session, held, seconds=seconds, error=reason, delay=delay, crashed=not passing):
                 return "lost"
     except (errors.HAL9Error, psycopg2.Error) as error:
-        log.warning("%s: not handed back, its lease will run out: %s", held.name, applier.sentence(error))
+        log.warning("%s: not handed back, its lease will run out: %s", held.name, foreign_errors.sentence(error))
         return "lost"
     if reason:
         log.warning("%s: handed back: %s", held.name, reason)

@@ -79,7 +79,11 @@ def entries(
                 "GROUP BY key ORDER BY min(id) LIMIT %s",
                 (category, after, lanes, lane, rows, limit),
             )
-            found = [Entry(key=tuple(key), ids=ids) for key, ids in cursor.fetchall()]
+            # An array in an array is nobody's key, and cannot be looked up as one.
+            found = [
+                Entry(key=tuple(str(part) if isinstance(part, list) else part for part in key), ids=ids)
+                for key, ids in cursor.fetchall()
+            ]
         read = sum(len(entry.ids) for entry in found)
         if read < rows or len(found) > limit // 4 or rows >= limit * _MOST_ROWS_A_KEY:
             return found

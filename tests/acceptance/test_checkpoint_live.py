@@ -125,7 +125,7 @@ def kill_in_turn(driver: Driver, workers: Workers, run_id: int) -> int:
     return 0
 
 
-@pytest.mark.parametrize("mode", [Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY])
+@pytest.mark.parametrize("mode", [Mode.DUAL_WRITE, pytest.param(Mode.HIERARCHICAL_ONLY, marks=pytest.mark.long)])
 def test_workers_killed_all_the_way(driver: Driver, stores: Stores, workers: Workers, mode: Mode) -> None:
     """Only one worker at a time, which is killed again and again: taken whole, restored whole."""
     loading.load(stores.flat_url, scale=0.002, seed=3)

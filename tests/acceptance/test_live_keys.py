@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -11,7 +12,7 @@ import psycopg2
 import pytest
 
 from hal9mig import model
-from hal9mig.engine.transfer import copier, exchange, follower
+from hal9mig.engine.transfer import applier, copier, exchange, follower
 from hal9mig.ledger import quarantine
 from hal9mig.stores import capture
 from tests.support import live_state, migration_driver, servers
@@ -84,6 +85,31 @@ class TestDeletesAndUniqueValues:
         delete(11)
         self.ends(world, records=5)
 
+    def test_deleted_after_the_copys_look_for_marks(self, world: World) -> None:
+        """The row that was copied is not to be seen yet, and would be there when the copy commits."""
+        marked, applied = copier.Copier._marked, []
+
+        def delete() -> None:
+            flat, hier = world.system.flat(), world.system.hier()
+            with contextlib.closing(flat), contextlib.closing(hier):
+                applied.append(follower.work(world.system, flat, hier, lane=0, lanes=1))
+
+        def late(work: copier.Copier, records: Any) -> Any:
+            found = marked(work, records)
+            if not threads and (KEY(6),) in map(world.system.transform(SESSIONS).key, records):
+                world.flat_sql("DELETE FROM flat.user_sessions WHERE session_id = %s", KEY(6))
+                threads.append(threading.Thread(target=delete, daemon=True))
+                threads[0].start()
+                waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                migration_driver.until(lambda: applied or world.hier_sql(waiting), "an applier that waits or ends")
+            return found
+
+        threads: list[threading.Thread] = []
+        with mock.patch.object(copier.Copier, "_marked", late):
+            world.migrate()
+        threads[0].join(60)
+        self.ends(world, records=11)
+
     @pytest.mark.parametrize("applied", [True, False])
     def test_deleted_by_cascade(self, world: World, applied: bool) -> None:
         """The application never named the sessions that go."""
@@ -119,11 +145,7 @@ class TestDeletesAndUniqueValues:
     @pytest.mark.parametrize("other", [5, 9], ids=["in the step", "in another batch"])
     def test_unique_values_swapped(self, world: World, other: int, applied: bool) -> None:
         def swap() -> None:
-            with contextlib.closing(psycopg2.connect(world.stores.flat_url)) as one, one, one.cursor() as cursor:
-                for number, token in ((4, "in between"), (other, "token 4"), (4, f"token {other}")):
-                    cursor.execute(
-                        "UPDATE flat.user_sessions SET token_hash = %s WHERE session_id = %s", (token, KEY(number))
-                    )
+            self.exchange(world, 4, other)
             if applied:
                 world.drain()
 
@@ -198,11 +220,7 @@ class TestDeletesAndUniqueValues:
     def test_a_value_that_is_taken_only_after_the_look_for_its_holder(self, world: World) -> None:
         """By somebody who applies another record, read while that still had the value, and commits after the look."""
         world.migrate()
-        world.flat_sql(
-            f"UPDATE flat.user_sessions SET token_hash = 'away' WHERE session_id = '{KEY(5)}'; "
-            f"UPDATE flat.user_sessions SET token_hash = 'token 5' WHERE session_id = '{KEY(4)}'; "
-            f"UPDATE flat.user_sessions SET token_hash = 'token 4' WHERE session_id = '{KEY(5)}'"
-        )
+        self.exchange(world, 4, 5)
         original, looks = exchange.holders, []
 
         def too_early(*args: Any) -> list[model.Key]:
@@ -212,8 +230,45 @@ class TestDeletesAndUniqueValues:
 
         with mock.patch.object(exchange, "holders", too_early), mock.patch.object(follower, "CHUNK", 1):
             world.drain()
-        assert looks[0] == [(KEY(4),)]
+        assert looks[0] == [(KEY(5),)]
         self.ends(world, records=12)
+
+    @pytest.mark.parametrize("waits", [True, False], ids=["its holder waits", "its holder does not"])
+    def test_a_value_that_goes_back_to_its_holder_meanwhile(self, world: World, waits: bool) -> None:
+        """After the record was read that has it for a moment: both are as they were, and neither is to blame."""
+        world.migrate()
+        self.exchange(world, 4, 5)
+        read, waiting = applier._Target.read, applier._Target.waiting
+        reads = []
+
+        def slowly(target: Any, keys: Any) -> Any:
+            found = read(target, keys)
+            reads.append(keys)
+            if len(reads) == 1:
+                self.exchange(world, 4, 5)
+            return found
+
+        with (
+            mock.patch.object(exchange, "_MOST_GROWTHS", 0),
+            mock.patch.object(applier._Target, "read", slowly),
+            mock.patch.object(applier._Target, "waiting", waiting if waits else lambda *_: set()),
+            contextlib.closing(world.system.flat()) as flat,
+        ):
+            transform = world.system.transform(SESSIONS)
+            assert not applier.apply(world.system.ledger, flat, transform, [(KEY(4),)]).rejected
+        assert len(reads) > 1
+        # Not only after the lines of the journal that are left: its holder's may be about to be pruned.
+        assert world.hier_sql("SELECT count(*) FROM hier.sessions") == [(12,)]
+        self.ends(world, records=12)
+
+    @staticmethod
+    def exchange(world: World, one: int, other: int) -> None:
+        """Exchange the values of two records."""
+        sql = "SELECT session_id::text, token_hash FROM flat.user_sessions WHERE session_id IN (%s, %s)"
+        tokens = dict(world.flat_sql(sql, KEY(one), KEY(other)))
+        with migration_driver.connected(world.stores.flat_url) as cursor:
+            for key, token in ((one, "away"), (other, tokens[KEY(one)]), (one, tokens[KEY(other)])):
+                cursor.execute("UPDATE flat.user_sessions SET token_hash = %s WHERE session_id = %s", (token, KEY(key)))
 
     def test_stale_rows_in_the_target(self, world: World) -> None:
         """Left by a copy from before capture: older, gone at the source, and holding values of others by now."""

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import psycopg2
 import pytest
@@ -14,7 +15,7 @@ from hal9mig import errors, model
 from hal9mig.categories import keys
 from hal9mig.engine.compare import judge
 from hal9mig.engine.reconcile.repair import Action, Mender, RepairPolicy
-from hal9mig.engine.transfer.applier import Applier
+from hal9mig.engine.transfer import applier
 from hal9mig.engine.transfer.returner import Returner
 from hal9mig.ledger import quarantine
 from hal9mig.stores import capture, capture_triggers, category_check, write_mode
@@ -66,10 +67,10 @@ def journalled(bench: Bench, side: model.StoreName) -> set[tuple[str, ...]]:
         return {entry.key for entry in capture.entries(store, "keyed", limit=100)}
 
 
-def apply(bench: Bench, found: set[tuple[str, ...]], kind: type[Applier] = Applier) -> Any:
+def apply(bench: Bench, found: set[tuple[str, ...]]) -> Any:
     transform = bench.system.transform("keyed")
     with contextlib.closing(bench.system.flat()) as flat, bench.system.ledger.connection() as session:
-        return kind(transform, session=session, flat=flat).apply(sorted(found))
+        return applier.Applier(transform, session=session, flat=flat).apply(sorted(found))
 
 
 @contextlib.contextmanager
@@ -123,18 +124,19 @@ def test_the_last_write_wins_in_whatever_spelling(made: Callable[[str], Bench], 
     later: list[Any] = []
     pool = ThreadPoolExecutor(1)
 
-    class Slow(Applier):
-        def _read(self, keys: Any) -> Any:
-            found = super()._read(keys)
-            if not later:
-                bench.flat("UPDATE public.keyed SET value = 'newer'")
-                later.append(pool.submit(apply, bench, {(second,)}))
-                with contextlib.suppress(TimeoutError):  # it waits for the lock, or is done
-                    later[0].result(1.5)
-            return found
+    read = applier._Target.read
 
-    with pool:
-        apply(bench, {("1.0",)}, Slow)
+    def slowly(target: Any, keys: Any) -> Any:
+        found = read(target, keys)
+        if not later:
+            bench.flat("UPDATE public.keyed SET value = 'newer'")
+            later.append(pool.submit(apply, bench, {(second,)}))
+            with contextlib.suppress(TimeoutError):  # it waits for the lock, or is done
+                later[0].result(1.5)
+        return found
+
+    with pool, mock.patch.object(applier._Target, "read", slowly):
+        apply(bench, {("1.0",)})
         later[0].result(20)
     assert bench.hier("SELECT id::text, value FROM public.keyed") == [(second, "newer")]
 

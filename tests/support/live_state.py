@@ -204,12 +204,17 @@ class World:
             run = full_pass.start(
                 self.system, full_pass.PassOrder(category=category.slug, policy=RepairPolicy.AUTO), actor="test"
             )
-            while not (now := self._run(run.id)).ended:
-                self._batch(run.id)
-            assert now.status is model.RunStatus.SUCCEEDED, now.reason
+            now = self.work(run.id)
             with self.system.ledger.begin() as session:
                 found = full_pass.found(session, now)
             assert found.clean, found.outcomes
+
+    def work(self, run_id: int) -> model.Run:
+        """Work a run's batches in this process until it has succeeded."""
+        while not (now := self._run(run_id)).ended:
+            self._batch(run_id)
+        assert now.status is model.RunStatus.SUCCEEDED, now.reason
+        return now
 
     def _run(self, run_id: int) -> model.Run:
         with self.system.ledger.begin() as session:

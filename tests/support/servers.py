@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import psutil
 import psycopg2
 import redis
 
+from hal9mig.embedded import binaries
 from hal9mig.embedded.postgres import Cluster
 from hal9mig.embedded.process import Process
 from hal9mig.embedded.redis import RedisServer
@@ -33,6 +34,21 @@ TEST_SETTINGS = {
     "min_wal_size": "80MB",
     "max_wal_size": "1GB",
 }
+
+#: Which major versions of PostgreSQL the stores are on; ``make matrix`` sets others.
+FLAT_VERSION = int(os.environ.get("HAL9_TEST_FLAT_POSTGRES", "18"))
+HIER_VERSION = int(os.environ.get("HAL9_TEST_HIER_POSTGRES", "18"))
+
+
+def _of_debian(version: int, delivered: Callable[[int], pathlib.Path] = binaries.postgres_tree) -> pathlib.Path:
+    """Return where a version is that the tests' wheel does not carry."""
+    tree = pathlib.Path(f"/usr/lib/postgresql/{version}")
+    return tree if version not in binaries.DELIVERED else delivered(version)
+
+
+binaries.postgres_tree = _of_debian
+if program := os.environ.get("HAL9_TEST_REDIS"):
+    binaries.redis_server = lambda: pathlib.Path(program)
 
 
 class Session:

@@ -76,7 +76,7 @@ def _factor(text: str) -> float:
     type=options.Text("FACTOR", _factor),
     default="3",
     show_default=True,
-    help="Reads of the hierarchical store may take so many times as long as the flat store's.",
+    help="Reads of the hierarchical store may take so many times as long as the flat store's, or 10 ms.",
 )
 @click.option("--timeout", type=options.DURATION, help="Stop waiting for repairs after this time, with exit code 124.")
 @options.output

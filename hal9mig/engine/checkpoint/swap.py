@@ -26,11 +26,11 @@ from typing import Any
 import psycopg2
 
 from hal9mig import errors, model
-from hal9mig.engine import reconciliation_log
+from hal9mig.engine import foreign_errors, reconciliation_log
 from hal9mig.engine.checkpoint import restore, save
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
-from hal9mig.engine.transfer import applier, fence
+from hal9mig.engine.transfer import fence
 from hal9mig.ledger import audit, batches, database, dispatch, instants, mode, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import KeptOptions, RestoreOptions
@@ -87,7 +87,7 @@ class Swap:
         except Exception as error:
             if done:
                 raise errors.RestoreHalfDone(
-                    f"One store is restored, the other will be as soon as it can: {applier.sentence(error)}"
+                    f"One store is restored, the other will be as soon as it can: {foreign_errors.sentence(error)}"
                 ) from error
             if not self._committing:
                 self._let_go()

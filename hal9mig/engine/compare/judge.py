@@ -177,7 +177,7 @@ def _judge(both: Sides, keys: Sequence[model.Key], before: Seen | None, chosen: 
         flat, hier = (now, target.get(value, ())) if both.forward else (target.get(value, ()), now)
         found.append(
             _verdict(
-                key, flat, hier, held=value in held, rootless=key in rootless,
+                key, flat, hier, held=key in held, rootless=key in rootless,
                 moves=key in waiting or _hashes(before.get(value, ())) != _hashes(now),
             )
         )  # fmt: skip
@@ -212,22 +212,19 @@ def _rootless(both: Sides, keys: Sequence[model.Key]) -> set[model.Key]:
         return {row.text for row in keystream.collect(cursor, both.category, query)}
 
 
-def _held(both: Sides, keys: Sequence[model.Key]) -> set[tuple[Any, ...]]:
-    """Return which of these keys are in quarantine, compared as values and not as the texts they were noted in."""
-    columns = ", ".join(
-        f"(q.key->>{at})::{column.type} AS {column.name}" for at, column in enumerate(both.category.source.key_columns)
-    )
-    where, params = projection.Keys(keys=keys).sql(both.category, identifiers.each(both.category.key, "s"))
-    names = identifiers.listed(both.category.key, "s")
-    # Materialised: keys of other categories must not be cast to this one's types.
-    query = (
-        "WITH q AS MATERIALIZED (SELECT key FROM hal9mig.quarantine WHERE status = 'held' AND category = %s) "
-        f"SELECT {names}, {projection.key_texts(both.category)}, 0::bigint, false, false "
-        f"FROM (SELECT {columns} FROM q) s WHERE {where}",
-        [both.category.slug, *params],
-    )
+def _held(both: Sides, keys: Sequence[model.Key]) -> set[model.Key]:
+    """Return which of these keys are in quarantine, however they were spelled when they were noted.
+
+    What is held there may be no key at all, such as what a recovery says of records that are lost without a trace: so
+    the server is not asked to take it for one.
+    """
     with both.hier, both.hier.cursor() as cursor:
-        return {row.key for row in keystream.collect(cursor, both.category, query)}
+        cursor.execute(
+            "SELECT key FROM hal9mig.quarantine WHERE status = 'held' AND category = %s", (both.category.slug,)
+        )
+        noted = [tuple(key) for (key,) in cursor.fetchall()]
+    kinds = [column.type for column in both.category.source.key_columns]
+    return {key_texts.canonical(kinds, key) for key in noted}.intersection(keys)
 
 
 def versions(both: Sides, keys: Sequence[model.Key]) -> dict[model.Key, Versions]:

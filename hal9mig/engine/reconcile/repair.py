@@ -20,7 +20,7 @@ from hal9mig.engine.compare import judge
 from hal9mig.engine.compare.judge import Judgement, Sides, Verdict, Versions
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, follower
-from hal9mig.engine.transfer.applier import Applied
+from hal9mig.engine.transfer.applied import Applied
 from hal9mig.ledger import drifts, tuning
 from hal9mig.ledger.drifts import Cause, Finding
 from hal9mig.ledger.verify_results import DifferenceKind

@@ -17,51 +17,24 @@ from collections.abc import Mapping, Sequence
 import psycopg2
 import psycopg2.errors
 
-from hal9mig import errors, model
+from hal9mig import model
 from hal9mig.categories import identifiers, wire
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
-from hal9mig.engine.transfer import exchange, fence, reader
+from hal9mig.engine import foreign_errors
+from hal9mig.engine.transfer import exchange, fence, impossible_keys, reader
+from hal9mig.engine.transfer.applied import Applied
 from hal9mig.engine.transfer.writer import BatchWriter
 from hal9mig.ledger import marks, quarantine
 from hal9mig.ledger.database import Ledger, Session
 from hal9mig.stores import binary_copy, capture, projection
 from hal9mig.stores.connection import Connection, Cursor
 
-#: SQLSTATE classes that blame the record: data exception, integrity, program limit.
-_RECORD_FAULTS = ("22", "23", "54")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Applied:
-    """What became of the keys; a record that was rejected is in quarantine, and not in the target."""
-
-    written: Sequence[model.Key]
-    deleted: Sequence[model.Key]
-    rejected: Mapping[model.Key, str]
-
 
 @dataclasses.dataclass(kw_only=True)
 class _Outcome:
     written: dict[model.Key, bytes] = dataclasses.field(default_factory=dict)
     rejected: dict[model.Key, str] = dataclasses.field(default_factory=dict)
-
-
-def blames_record(error: psycopg2.Error) -> bool:
-    """Whether an error is the record's own, and not the server's or the connection's."""
-    return (error.pgcode or "")[:2] in _RECORD_FAULTS
-
-
-def sentence(error: BaseException) -> str:
-    """Return an error as one line, without the statement it came from."""
-    if isinstance(error, psycopg2.Error):
-        diagnosis = error.diag
-        parts = [diagnosis.message_primary, diagnosis.message_detail]
-        text = "; ".join(part for part in parts if part) or str(error)
-        return f"{type(error).__name__}: {' '.join(text.split())}"
-    if isinstance(error, errors.HAL9Error):
-        return error.message
-    return f"{type(error).__name__}: {error}"
 
 
 class _Target:
@@ -122,6 +95,19 @@ class Applier:
             errors.StaleEpoch: the target rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
+
+        def hold_odd(key: model.Key, reason: str) -> None:
+            with self._session.begin():
+                quarantine.hold(
+                    self._session, category=self._category.slug, key=key, error=reason, payload=None,
+                    transform_version=self._category.transform_version, run_id=run_id,
+                )  # fmt: skip
+
+        return impossible_keys.set_apart(
+            self._category, self._flat, keys, lambda possible: self._settle(possible, run_id), hold_odd
+        )
+
+    def _settle(self, keys: Sequence[model.Key], run_id: int | None) -> Applied:
         wanted = {self._transform.canonical(key) for key in keys}
         if not wanted:
             return Applied(written=(), deleted=(), rejected={})
@@ -191,11 +177,11 @@ class Applier:
                 cursor.execute("ROLLBACK TO SAVEPOINT apply")
                 good = self._exchange.write(cursor, good)
         except psycopg2.Error as error:
-            if not blames_record(error):
+            if not foreign_errors.blames_record(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT apply")
             if len(good) <= 1:
-                outcome.rejected.update(dict.fromkeys(good, sentence(error)))
+                outcome.rejected.update(dict.fromkeys(good, foreign_errors.sentence(error)))
                 return
             middle = len(good) // 2
             for part in (list(good)[:middle], list(good)[middle:]):

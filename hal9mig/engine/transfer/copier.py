@@ -16,7 +16,7 @@ import psycopg2.errors
 from hal9mig import errors, model
 from hal9mig.categories import filters, identifiers
 from hal9mig.categories.transform import Transform
-from hal9mig.engine import pace
+from hal9mig.engine import foreign_errors, pace
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier as applier_module
 from hal9mig.engine.transfer import fence
@@ -266,7 +266,7 @@ class Copier:
             if self._merging:
                 self._writer.merge(cursor, output)
         except psycopg2.Error as error:
-            if not applier_module.blames_record(error):
+            if not foreign_errors.blames_record(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT step; RELEASE SAVEPOINT step")
             if len(good) == 1:
@@ -340,7 +340,7 @@ class Copier:
         return not any(projection.is_text(column.type) for column in self._category.source.key_columns)
 
     def _hold(self, fields: Fields, error: BaseException) -> None:
-        self._hold_key(self._transform.key(fields), applier_module.sentence(error))
+        self._hold_key(self._transform.key(fields), foreign_errors.sentence(error))
 
     def _hold_key(self, key: model.Key, reason: str) -> None:
         # An older state of it would be one that nobody can tell from a current one.

@@ -1,11 +1,11 @@
 """Writes records between which unique values pass: all that take part are taken out, then they are put in.
 
 A value may be held by a record that is not to be written, and has given it up where the records come from. It
-is brought along, up to a number of times; the holders that are left then are only taken out: they wait in the
-journal, which brings them again. So a chain of values through a whole table needs no transaction of its length.
+is brought along, up to a number of times; holders beyond that are set apart: they are only taken out, and a line
+in the journal brings them again. So a chain of values through a whole table needs no transaction of its length.
 
 A value that is taken is the fault of a record only if it is taken by one that holds it at the source too, as of
-one moment. Read at two moments, both may have held it.
+one moment. Read at two moments, both may have held it. ``tests/convergence/exchange_model.py`` tries every order.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import psycopg2.errors
+from psycopg2.extensions import TransactionRollbackError
 
 from hal9mig import model
 from hal9mig.categories import identifiers
@@ -21,8 +22,11 @@ from hal9mig.stores.connection import Cursor
 
 #: How often the set of keys may grow by records that hold a unique value one of them needs.
 _MOST_GROWTHS = 8
-#: How often it is begun anew because the server broke a circle of two who wait for each other's values.
-_MOST_CIRCLES = 20
+#: How often holders are looked for in one attempt.
+_MOST_LOOKS = 16
+#: How often it is begun anew because others came in between: the server broke a circle of two who wait for each
+#: other's values, say.
+_MOST_UNDONE = 20
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -69,10 +73,10 @@ class Exchange(Generic[R]):
         self._side = side
         self._locked: set[model.Key] = set()
         self._grown = 0
-        self._circles = 0
+        self._undone = 0
 
     def settle(self, wanted: set[model.Key], attempt: Callable[[Sequence[model.Key]], T]) -> T:
-        """Call ``attempt`` with the keys in order until it neither needs more of them nor waits in a circle.
+        """Call ``attempt`` with the keys in order until it neither needs more of them nor is undone by others.
 
         It begins anew each time, so that all are locked in one order: two who need each other's keys then wait
         for one another and not in a circle. Who waits for a value that another has not committed may still.
@@ -83,9 +87,9 @@ class Exchange(Generic[R]):
             except NeedsMoreError as needs:
                 wanted = wanted | needs.keys
                 self._grown += 1
-            except psycopg2.errors.DeadlockDetected:
-                self._circles += 1
-                if self._circles > _MOST_CIRCLES:
+            except TransactionRollbackError:
+                self._undone += 1
+                if self._undone > _MOST_UNDONE:
                     raise
 
     def lock(self, cursor: Cursor, keys: Sequence[model.Key]) -> None:
@@ -100,12 +104,17 @@ class Exchange(Generic[R]):
             NeedsMoreError: ``settle`` begins anew with more keys.
             psycopg2.errors.UniqueViolation: one value belongs to two of the source's records.
         """
-        side = self._side
-        together, strangers, calm = dict(records), list[model.Key](), False
-        for _ in range(_MOST_GROWTHS):
+        side, together, apart, calm = self._side, dict(records), set[model.Key](), False
+        for _ in range(_MOST_LOOKS):
             cursor.execute("SAVEPOINT exchange")
             side.delete(cursor, list(together))
-            strangers = [key for key in side.holders(cursor, together) if key not in together]
+            found = [key for key in side.holders(cursor, together) if key not in together]
+            # One that is apart holds what another has at the source, read after its lock was taken: so it is
+            # older here than there. The line in the journal that says so is not taken yet, or nobody would have
+            # left it as it is, and nobody brings it while its lock is held. One that holds nothing which is needed
+            # stays: its line may be one that was applied, and is about to be pruned.
+            side.delete(cursor, [key for key in found if key in apart])
+            strangers = [key for key in found if key not in apart]
             if not strangers:
                 try:
                     side.insert(cursor, together)
@@ -115,24 +124,21 @@ class Exchange(Generic[R]):
                 else:
                     return together
             cursor.execute("ROLLBACK TO SAVEPOINT exchange")
-            if more := sorted(set(strangers) - self._locked):
-                if self._grown < _MOST_GROWTHS:
-                    raise NeedsMoreError(set(more))
-                side.lock(cursor, more)
-                self._locked.update(more)
+            more = sorted(set(strangers) - self._locked)
+            if more and self._grown < _MOST_GROWTHS:
+                raise NeedsMoreError(set(more))
+            side.lock(cursor, more)
+            self._locked.update(more)
+            if self._grown >= _MOST_GROWTHS:
+                apart |= side.waiting(strangers)
             # All of them again, not the new ones alone: what was read before may have passed its value on to them.
             # And where there are no new ones, somebody may have committed the value after the look for holders.
-            fresh = side.read([*together, *strangers])
+            wanted = [*together, *(key for key in strangers if key not in apart)]
+            fresh = side.read(wanted)
             calm = not strangers and fresh == together
-            side.delete(cursor, [key for key in (*together, *strangers) if key not in fresh])
+            side.delete(cursor, [key for key in wanted if key not in fresh])
             together = dict(fresh)
-        # Their locks are held, so nobody applies them meanwhile, and the line in the journal stays that brings
-        # them again: they were read as of one moment with those who have their values now.
-        waiting = side.waiting(strangers)
-        side.delete(cursor, list(together))
-        kept = {key: record for key, record in together.items() if key not in waiting}
-        side.insert(cursor, kept)
-        return kept
+        raise TransactionRollbackError("Others write the values of these records faster than they can be read.")
 
 
 def holders(cursor: Cursor, table: str, stage: str, owner: str) -> list[model.Key]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from hal9mig import errors, model
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, fence
-from hal9mig.engine.transfer.applier import Applied
+from hal9mig.engine.transfer.applied import Applied
 from hal9mig.engine.transfer.returner import Returner
 from hal9mig.ledger import database, dispatch, workers
 from hal9mig.queue import app as queue_app

@@ -11,6 +11,7 @@ from hal9mig import errors, model
 from hal9mig.categories import identifiers
 from hal9mig.categories.filters import EVERYTHING
 from hal9mig.categories.transform import Transform
+from hal9mig.engine import foreign_errors
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import applier, reader
 from hal9mig.engine.transfer.writer import OVERRIDING, BatchWriter
@@ -78,9 +79,9 @@ def _tried(system: System, flat: Connection, transform: Transform, record: quara
         try:
             _offered_to_flat(flat, transform, record)
         except psycopg2.Error as error:
-            if not applier.blames_record(error):
+            if not foreign_errors.blames_record(error):
                 raise
-            return Retrial(record=record, outcome=RetryOutcome.HELD, error=applier.sentence(error))
+            return Retrial(record=record, outcome=RetryOutcome.HELD, error=foreign_errors.sentence(error))
     applied = applier.apply(system.ledger, flat, transform, [record.key], run_id=record.run_id)
     key = transform.canonical(record.key)
     if key in applied.rejected:

@@ -17,8 +17,9 @@ from hal9mig.categories import identifiers, wire
 from hal9mig.categories import keys as key_texts
 from hal9mig.categories.declaration import Category
 from hal9mig.categories.transform import Transform
-from hal9mig.engine.transfer import exchange, fence
-from hal9mig.engine.transfer.applier import Applied, blames_record, sentence
+from hal9mig.engine import foreign_errors
+from hal9mig.engine.transfer import exchange, fence, impossible_keys
+from hal9mig.engine.transfer.applied import Applied
 from hal9mig.engine.transfer.writer import OVERRIDING, emptied, replacing
 from hal9mig.ledger.database import json_text
 from hal9mig.stores import binary_copy, capture, projection
@@ -37,6 +38,7 @@ class Returner:
     def __init__(self, transform: Transform, *, flat: Connection, hier: Connection):
         self._transform = transform
         self._flat = flat
+        self._hier = hier
         self._target = _Target(hier, transform)
         self._exchange = exchange.Exchange(self._target)
 
@@ -47,6 +49,9 @@ class Returner:
             errors.StaleEpoch: the flat store rules by now; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
+        return impossible_keys.set_apart(self._transform.category, self._hier, keys, self._settle)
+
+    def _settle(self, keys: Sequence[model.Key]) -> Applied:
         wanted = {self._transform.canonical(key) for key in keys}
         if not wanted:
             return Applied(written=(), deleted=(), rejected={})
@@ -78,12 +83,12 @@ class Returner:
                 cursor.execute("ROLLBACK TO SAVEPOINT back")
                 written = list(self._exchange.write(cursor, rows))
         except psycopg2.Error as error:
-            if not blames_record(error):
+            if not foreign_errors.blames_record(error):
                 raise
             cursor.execute("ROLLBACK TO SAVEPOINT back")
             keys = list(rows)
             if len(keys) == 1:
-                rejected[keys[0]] = sentence(error)
+                rejected[keys[0]] = foreign_errors.sentence(error)
                 return []
             middle = len(keys) // 2
             parts = ({key: rows[key] for key in part} for part in (keys[:middle], keys[middle:]))

@@ -1,0 +1,250 @@
+"""The rules that are left out, one in each mutant: where its line is, what stands there instead, what notices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+_LIVE_KEYS = "tests/acceptance/test_live_keys.py"
+_MEETINGS = "tests/property/test_live_state.py::test_each_meeting_by_itself"
+_HELD = "tests/acceptance/test_switch_held.py"
+_SWITCH = "tests/acceptance/test_switch.py"
+_SLOW = "tests/integration/test_client_switches.py::test_who_was_slow_since_before_a_switch_writes_nothing_over_what_came_after"
+_RESTORE = "tests/integration/test_restore_crashes.py"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """One change of one file that leaves a rule out.
+
+    Attributes:
+        rule: what no longer holds, as a sentence of docs/correctness.md would say it.
+        old, new: the line as it is, which stands in the file once, and what replaces it.
+        tests: node ids, of which at least one has to fail.
+    """
+
+    rule: str
+    path: str
+    old: str
+    new: str
+    tests: Sequence[str]
+
+
+MUTANTS = (
+    Mutant(
+        rule="a delete is journalled",
+        path="hal9mig/stores/capture_triggers.py",
+        old="        {journal} old_rows;",
+        new="        PERFORM 1;",
+        tests=[_LIVE_KEYS],
+    ),
+    Mutant(
+        rule="a key that changes is journalled as it was and as it is",
+        path="hal9mig/stores/capture_triggers.py",
+        old="        {once} (TABLE old_rows UNION ALL TABLE new_rows) AS both_rows;",
+        new="        {journal} new_rows;",
+        tests=["tests/integration/test_capture_partitions.py::test_a_key_that_changes_is_journalled_as_it_was_and_as_it_is"],
+    ),
+    Mutant(
+        rule="a writer's trigger holds its lock until the transaction ends",
+        path="hal9mig/stores/capture_triggers.py",
+        old="        AND pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended('hal9cap writers', 0)) IS NOT NULL;",
+        new="        AND true;",
+        tests=[f"{_SWITCH}::TestHeldUp"],
+    ),
+    Mutant(
+        rule="a transaction that names an older epoch is refused",
+        path="hal9mig/stores/capture_triggers.py",
+        old="            OR epoch OPERATOR(pg_catalog.=) (state OPERATOR(pg_catalog./) 4)::pg_catalog.text);",
+        new="            OR true);",
+        tests=["tests/integration/test_client_switches.py::test_a_stale_epoch_is_refused_by_the_database"],
+    ),
+    Mutant(
+        rule="a journal row is deleted by its own number, and not by its key",
+        path="hal9mig/stores/capture.py",
+        old='cursor.execute("DELETE FROM hal9cap.journal WHERE id = ANY(%s::bigint[])", (ids,))',
+        new='cursor.execute("DELETE FROM hal9cap.journal WHERE key IN '
+        '(SELECT key FROM hal9cap.journal WHERE id = ANY(%s::bigint[]))", (ids,))',
+        tests=[_MEETINGS, _LIVE_KEYS],
+    ),
+    Mutant(
+        rule="what a shortened journal leaves of a key is a new row",
+        path="hal9mig/stores/capture.py",
+        old='"GROUP BY category, key HAVING count(*) > 1) k WHERE j.category = k.category AND j.key = k.key "\n'
+        '            "RETURNING j.id, j.category, j.key, j.at), "\n'
+        '            "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone "\n',
+        new='"GROUP BY category, key HAVING count(*) > 1) k WHERE j.category = k.category AND j.key = k.key "\n'
+        '            "AND j.id > (SELECT min(id) FROM hal9cap.journal o WHERE o.category = j.category AND o.key = j.key) "\n'
+        '            "RETURNING j.id, j.category, j.key, j.at), "\n'
+        '            "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone WHERE false "\n',
+        tests=["tests/acceptance/test_live.py::TestJournal"],
+    ),
+    Mutant(
+        rule="an apply marks its keys first",
+        path="hal9mig/engine/transfer/applier.py",
+        old="            marks.mark(self._session, slug, wanted)",
+        new="            pass",
+        tests=[_LIVE_KEYS],
+    ),
+    Mutant(
+        rule="a copy looks for marks after it has written",
+        path="hal9mig/engine/transfer/copier.py",
+        old="        marked = marks.since(self._session, self._category.slug, self._held.claimed_at)",
+        new="        marked: set[model.Key] = set()",
+        tests=[_LIVE_KEYS],
+    ),
+    Mutant(
+        rule="a delete waits for the copies in flight",
+        path="hal9mig/engine/transfer/applier.py",
+        old="            marks.wait_for_copies(self._session, slug)",
+        new="            pass",
+        tests=[_LIVE_KEYS, _MEETINGS],
+    ),
+    Mutant(
+        rule="a key is locked before the source is read",
+        path="hal9mig/engine/transfer/applier.py",
+        old="        self._exchange.lock(cursor, keys)\n        cursor.execute(capture.APPLY)\n"
+        "        present = self._target.read(keys)",
+        new="        cursor.execute(capture.APPLY)\n        present = self._target.read(keys)\n"
+        "        self._exchange.lock(cursor, keys)",
+        tests=["tests/integration/test_key_text.py::test_the_last_write_wins_in_whatever_spelling"],
+    ),
+    Mutant(
+        rule="what was rejected is taken out of the target",
+        path="hal9mig/engine/transfer/applier.py",
+        old="        self._target.delete(cursor, list(outcome.rejected))",
+        new="        pass",
+        tests=[_LIVE_KEYS, "tests/integration/test_records.py"],
+    ),
+    Mutant(
+        rule="a batch's line is fenced by the lease's attempt",
+        path="hal9mig/ledger/sql/batches.sql",
+        old=" WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s AND b.attempt = %(attempt)s AND b.owner = %(owner)s\n"
+        "   AND b.status = 'leased'\nRETURNING (SELECT",
+        new=" WHERE b.run_id = %(run_id)s AND b.seq = %(seq)s\nRETURNING (SELECT",
+        tests=["tests/integration/test_ledger.py::TestLease"],
+    ),
+    Mutant(
+        rule="unique values: all that take part are read anew, as of one moment",
+        path="hal9mig/engine/transfer/exchange.py",
+        old="            fresh = side.read(wanted)",
+        new="            fresh = {**together, **side.read([key for key in strangers if key not in apart])}",
+        tests=[_LIVE_KEYS],
+    ),
+    Mutant(
+        rule="unique values: one that was committed after the look for its holder is looked for again",
+        path="hal9mig/engine/transfer/exchange.py",
+        old="                    if calm:\n                        raise",
+        new="                    raise",
+        tests=[_LIVE_KEYS],
+    ),
+    Mutant(
+        rule="unique values: who is undone by the server begins anew",
+        path="hal9mig/engine/transfer/exchange.py",
+        old="                if self._undone > _MOST_UNDONE:\n                    raise",
+        new="                raise",
+        tests=["tests/unit/test_exchange.py"],
+    ),
+    Mutant(
+        rule="unique values: a holder beyond what is brought along is taken out",
+        path="hal9mig/engine/transfer/exchange.py",
+        old="                apart |= side.waiting(strangers)",
+        new="                pass",
+        tests=[_LIVE_KEYS],
+    ),
+    Mutant(
+        rule="unique values: who holds none that is needed stays",
+        path="hal9mig/engine/transfer/exchange.py",
+        old="            side.delete(cursor, [key for key in found if key in apart])",
+        new="            side.delete(cursor, sorted(apart))",
+        tests=[_LIVE_KEYS],
+    ),
+    Mutant(
+        rule="an apply asks, behind the target's fence, whether the target rules",
+        path="hal9mig/engine/transfer/applier.py",
+        old="        fence.hold(cursor, model.StoreName.HIERARCHICAL)",
+        new="        pass",
+        tests=[_SLOW],
+    ),
+    Mutant(
+        rule="so does an apply of the way back",
+        path="hal9mig/engine/transfer/returner.py",
+        old="            fence.hold(cursor, model.StoreName.FLAT)",
+        new="            pass",
+        tests=[_SLOW],
+    ),
+    Mutant(
+        rule="an apply holds the fence until it commits",
+        path="hal9mig/engine/transfer/fence.py",
+        old='        f"SELECT pg_advisory_xact_lock_shared({_FENCE})",',
+        new='        "SELECT 1",',
+        tests=[f"{_HELD}::TestFrozenApplier"],
+    ),
+    Mutant(
+        rule="a switch closes the fence before it opens the target",
+        path="hal9mig/engine/switch/switch.py",
+        old="                with fence.closed(hier, patience=PATIENCE):",
+        new="                with contextlib.nullcontext():",
+        tests=[f"{_HELD}::TestFrozenApplier"],
+    ),
+    Mutant(
+        rule="a switch waits for the writers in flight",
+        path="hal9mig/stores/barrier.py",
+        old='            cursor.execute(f"SELECT pg_advisory_lock({_WRITERS})")',
+        new='            cursor.execute("SELECT 1")',
+        tests=[f"{_SWITCH}::TestHeldUp"],
+    ),
+    Mutant(
+        rule="what is left is applied behind the barrier",
+        path="hal9mig/engine/switch/switch.py",
+        old="                self._drain(model.StoreName.FLAT)\n",
+        new="                pass\n",
+        tests=[f"{_SWITCH}::TestKilled", f"{_SWITCH}::TestEpochs"],
+    ),
+    Mutant(
+        rule="the side that is left is closed before the other is opened",
+        path="hal9mig/engine/switch/switch.py",
+        old='                    self._set(flat, "closed", WriteState(mode=Mode.CLOSED, epoch=epoch))\n'
+        '                    self._note(line, Mode.HIERARCHICAL_ONLY, "closed", carried=document)\n'
+        '                    self._set(hier, "open", new)\n',
+        new='                    self._note(line, Mode.HIERARCHICAL_ONLY, "closed", carried=document)\n'
+        '                    self._set(hier, "open", new)\n'
+        '                    self._set(flat, "closed", WriteState(mode=Mode.CLOSED, epoch=epoch))\n',
+        tests=[f"{_SWITCH}::TestKilled"],
+    ),
+    Mutant(
+        rule="on the way back, what is refused stays in the journal",
+        path="hal9mig/engine/transfer/follower.py",
+        old="            kept = set(applied.rejected) if side is model.StoreName.HIERARCHICAL else set()",
+        new="            kept: set[model.Key] = set()",
+        tests=[f"{_SWITCH}::TestForced"],
+    ),
+    Mutant(
+        rule="a pair of snapshots is taken while the target's fence is closed",
+        path="hal9mig/engine/checkpoint/instant.py",
+        old="with contextlib.closing(_target(system, ruling)) as target, fence.closed(target, patience=PATIENCE):",
+        new="with contextlib.closing(_target(system, ruling)):",
+        tests=["tests/acceptance/test_checkpoint_live.py::test_the_pair_of_one_instant", "tests/integration/test_checkpoint.py"],
+    ),
+    Mutant(
+        rule="between the two swaps of a restore nothing is applied",
+        path="hal9mig/engine/checkpoint/swap.py",
+        old="            capture.hold(connection, reason)",
+        new="            pass",
+        tests=[f"{_RESTORE}::TestBetween"],
+    ),
+    Mutant(
+        rule="the ruling store is swapped first",
+        path="hal9mig/engine/checkpoint/swap.py",
+        old="key=lambda store: store is not now.ruling)",
+        new="key=lambda store: store is now.ruling)",
+        tests=[f"{_RESTORE}::TestEveryStep"],
+    ),
+    Mutant(
+        rule="each store notes a restore with the swap itself",
+        path="hal9mig/engine/checkpoint/swap.py",
+        old="            restore_notes.note(cursor.connection, self._mark)",
+        new="            pass",
+        tests=[f"{_RESTORE}::TestEveryStep"],
+    ),
+)  # fmt: skip
