@@ -28,7 +28,7 @@ def set_apart(
     """Call ``apply`` with the keys that are possible; the others are rejected beside what it rejects.
 
     Args:
-        hold: called with each of the others, and why it is none.
+        hold: called with each of the others as texts, and why it is none.
 
     Raises:
         psycopg2.Error: what ``apply`` raises and no key is to blame for.
@@ -45,7 +45,7 @@ def set_apart(
         odd |= unread
         applied = apply([key for key in left if key not in unread])
     for key, reason in odd.items():
-        hold(key, reason)
+        hold(tuple(map(str, key)), reason)
     return dataclasses.replace(applied, rejected={**applied.rejected, **odd})
 
 
