@@ -16,6 +16,8 @@ _SCHEMA_STATES = ("42P01", "42703", "3F000", "42883")
 # What the triggers say to a writer: another epoch, and a store that does not rule.
 _WRITE_MODE = ("HL001", "HL002")
 _FORBIDDEN, _LOCKED = "42501", "55P03"
+# What a trigger or a function says in words of its own.
+_RAISED = "P0001"
 #: SQLSTATE classes that blame the record: data exception, integrity, program limit.
 _RECORD_FAULTS = ("22", "23", "54")
 
@@ -84,6 +86,8 @@ def _postgres(error: BaseException) -> errors.HAL9Error:
         return errors.Refused(f"{text[0].upper()}{text[1:]}.", hint="hal9-migrate mode")
     if state in _SCHEMA_STATES:
         return errors.SchemaBehind(f"A database lacks something that this program needs: {text}.")
+    if state == _RAISED and error.diag.message_hint:
+        return errors.Refused(f"{text[0].upper()}{text[1:]}.", hint=error.diag.message_hint)
     if state == _FORBIDDEN:
         return errors.Refused(f"The database account may not do this: {text}.", hint="let its owner grant the right")
     if state == _LOCKED:

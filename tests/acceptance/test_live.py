@@ -259,6 +259,22 @@ class TestJournal:
         world.drain()
         world.assert_equal()
 
+    def test_what_came_while_it_was_applied_and_shortened_stays(self, world: World) -> None:
+        """An applier prunes the lines that it saw; a line that stands for them and for a later one is another."""
+        world.only(SESSIONS)
+        world.load(0.0002, SESSIONS)
+        world.switch.enable()
+        world.migrate()
+        self.update(world, 2)
+        source = world.desk.flat("test")
+        seen = capture.entries(source, SESSIONS, limit=100)
+        self.update(world, 1)
+        assert capture.compact(source) == 40
+        capture.prune(source, seen)
+        assert world.waiting() == 20
+        world.drain()
+        world.assert_equal()
+
     def test_few_keys_that_are_written_often_are_applied_once(self, world: World) -> None:
         """All rows of a hot key are taken together, in the journal's order, and no more keys than asked for."""
         world.only(SESSIONS)

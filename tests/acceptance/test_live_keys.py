@@ -220,7 +220,11 @@ class TestDeletesAndUniqueValues:
     def test_a_value_that_is_taken_only_after_the_look_for_its_holder(self, world: World) -> None:
         """By somebody who applies another record, read while that still had the value, and commits after the look."""
         world.migrate()
-        self.exchange(world, 4, 5)
+        for number, token in ((5, "away"), (4, "token 5")):
+            world.flat_sql("UPDATE flat.user_sessions SET token_hash = %s WHERE session_id = %s", token, KEY(number))
+        # Whose line comes first: what has the value now is brought before what had it.
+        world.flat_sql("DELETE FROM hal9cap.journal WHERE key = %s", [KEY(5)])
+        world.flat_sql("INSERT INTO hal9cap.journal (category, key) VALUES (%s, %s)", SESSIONS, [KEY(5)])
         original, looks = exchange.holders, []
 
         def too_early(*args: Any) -> list[model.Key]:

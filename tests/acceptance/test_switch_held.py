@@ -152,6 +152,30 @@ class TestFrozenApplier:
         assert world.switch.return_to_flat().changed
         assert world.notes(SESSIONS) == {KEY(1): "written there", KEY(2): "goes on"}
 
+    def test_that_repairs_what_nobody_waits_for(self, world: World) -> None:
+        """Nothing but the fence tells that it is about to write what it has read before the switch."""
+        world.prepare()
+        change(world, "before", 1)
+        world.drain()
+        stands, goes_on = threading.Event(), threading.Event()
+
+        def stand(target: applier._Target, keys: Any) -> Any:
+            found = READ(target, keys)
+            stands.set()
+            assert goes_on.wait(60)
+            return found
+
+        with mock.patch.object(applier._Target, "read", stand):
+            repair = threading.Thread(target=self._bring, args=(world, 1), daemon=True)
+            repair.start()
+            assert stands.wait(30)
+            with pytest.raises(errors.GateClosed, match="still applying"):
+                world.switch.leave_flat(dict)
+            goes_on.set()
+            repair.join(30)
+        world.leave()
+        world.assert_equal()
+
     def test_with_nothing_left_to_bring(self, world: World) -> None:
         """A repair holds the fence, or a row that the proof of capture would have written."""
         world.prepare()

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 
-from hal9mig import model
+from hal9mig import errors, model
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
+from hal9mig.engine import foreign_errors
 from hal9mig.stores import capture, capture_triggers, connection, write_mode
 from hal9mig.stores.write_mode import Mode, WriteState
 from tests.support import migration_driver, servers
@@ -183,8 +184,11 @@ def test_a_writer_with_the_role_of_a_replica_is_seen(world: World) -> None:
 
 def test_a_part_cannot_be_truncated_unseen(world: World) -> None:
     world.begin(PARTITIONED)
-    with pytest.raises(psycopg2.Error, match="TRUNCATE of events_1 cannot be captured"):
+    with pytest.raises(psycopg2.Error, match="TRUNCATE of events_1 cannot be captured") as caught:
         world.run("TRUNCATE events_1")
+    said = foreign_errors.translated(caught.value)
+    assert isinstance(said, errors.Refused)
+    assert said.hint == "Use DELETE, or leave dual-write first."
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ def run(tests: Iterable[str], mutant: Mutant | None = None) -> tuple[int, str]:
             path = tree / mutant.path
             path.write_text(path.read_text().replace(mutant.old, mutant.new))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
+        if mutant is None:
+            command += ["--numprocesses=2", "--dist=loadfile"]
         done = subprocess.run(
             command, cwd=tree, env={**os.environ, "PYTHONPATH": folder}, capture_output=True, text=True, timeout=1800,
             check=False,
