@@ -238,7 +238,7 @@ MUTANTS = (
         path="hal9mig/engine/checkpoint/swap.py",
         old="key=lambda store: store is not now.ruling)",
         new="key=lambda store: store is now.ruling)",
-        tests=[f"{_RESTORE}::TestEveryStep"],
+        tests=[f"{_RESTORE}::TestBetween"],
     ),
     Mutant(
         rule="each store notes a restore with the swap itself",
