@@ -267,11 +267,30 @@ class TestJournal:
         world.migrate()
         self.update(world, 2)
         source = world.desk.flat("test")
-        seen = capture.entries(source, SESSIONS, limit=100)
+        seen = capture.entries(source, [SESSIONS], limit=100)
         self.update(world, 1)
         assert capture.compact(source) == 40
         capture.prune(source, seen)
         assert world.waiting() == 20
+        world.drain()
+        world.assert_equal()
+
+    def test_shortened_while_somebody_prunes(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It waits for nobody who may wait for it, part by part."""
+        monkeypatch.setattr(capture, "_PART", 25)
+        world.only(SESSIONS)
+        world.load(0.0002, SESSIONS)
+        world.switch.enable()
+        world.migrate()
+        self.update(world, 5)
+        source, pruning = world.desk.flat("test"), world.desk.flat("pruning")
+        with pruning, pruning.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM hal9cap.journal WHERE id IN (SELECT id FROM hal9cap.journal ORDER BY id LIMIT 7)"
+            )
+            assert capture.compact(source) == 20 * 5 - 7 - 20
+        assert world.waiting() == 20
+        assert capture.compact(source) == 0
         world.drain()
         world.assert_equal()
 
@@ -282,7 +301,7 @@ class TestJournal:
         world.switch.enable()
         self.update(world, 100)
         source = world.desk.flat("test")
-        (few, every) = (capture.entries(source, SESSIONS, limit=limit) for limit in (5, 100))
+        (few, every) = (capture.entries(source, [SESSIONS], limit=limit) for limit in (5, 100))
         assert len(few) == 5
         assert len(every) == 20
         assert sum(len(entry.ids) for entry in every) == world.waiting() == 2000

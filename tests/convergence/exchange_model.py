@@ -14,6 +14,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
+from tests.convergence import interleavings
+
 #: What each key holds, by its number; a key that is not there has no record.
 Rows = tuple[tuple[int, int], ...]
 
@@ -77,20 +79,15 @@ Goes = Callable[..., State]
 
 def explore(start: State, rules: Rules, *, first: bool = False) -> tuple[int, list[State]]:
     """Return how many states can be reached, and those that are wrong; ``first`` stops at one of these."""
-    seen, open_, wrong = {start}, [start], []
-    while open_:
-        state = open_.pop()
-        following = [*_writer(state), *_appliers(state, rules)] or [*_circles(state, rules)]
-        rests = not following and (state.target != state.source or state.ops or state.journal)
-        if rests or state.quarantine:
-            wrong.append(state)
-            if first:
-                break
-        for one in (*following, *_kills(state)):
-            if one not in seen:
-                seen.add(one)
-                open_.append(one)
-    return len(seen), wrong
+
+    def following(state: State) -> list[State]:
+        return [*_writer(state), *_appliers(state, rules)] or [*_circles(state, rules)]
+
+    def wrong(state: State, rests: bool) -> bool:
+        unequal = rests and (state.target != state.source or bool(state.ops or state.journal))
+        return unequal or bool(state.quarantine)
+
+    return interleavings.walk(start, following, _kills, wrong, first=first)
 
 
 def _rows(found: Mapping[int, int]) -> Rows:

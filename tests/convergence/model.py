@@ -15,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from tests.convergence import interleavings
+
 #: A record's value: its version. Deleting and inserting again starts a new, lower version.
 Value = int | None
 COPIER = "copier"
@@ -62,22 +64,14 @@ class State:
 
 def explore(start: State, rules: Rules, *, first: bool = False) -> tuple[int, list[State]]:
     """Return how many states can be reached, and those that are wrong; ``first`` stops at one of these."""
-    seen = {start}
-    open_ = [start]
-    wrong = []
-    while open_:
-        state = open_.pop()
-        following = [*_writer(state), *_copier(state, rules), *_appliers(state, rules)]
-        if not following and (state.target != state.source or not _at_rest(state)):
-            wrong.append(state)
-            if first:
-                break
-        following += _kills(state)
-        for one in following:
-            if one not in seen:
-                seen.add(one)
-                open_.append(one)
-    return len(seen), wrong
+
+    def following(state: State) -> list[State]:
+        return [*_writer(state), *_copier(state, rules), *_appliers(state, rules)]
+
+    def wrong(state: State, rests: bool) -> bool:
+        return rests and (state.target != state.source or not _at_rest(state))
+
+    return interleavings.walk(start, following, _kills, wrong, first=first)
 
 
 def _at_rest(state: State) -> bool:

@@ -14,6 +14,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from tests.convergence import interleavings
+
 Side = Literal["flat", "hier"]
 Mode = Literal["flat-only", "dual-write", "hierarchical-only", "closed"]
 #: The modes of a store in which the application may write it.
@@ -88,19 +90,11 @@ _put = dataclasses.replace
 
 def explore(start: State, rules: Rules, *, first: bool = False) -> tuple[int, list[State]]:
     """Return how many states can be reached, and those that are wrong; ``first`` stops at one of these."""
-    seen, open_, wrong = {start}, [start], []
-    while open_:
-        state = open_.pop()
-        following = [*_writers(state, rules), *_appliers(state, rules), *_switch(state, rules)]
-        if not following and not _right(state):
-            wrong.append(state)
-            if first:
-                break
-        for one in (*following, *_kills(state)):
-            if one not in seen:
-                seen.add(one)
-                open_.append(one)
-    return len(seen), wrong
+
+    def following(state: State) -> list[State]:
+        return [*_writers(state, rules), *_appliers(state, rules), *_switch(state, rules)]
+
+    return interleavings.walk(start, following, _kills, lambda state, rests: rests and not _right(state), first=first)
 
 
 def _right(state: State) -> bool:

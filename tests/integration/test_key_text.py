@@ -64,7 +64,7 @@ def made(open_bench: Callable[..., Bench]) -> Callable[[str], Bench]:
 
 def journalled(bench: Bench, side: model.StoreName) -> set[tuple[str, ...]]:
     with contextlib.closing(bench.system.store(side)) as store:
-        return {entry.key for entry in capture.entries(store, "keyed", limit=100)}
+        return {entry.key for entry in capture.entries(store, ["keyed"], limit=100)}
 
 
 def apply(bench: Bench, found: set[tuple[str, ...]]) -> Any:

@@ -348,13 +348,13 @@ class TestLag:
         for turn in range(5):
             world.flat_sql(write, turn, one)
         world.flat_sql(write, 1, other)
-        seen = capture.entries(world.desk.flat("test"), SLUG, limit=10)
+        seen = capture.entries(world.desk.flat("test"), [SLUG], limit=10)
         assert sorted(len(entry.ids) for entry in seen) == [1, 5]
         world.flat_sql(write, 77, one)
         assert capture.compact(world.desk.flat("test")) == 5
         # Whoever had read the journal before prunes what it saw; the write after that is still there.
         capture.prune(world.desk.flat("test"), seen)
-        left = capture.entries(world.desk.flat("test"), SLUG, limit=10)
+        left = capture.entries(world.desk.flat("test"), [SLUG], limit=10)
         assert [(entry.key, len(entry.ids)) for entry in left] == [((one,), 1)]
 
 

@@ -70,13 +70,15 @@ MUTANTS = (
     Mutant(
         rule="what a shortened journal leaves of a key is a new row",
         path="hal9mig/stores/capture.py",
-        old='"GROUP BY category, key HAVING count(*) > 1) k WHERE j.category = k.category AND j.key = k.key "\n'
-        '            "RETURNING j.id, j.category, j.key, j.at), "\n'
-        '            "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone "\n',
-        new='"GROUP BY category, key HAVING count(*) > 1) k WHERE j.category = k.category AND j.key = k.key "\n'
-        '            "AND j.id > (SELECT min(id) FROM hal9cap.journal o WHERE o.category = j.category AND o.key = j.key) "\n'
-        '            "RETURNING j.id, j.category, j.key, j.at), "\n'
-        '            "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone WHERE false "\n',
+        old='"WHERE id IN (SELECT id FROM part JOIN many USING (category, key)) FOR UPDATE SKIP LOCKED), "\n'
+        '                "gone AS (DELETE FROM hal9cap.journal j USING free f WHERE j.id = f.id "\n'
+        '                "RETURNING j.category, j.key, j.at), "\n'
+        '                "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone "\n',
+        new='"WHERE id IN (SELECT id FROM part JOIN many USING (category, key)) AND id NOT IN (SELECT min(id) FROM part '
+        'GROUP BY category, key) FOR UPDATE SKIP LOCKED), "\n'
+        '                "gone AS (DELETE FROM hal9cap.journal j USING free f WHERE j.id = f.id "\n'
+        '                "RETURNING j.category, j.key, j.at), "\n'
+        '                "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone WHERE false "\n',
         tests=["tests/acceptance/test_live.py::TestJournal"],
     ),
     Mutant(

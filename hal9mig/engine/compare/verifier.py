@@ -271,7 +271,7 @@ class Verifier:
         differing = list(suspects.unhidden(differing))
         if differing:
             # Where no write waits to be applied nothing will have arrived by then.
-            behind = capture.lag(suspects.both.source)
+            behind = capture.rows(suspects.both.source, most=1)
             self._sleep(max(0.0, self._settle - (time.monotonic() - began)) if behind else 0.0)
         suspects.decide(differing, tally, listing)
 

@@ -79,37 +79,29 @@ def follow(
     source = flat if side is model.StoreName.FLAT else hier
     ends = time.monotonic() + seconds
     written = deleted = rejected = 0
-    refused: dict[str, int] = {}
+    # Others are declared elsewhere: another worker's settings name their file.
+    known = [category.slug for category in system.registry.ordered()]
+    refused = 0
     while True:
-        found = 0
-        for category in sorted(capture.lag(source)):
+        entries = capture.entries(source, known, limit=CHUNK, lane=lane, lanes=lanes, after=refused)
+        for category in sorted({entry.category for entry in entries}):
+            mine = [entry for entry in entries if entry.category == category]
             try:
-                system.category(category)
-            except errors.UnknownCategory:
-                continue  # declared elsewhere: another worker's settings name its file
-            entries = capture.entries(
-                source, category, limit=CHUNK, lane=lane, lanes=lanes, after=refused.get(category, 0)
-            )
-            if not entries:
-                continue
-            found += len(entries)
-            try:
-                applied = apply(system, flat, hier, side, category, [entry.key for entry in entries])
+                applied = apply(system, flat, hier, side, category, [entry.key for entry in mine])
             except errors.StaleEpoch:
                 # A switch came in between: whoever it was that brought these keys over, it is done.
                 return Followed(written=written, deleted=deleted, rejected=rejected, emptied=False)
             # A rejected key is in quarantine now, which holds it; in the way back there is none, and
             # the journal keeps it, so that the way back stays shut until somebody has looked.
             kept = set(applied.rejected) if side is model.StoreName.HIERARCHICAL else set()
-            capture.prune(source, [entry for entry in entries if entry.key not in kept])
+            capture.prune(source, [entry for entry in mine if entry.key not in kept])
             # Those that are kept are not taken twice, or a few hundred of them would hide what comes after them.
-            passed = [min(entry.ids) for entry in entries if entry.key in kept]
-            refused[category] = max(passed, default=refused.get(category, 0))
+            refused = max((refused, *(min(entry.ids) for entry in mine if entry.key in kept)))
             written += len(applied.written)
             deleted += len(applied.deleted)
             rejected += len(applied.rejected)
-        if not found or time.monotonic() > ends:
-            return Followed(written=written, deleted=deleted, rejected=rejected, emptied=not found)
+        if not entries or time.monotonic() > ends:
+            return Followed(written=written, deleted=deleted, rejected=rejected, emptied=not entries)
 
 
 class Caller:
@@ -136,8 +128,8 @@ class Caller:
             self._bound(flat)
         if now.mode not in (Mode.DUAL_WRITE, Mode.HIERARCHICAL_ONLY):
             return 0
-        waiting = sum(one.records for one in capture.lag(flat if now.mode is Mode.DUAL_WRITE else hier).values())
-        if not waiting:
+        source = flat if now.mode is Mode.DUAL_WRITE else hier
+        if not capture.rows(source, most=1):
             return 0
         with self._system.ledger.begin() as session:
             accepting = workers.accepting(session)
@@ -148,13 +140,15 @@ class Caller:
             pause = max(CALL_EVERY * len(accepting), 2 * TURN if slots <= kept else 0.0)
             if self._clock() - self._called < pause:
                 return 0
+            most = CHUNK * max(1, slots - kept)
+            waiting = capture.rows(source, most=most)
             lanes = max(1, min(slots - kept, -(-waiting // CHUNK)))
             free = free_lanes(session, lanes)
+        shown = f"at least {waiting}" if waiting == most else str(waiting)
         for lane in free:
             self._system.broker.control(
-                queue_app.FOLLOW_TASK, (lane, lanes), shown=f"lane {lane + 1} of {lanes}, {waiting} waiting",
-                expires=10.0,
-            )  # fmt: skip
+                queue_app.FOLLOW_TASK, (lane, lanes), shown=f"lane {lane + 1} of {lanes}, {shown} waiting", expires=10.0
+            )
         self._called = self._clock()
         return len(free)
 
@@ -163,7 +157,7 @@ class Caller:
         if self._clock() < self._bound_after:
             return
         self._bound_after = self._clock() + _BOUND_EVERY
-        if sum(one.records for one in capture.lag(flat).values()) > CHUNK:
+        if capture.rows(flat, most=CHUNK + 1) > CHUNK:
             capture.compact(flat)
 
 
