@@ -143,7 +143,7 @@ class TestHotKeys:
     def test_many_writers_of_few_keys_while_they_are_copied(self, world: World, programs: servers.Programs) -> None:
         """Fifty writers, a hundred keys: tiny batches of tiny steps, and followers in between."""
         world.only(NEURONS, SESSIONS, CONFIGURATION)
-        world.load(0.0004, NEURONS)
+        world.load(0.0002, NEURONS)
         keys = [key for (key,) in world.flat_sql("SELECT neuron_id::text FROM flat.neuron_states LIMIT 100")]
         programs.workers(2)
         world.switch.enable()
