@@ -357,9 +357,8 @@ class TestConfiguring:
         load(cli, "--category", "neuron-states")
         # As large as HAL9's own, as far as the statistics know.
         execute(
-            stores.flat_url,
-            "SELECT pg_restore_relation_stats('schemaname', 'flat', 'relname', 'neuron_states', "
-            "'reltuples', 1000000::real)",
+            stores.flat_cluster.admin_url(f"flat_{stores.name}"),
+            "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'flat.neuron_states'::regclass",
         )
         told = ok(cli("configure", "state-migration", "--batch-size", "1000", "--rate-limit", "100/s",
                       "--parallel-workers", "4", "--validation-mode", "strict"))  # fmt: skip
