@@ -44,14 +44,14 @@ def check_reads(subject: Subject) -> CheckOutcome:
         for name, value in zip(("low", "middle", "high"), band, strict=True):
             figures[f"quotient_p{share}_{name}"] = round(value, 3)
     beyond = [share for share, (low, _, _) in bands.items() if low > subject.bound]
-    slow = [share for share in beyond if figures[f"{StoreName.HIERARCHICAL}_p{share}_ms"] > subject.unnoticed]
+    slow = [share for share in beyond if figures[f"{StoreName.HIERARCHICAL}_p{share}_ms"] > subject.sla]
     told = next(iter((*slow, *beyond)), 50)
     low, middle, high = bands[told]
     detail = (
         f"flat p50 {figures['flat_p50_ms']} ms, p95 {figures['flat_p95_ms']} ms; "
         f"hierarchical p50 {figures['hierarchical_p50_ms']} ms, p95 {figures['hierarchical_p95_ms']} ms; "
         f"p{told} {middle:.2f} times (noise band {low:.2f} to {high:.2f}, bound {subject.bound:g})"
-        + (f", within {subject.unnoticed:g} ms" if beyond and not slow else "")
+        + (f", within the SLA of {subject.sla:g} ms" if beyond and not slow else "")
     )
     return subject.outcome(
         "performance:read",
@@ -60,7 +60,7 @@ def check_reads(subject: Subject) -> CheckOutcome:
         figures
         | {
             "bound": subject.bound,
-            "unnoticed_ms": subject.unnoticed,
+            "sla_ms": subject.sla,
             "reads": len(keys) * ROUNDS * len(StoreName),
             "keys": len(keys),
         },

@@ -33,7 +33,7 @@ class Subject:
         sample: how many records a check reads that does not read them all.
         seed: of what is drawn: the same rows and seed give the same sample.
         bound: how many times as long as the flat store the hierarchical one may take.
-        unnoticed: milliseconds; what takes no longer is fast enough, however fast the flat store is.
+        sla: milliseconds; what takes no longer is fast enough, however fast the flat store is.
     """
 
     system: System
@@ -43,7 +43,7 @@ class Subject:
     sample: int = 200
     seed: int = 1
     bound: float = 3.0
-    unnoticed: float = 10.0
+    sla: float = 10.0
 
     @property
     def flat(self) -> Connection:

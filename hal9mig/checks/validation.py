@@ -50,7 +50,7 @@ class Effort:
     sample: int = 200
     seed: int = 1
     bound: float = 3.0
-    unnoticed: float = 10.0
+    sla: float = 10.0
 
 
 #: What a category's users count on; a category that somebody declares keeps every field of its records.

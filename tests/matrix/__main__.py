@@ -101,7 +101,7 @@ def main(only: str | None, tests: tuple[str, ...]) -> None:
     # Short, because a socket's path must be, and open, because the servers run as another account under root.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hal9matrix-", dir="/tmp"))
     folder.chmod(0o755)
-    failed = 0
+    failed = ran = 0
     for one in COMBINATIONS:
         version = (
             re.search(r"v=([\d.]+)", said([one.redis, "--version"])) if one.redis and shutil.which(one.redis) else None
@@ -118,7 +118,10 @@ def main(only: str | None, tests: tuple[str, ...]) -> None:
         began = time.monotonic()
         passed, last = run(one, folder, tests or ("tests/acceptance",))
         failed += not passed
+        ran += 1
         click.echo(f"{'passed  ' if passed else 'FAILED  '}  {line}: {last}, {time.monotonic() - began:.0f} s")
+    if not ran:
+        raise click.ClickException("No combination was run.")
     sys.exit(1 if failed else 0)
 
 

@@ -58,6 +58,9 @@ def run(tests: Iterable[str], mutant: Mutant | None = None) -> tuple[int, str]:
 def main(words: tuple[str, ...]) -> None:
     """Run the mutants whose rule has one of these WORDS, or all of them."""
     chosen = [one for one in MUTANTS if not words or any(word in one.rule for word in words)]
+    if not chosen:
+        # Without a test's name all of them would be run.
+        raise click.UsageError(f"No rule has one of the words {', '.join(words)}.")
     code, said = run(dict.fromkeys(test for one in chosen for test in one.tests))
     click.echo(f"without a change: {said}")
     if code:

@@ -76,7 +76,14 @@ def _factor(text: str) -> float:
     type=options.Text("FACTOR", _factor),
     default="3",
     show_default=True,
-    help="Reads of the hierarchical store may take so many times as long as the flat store's, or 10 ms.",
+    help="Reads of the hierarchical store may take so many times as long as the flat store's.",
+)
+@click.option(
+    "--sla",
+    type=options.ANY_DURATION,
+    default="10ms",
+    show_default=True,
+    help="A read that is fast enough, however fast the flat store is; 0ms leaves --bound alone to judge.",
 )
 @click.option("--timeout", type=options.DURATION, help="Stop waiting for repairs after this time, with exit code 124.")
 @options.output
@@ -92,6 +99,7 @@ def validate(
     sample: str,
     seed: int,
     bound: str,
+    sla: str,
     timeout: str | None,
 ) -> None:
     from hal9mig.checks.validation import Effort, Head
@@ -108,7 +116,7 @@ def validate(
     count = units.parse_count(sample)
     if count < 1:
         raise errors.UsageError("--sample must be at least 1.")
-    effort = Effort(sample=count, seed=seed, bound=_factor(bound))
+    effort = Effort(sample=count, seed=seed, bound=_factor(bound), sla=units.parse_duration(sla, none=True) * 1000)
     chosen = [Head(name) for name in heads] if heads else list(Head)
     call.system.require_ready()
     found = _run(call, categories, chosen, effort)
