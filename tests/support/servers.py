@@ -40,13 +40,12 @@ FLAT_VERSION = int(os.environ.get("HAL9_TEST_FLAT_POSTGRES", "18"))
 HIER_VERSION = int(os.environ.get("HAL9_TEST_HIER_POSTGRES", "18"))
 
 
-def _of_debian(version: int, delivered: Callable[[int], pathlib.Path] = binaries.postgres_tree) -> pathlib.Path:
-    """Return where a version is that the tests' wheel does not carry."""
-    tree = pathlib.Path(f"/usr/lib/postgresql/{version}")
-    return tree if version not in binaries.DELIVERED else delivered(version)
+def _postgres_tree(version: int, delivered: Callable[[int], pathlib.Path] = binaries.postgres_tree) -> pathlib.Path:
+    """Return where a version is: in what the tests install, or else in Debian's packages."""
+    return delivered(version) if version in binaries.DELIVERED else pathlib.Path(f"/usr/lib/postgresql/{version}")
 
 
-binaries.postgres_tree = _of_debian
+binaries.postgres_tree = _postgres_tree
 if program := os.environ.get("HAL9_TEST_REDIS"):
     binaries.redis_server = lambda: pathlib.Path(program)
 
