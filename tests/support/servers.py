@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import secrets
@@ -47,7 +48,7 @@ def _postgres_tree(version: int, delivered: Callable[[int], pathlib.Path] = bina
 
 binaries.postgres_tree = _postgres_tree
 if program := os.environ.get("HAL9_TEST_REDIS"):
-    binaries.redis_server = lambda: pathlib.Path(program)
+    binaries.redis_server = functools.partial(pathlib.Path, program)
 
 
 class Session:
