@@ -74,6 +74,7 @@ class Pulse(threading.Thread):
                     reported = time.monotonic()
                 if not self.draining:
                     self._follow()
+                if not self.draining and not dispatcher.idle(self._system):
                     self._look()
                     done = dispatcher.tick(self._system)
                     pause = dispatcher.SOON if done.published else min(_IDLE, max(0.01, done.again_after))
@@ -93,7 +94,10 @@ class Pulse(threading.Thread):
             return
         self._followed = time.monotonic()
         with self._desk.trusted():
-            self._caller.call(self._desk.flat("pulse"), self._desk.hier("pulse"))
+            hier = self._desk.hier("pulse")
+            # It only reads there, one statement each time.
+            hier.autocommit = True
+            self._caller.call(self._desk.flat("pulse"), hier)
 
     def _look(self) -> None:
         """Look at how the application fares when it is this worker's turn to; work goes by what was last found."""

@@ -43,6 +43,16 @@ class Tick:
     again_after: float
 
 
+def idle(system: System) -> bool:
+    """Whether a tick would find nothing to do; a small part of what a tick costs.
+
+    Raises:
+        errors.StoreUnreachable: the ledger does not answer.
+    """
+    with system.ledger.single() as session:
+        return not dispatch.anything(session)
+
+
 def tick(system: System) -> Tick:
     """Find lost leases and messages, move runs along, and publish what may go.
 

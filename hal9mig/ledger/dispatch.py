@@ -65,6 +65,11 @@ def leader(session: database.Session) -> bool:
     return bool(database.run(session, "batches", "leader", patience=PATIENCE).one().leader)
 
 
+def anything(session: database.Session) -> bool:
+    """Whether a tick could find anything to do: a run that moves, or a batch that is out."""
+    return bool(database.run(session, "batches", "anything").scalar_one())
+
+
 def lock_active(session: database.Session, run_id: int) -> bool:
     """Keep a run from being paused or cancelled until the transaction ends; False where it is already."""
     return database.run(session, "batches", "lock_active", run_id=run_id).first() is not None

@@ -337,6 +337,18 @@ class TestRuns:
         with ledger.begin() as publishing:
             assert not dispatch.lock_active(publishing, run_id)
 
+    @pytest.mark.parametrize("status", Status)
+    def test_have_workers_tick_while_they_move_or_a_batch_is_out(self, session: Session, status: Status) -> None:
+        execute(session, "UPDATE hal9mig.runs SET status = 'cancelled'")
+        execute(session, "UPDATE hal9mig.batches SET status = 'planned'")
+        assert not dispatch.anything(session)
+        run_id = make_run(session, planned=1)
+        execute(session, "UPDATE hal9mig.runs SET status = %s WHERE id = %s", status, run_id)
+        still = {Status.PAUSED, Status.CANCELLED, Status.FAILED, Status.SUCCEEDED}
+        assert dispatch.anything(session) == (status not in still)
+        execute(session, "UPDATE hal9mig.batches SET status = 'leased' WHERE run_id = %s AND seq = 1", run_id)
+        assert dispatch.anything(session), "its lease may run out"
+
     def test_cover_only_what_they_have_copied(self, session: Session, ledger: Ledger) -> None:
         """Of a run under way: the ranges of its batches, a batch done in part up to its cursor."""
         run_id = make_run(session, planned=6)

@@ -76,9 +76,12 @@ class Keeper(threading.Thread):
             self._extend()
         with self._system.ledger.single() as session:
             wanted = instants.unkept(session)
+            left = instants.leavings(session)
         for run_id in wanted:
             self._take(run_id)
-        self._clear()
+        # Asked again in the transaction that clears them: nearly every look finds nothing, and needs none.
+        if left:
+            self._clear()
 
     def _extend(self) -> None:
         for (run_id, number), taken in list(self._held.items()):

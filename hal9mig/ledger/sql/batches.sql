@@ -197,6 +197,11 @@ UPDATE hal9mig.batches
        result = NULL
  WHERE run_id = %(run_id)s AND seq = 0
 
+-- name: anything
+-- One look with two partial indexes, which most often hold nothing.
+SELECT EXISTS (SELECT FROM hal9mig.runs WHERE status NOT IN ('cancelled', 'failed', 'succeeded') AND status <> 'paused')
+    OR EXISTS (SELECT FROM hal9mig.batches WHERE status IN ('queued', 'leased'))
+
 -- name: leader
 -- One dispatcher at a time in the cluster; a second one finds nothing to do. Ends with the transaction,
 -- which the server ends when its process is frozen: nobody else could dispatch while it lasts.
