@@ -1,17 +1,20 @@
 """Paces what can wait by what the application feels of it.
 
 The ruling store is probed while such work is under way, and what is found is compared with what was found in quiet.
-Over the bound the share of their time that workers spend falls by as much as it is over; under it, it grows by a
-little: additive increase, multiplicative decrease, as congestion control does it (Chiu and Jain, 1989). Where nothing
-can be told, what can wait stands still.
+The share of their time that workers spend falls and grows with how far that is from the bound, so that it settles where
+the bound is reached: proportional control of a rate. Where nothing can be told, what can wait stands still.
+
+Times are averaged by their speeds: the harmonic mean is what an application gets done that waits for each answer. A
+disk's rare long waits, of which single looks are full, count in it as moments in which little was done and no more.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psycopg2
 
@@ -34,22 +37,28 @@ RUNS = frozenset({
 BATCHES = frozenset({"copy", "verify", "save", "digest", "settle", "export"})
 #: Seconds between two looks.
 _EVERY = 0.2
-#: Looks of which the middle is taken: where there is nothing to go by, and each time; one alone tells more of chance.
-_BURST, _LOOKS = 7, 3
+#: Looks one after the other: where everything rests for them, and each time; one alone tells more of chance.
+_BURST, _LOOKS = 20, 3
 #: Seconds after which quiet values are looked at anew, if work is held back by them: the application's own load
 #: may have changed.
-_QUIET_FOR = 30.0
-#: What a look weighs against those before, of now and of quiet.
-_NOW, _QUIET = 0.2, 0.1
+_QUIET_FOR = 15.0
+#: What a look weighs against those before: of now, of quiet, and where everything rests for it.
+_NOW, _QUIET, _RESTED = 0.15, 0.1, 0.7
 #: Seconds that nobody feels: a shorter quiet value counts as this. Where the application has sessions at work all the
 #: while, each of its many small statements takes as much longer, and it feels far less.
 _FLOOR, _BUSY_FLOOR = 0.001, 0.00005
+#: Seconds that no look takes; what a clock shows as less would count as endless speed.
+_LEAST_TIME = 0.000001
 #: Sessions at work, on the average, from which on it is taken to be busy.
 _BUSY = 0.1
 #: Sessions more than in quiet that nobody feels.
 _FEW = 4
-#: What the share grows by at a look, the most that it falls to, and what it does not fall below.
-_GROW, _FALL, _LEAST = 0.05, 0.5, 0.02
+#: By how much the logarithm of the share grows in a second where nothing is felt, and falls at twice the bound; at the
+#: bound it stays. Slower than what is averaged follows, or it would swing.
+_UP, _DOWN = 0.5, 0.75
+#: The most that the share falls to at one look, what it does not fall below, and what it begins with beside a busy
+#: application.
+_FALL, _LEAST, _ANEW = 0.5, 0.02, 0.25
 #: Seconds that a worker rests at most, as its slot may be needed for what cannot wait.
 _LONGEST = 3.0
 
@@ -106,62 +115,68 @@ def felt(before: Pace, found: list[Probe], bounds: Bounds, *, quiet: bool, anew:
     """Return the pace after some looks.
 
     Args:
-        found: what was found, one look after the other; of several the middle counts.
+        found: what was found, one look after the other.
         quiet: nothing of ours was going on.
         anew: what was known before is too old to go by.
     """
-    seen = Felt(**{
-        name: float(statistics.median(getattr(one, name) for one in found))
-        for name in ("write", "read", "active", "waiting")
-    })  # fmt: skip
+    seen = Felt(
+        write=_mean([one.write for one in found]), read=_mean([one.read for one in found]),
+        active=statistics.mean(one.active for one in found), waiting=statistics.mean(one.waiting for one in found),
+    )  # fmt: skip
+    first = before.quiet_age is None
     now = seen if anew else _mixed(before.now, seen, _NOW)
     rest = before.quiet
     if quiet:
-        rest = seen if before.quiet_age is None or anew else _mixed(rest, seen, _QUIET)
-    over, reason = _over(now, rest, found[-1], bounds)
+        rest = seen if first else _mixed(rest, seen, _RESTED if anew else _QUIET)
+    part, reason = _felt_most(now, rest, found[-1], bounds)
     share = before.share
     if found[-1].answer or found[-1].replica > bounds.replica:
         share = 0.0
-    elif reason and not quiet:
-        # What was quiet half a minute ago may be so no more, without our doing: everything rests for a look.
-        old = before.quiet_age is not None and before.quiet_age > _QUIET_FOR
-        share = 0.0 if old else max(_LEAST, share * max(_FALL, 1 / over))
     elif quiet and anew:
-        share = 1.0 if before.stale else 0.5
-    elif not reason:
-        share = min(1.0, max(share, _LEAST) + _GROW)
+        share = 1.0 if before.stale and seen.active < _BUSY else _ANEW
+    elif part > 1 and not quiet and before.quiet_age is not None and before.quiet_age > _QUIET_FOR:
+        # What was quiet then may be so no more, without our doing: everything rests for a look.
+        share = 0.0
+    elif part <= 1 or not quiet:
+        passed = min(1.0, before.age or 0.0)
+        steps = (_UP if part <= 1 else _DOWN) * passed * (1 - max(0.0, part))
+        share = max(share, _LEAST) * max(_FALL, math.exp(steps))
+    share = min(1.0, max(_LEAST, share)) if share else 0.0
     return dataclasses.replace(before, now=now, quiet=rest, share=share, reason=reason if share < 1 else "")
 
 
+def _mean(times: Sequence[float]) -> float:
+    return statistics.harmonic_mean([max(time, _LEAST_TIME) for time in times])
+
+
 def _mixed(before: Felt, seen: Felt, weight: float) -> Felt:
-    # One look in which the disk was busy with something else counts as three times what it was and no more.
-    return Felt(**{
-        name: (1 - weight) * old + weight * min(new, 3 * max(old, _FLOOR if name in ("write", "read") else _FEW))
-        for name, old, new in ((name, getattr(before, name), getattr(seen, name)) for name in dataclasses.asdict(seen))
-    })  # fmt: skip
+    return Felt(
+        write=1 / ((1 - weight) / before.write + weight / seen.write),
+        read=1 / ((1 - weight) / before.read + weight / seen.read),
+        active=(1 - weight) * before.active + weight * seen.active,
+        waiting=(1 - weight) * before.waiting + weight * seen.waiting,
+    )
 
 
-def _over(now: Felt, quiet: Felt, last: Probe, bounds: Bounds) -> tuple[float, str]:
-    """Return by how much something is over its bound, above 1 where it is, and what, as a sentence's half."""
+def _felt_most(now: Felt, quiet: Felt, last: Probe, bounds: Bounds) -> tuple[float, str]:
+    """Return what is felt most, as a part of what it may be, and where that is above 1 as a sentence's half."""
     if last.answer:
-        return 1.0, "the application's own query (impact-query) says to stop"
+        return 2.0, "the application's own query (impact-query) says to stop"
     if last.replica > bounds.replica:
-        return 1.0, f"the application's replica is {last.replica:.0f} s behind"
-    allowed = 1 + bounds.impact
+        return 2.0, f"the application's replica is {last.replica:.0f} s behind"
     floor = _BUSY_FLOOR if max(now.active, quiet.active) >= _BUSY else _FLOOR
+    found: list[tuple[float, str]] = []
     for name in ("write", "read"):
-        longer = getattr(now, name) / max(getattr(quiet, name), floor)
-        if longer > allowed:
-            return longer / allowed, f"the application's {name}s take {(longer - 1) * 100:.0f} % longer"
-    for name, most, what in (
-        ("waiting", quiet.waiting * allowed + _FEW, "wait for locks"),
-        ("active", 2 * quiet.active * allowed + _FEW, "are at work at once"),
+        longer = getattr(now, name) / max(getattr(quiet, name), floor) - 1
+        found.append((longer / bounds.impact, f"the application's {name}s take {longer * 100:.0f} % longer"))
+    for name, may, what in (
+        ("waiting", quiet.waiting * bounds.impact + _FEW, "wait for locks"),
+        ("active", quiet.active * (1 + 2 * bounds.impact) + _FEW, "are at work at once"),
     ):
-        present = getattr(now, name)
-        if present > most:
-            more = present - getattr(quiet, name)
-            return present / most, f"the application has {more:.0f} sessions more that {what}"
-    return 0.0, ""
+        more = getattr(now, name) - getattr(quiet, name)
+        found.append((more / may, f"the application has {more:.0f} sessions more that {what}"))
+    part, reason = max(found)
+    return part, reason if part > 1 else ""
 
 
 def rest(share: float, worked: float) -> float:
