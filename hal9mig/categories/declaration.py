@@ -6,7 +6,10 @@ so that the copier decodes only what it has to.
 
 The **canonical form** of a record is its flat row. ``Category.rebuild`` is one SQL query that builds
 flat rows out of the hierarchical tables: it is the inverse transform, and the projection that the
-verifier compares with the flat table. One text serves both, so they cannot disagree.
+verifier compares with the flat table. One text serves both, so they cannot disagree. A document that the
+query writes as a text, just as PostgreSQL writes a ``jsonb``, stands in ``JSONB(...)``: it is a ``jsonb`` to
+whoever reads values, and is hashed as the text it is. Were it written otherwise it would differ; where the
+texts are equal, so are the documents.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from hal9mig.categories import identifiers
 
 _QUOTED = r'"(?:[^"]|"")*"'
 _RANGE = re.compile(rf'RANGE\(((?:{_QUOTED}|[^()"])*)\)')
+_JSONB = re.compile(r"\bJSONB\(((?:[^()]|\([^()]*\))*)\)")
 _OPERAND = re.compile(rf'(?:{_QUOTED}|[^,"])+')
 _SLUG = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -227,13 +231,17 @@ class Category:
             for column in target.columns
         )
 
-    def rebuild_where(self, predicate: Callable[[tuple[str, ...]], str]) -> str:
-        """Return ``rebuild`` with each ``RANGE(...)`` replaced by ``predicate(columns)``."""
+    def rebuild_where(self, predicate: Callable[[tuple[str, ...]], str], *, hashed: bool = False) -> str:
+        """Return ``rebuild`` with each ``RANGE(...)`` replaced by ``predicate(columns)``.
+
+        Args:
+            hashed: leave what stands in ``JSONB(...)`` a text, as only hashes are made of it.
+        """
 
         def replaced(found: re.Match[str]) -> str:
             return predicate(tuple(name.strip() for name in _OPERAND.findall(found[1])))
 
-        return _RANGE.sub(replaced, self.rebuild)
+        return _RANGE.sub(replaced, _JSONB.sub(r"(\1)" if hashed else r"(\1)::jsonb", self.rebuild))
 
 
 def _problems(category: Category) -> Iterable[str]:

@@ -160,8 +160,12 @@ def flat_rows(category: Category, scope: Scope, chosen: Filter, *, alias: str = 
     return f"FROM {category.source.qualified} {alias} WHERE {where} AND {condition}", values + more
 
 
-def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s") -> tuple[str, Params]:
-    """Return ``FROM (...) alias`` over the flat rows rebuilt from the hierarchical tables."""
+def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s", hashed: bool = False) -> tuple[str, Params]:
+    """Return ``FROM (...) alias`` over the flat rows rebuilt from the hierarchical tables.
+
+    Args:
+        hashed: only hashes are made of the rows, so a document may stay the text that its hash is made of.
+    """
     values: Params = []
 
     def predicate(columns: tuple[str, ...]) -> str:
@@ -169,7 +173,7 @@ def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s") -> tuple
         values.extend(more)
         return f"({text})"
 
-    return f"FROM ({category.rebuild_where(predicate)}) {alias}", values
+    return f"FROM ({category.rebuild_where(predicate, hashed=hashed)}) {alias}", values
 
 
 def key_texts(category: Category, alias: str = "s") -> str:

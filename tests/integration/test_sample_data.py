@@ -207,6 +207,45 @@ def test_every_edge_value_comes_back_from_the_hierarchical_tables(
     )
 
 
+def test_connections_are_hashed_as_the_document_they_are(stores: servers.Stores) -> None:
+    """The text that stands for a document is the one that PostgreSQL gives that document."""
+    weights = [
+        "0",
+        "-0",
+        "1",
+        "-0.5",
+        "1e-4",
+        "9.9e-5",
+        "5e-324",
+        "1e14",
+        "123456789012345680",
+        "1e308",
+        "NaN",
+        "-Infinity",
+    ]
+    exact = [None, "1.000", "-0.00", "1e-30", "123456789012345678901234567890.5"]
+    kinds = ["", 'a "b" \\ \t \u00e9\u2028 \x7f']
+    category = registry.builtin().get("neuron-states")
+    with connection.connected(stores.hier_url, application_name="test") as made, made.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO hier.units (unit_id, layer, kind, activation, processing_mode, created_at, updated_at, "
+            "source_version) VALUES (gen_random_uuid(), 'l', 'k', 0, 'sync', now(), now(), 1)"
+        )
+        rows = list(enumerate(itertools.product(kinds, weights, exact)))
+        cursor.executemany(
+            "INSERT INTO hier.unit_connections SELECT unit_id, %s, gen_random_uuid(), %s, %s, %s FROM hier.units",
+            [(ordinal, *row) for ordinal, row in rows],
+        )
+        found = []
+        for hashed in (True, False):
+            rebuilt = category.rebuild_where(lambda columns: "true", hashed=hashed)
+            cursor.execute(f"SELECT pg_typeof(connections)::text, connections::text FROM ({rebuilt}) AS rebuilt")
+            found += cursor.fetchall()
+    assert [kind for kind, _ in found] == ["text", "jsonb"]
+    assert found[0][1] == found[1][1]
+    assert [one["conn_type"] for one in json.loads(found[1][1])] == [kind for _, (kind, *_) in rows]
+
+
 def texts(url: str, query: str) -> set[str]:
     """Return a query's rows as PostgreSQL prints them, floats with every digit."""
     sent = io.StringIO()

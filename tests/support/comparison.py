@@ -65,7 +65,9 @@ def flat_rows(stores: Stores, category: Category, where: str = "true") -> dict[K
 
 def hierarchical_rows(stores: Stores, category: Category) -> dict[Key, bytes]:
     """Return a flat row for every record of the hierarchical tables."""
-    return rows(stores.hier_url, re.sub(r"RANGE\([^()]*\)", "true", category.rebuild).replace("%%", "%"), category.key)
+    rebuild = re.sub(r"RANGE\([^()]*\)", "true", category.rebuild).replace("%%", "%")
+    rebuild = re.sub(r"JSONB\((coalesce\([^()]*\))\)", r"\1::jsonb", rebuild)
+    return rows(stores.hier_url, rebuild, category.key)
 
 
 def orphans(stores: Stores, category: Category) -> int:

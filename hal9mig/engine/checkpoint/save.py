@@ -223,7 +223,7 @@ def measured(cursor: Any, category: Category, store: model.StoreName) -> dict[st
     if store is model.StoreName.FLAT:
         rows = projection.flat_rows(category, projection.Bounds(), filters.EVERYTHING)
     else:
-        rows = projection.rebuilt_rows(category, projection.Bounds())
+        rows = projection.rebuilt_rows(category, projection.Bounds(), hashed=True)
     found = digest.read(cursor, category, rows, digest.TRUE)
     return {"records": found.count, "digest": found.total % (1 << 64)}
 

@@ -41,7 +41,7 @@ def differing(
         some = keys[start : start + _KEYS]
         scope = projection.Keys(keys=some)
         left = _hashes(flat, category, projection.flat_rows(category, scope, EVERYTHING))
-        right = _hashes(hier, category, projection.rebuilt_rows(category, scope))
+        right = _hashes(hier, category, projection.rebuilt_rows(category, scope, hashed=True))
         for key in some:
             if key in left and key in right:
                 yield key, _record(flat, hier, category, key, left[key], right[key])

@@ -112,7 +112,7 @@ class Sides:
         rows = (
             projection.flat_rows(self.category, scope, EVERYTHING)
             if flat
-            else projection.rebuilt_rows(self.category, scope)
+            else projection.rebuilt_rows(self.category, scope, hashed=True)
         )
         query = keystream.select(
             self.category, rows, covered=self.covered if flat else digest.FALSE, chosen=chosen.sql("s"), ordered=False

@@ -249,7 +249,7 @@ class Verifier:
         return found
 
     def _hier_rows(self, scope: projection.Scope) -> Query:
-        rows, params = projection.rebuilt_rows(self._category, scope)
+        rows, params = projection.rebuilt_rows(self._category, scope, hashed=True)
         condition, more = self._filter.sql("s")
         return f"{rows} WHERE {condition}", [*params, *more]
 

@@ -44,7 +44,7 @@ def look(both: Sides, after: model.Key | None, *, until: model.Key | None = None
     upto = _bound(both, after, until, SPAN)
     scope = projection.Bounds(after=after, upto=upto or until, bytewise=True)
     flat_rows = projection.flat_rows(both.category, scope, EVERYTHING)
-    hier_rows = projection.rebuilt_rows(both.category, scope)
+    hier_rows = projection.rebuilt_rows(both.category, scope, hashed=True)
     flat = _digest(both.flat, both, flat_rows, both.covered)
     hier = _digest(both.hier, both, hier_rows, digest.FALSE)
     suspects: list[model.Key] = []

@@ -242,7 +242,7 @@ def hold(
 
 def digest(cursor: Cursor, transform: Transform, scope: projection.Scope) -> tuple[int, int]:
     """Return the number of records that the target holds in a scope, and the sum of their hashes."""
-    rows, params = projection.rebuilt_rows(transform.category, scope)
+    rows, params = projection.rebuilt_rows(transform.category, scope, hashed=True)
     fingerprint = projection.record_hash(transform.category, "s")
     cursor.execute(f"SELECT count(*), coalesce(sum({fingerprint}), 0) {rows}", params)
     row = cursor.fetchone()
@@ -252,7 +252,7 @@ def digest(cursor: Cursor, transform: Transform, scope: projection.Scope) -> tup
 def hashes(cursor: Cursor, transform: Transform, scope: projection.Scope) -> dict[tuple[bytes, ...], bytes]:
     """Return the hash field of each record that the target holds in a scope, by its key fields."""
     category = transform.category
-    rows, params = projection.rebuilt_rows(category, scope)
+    rows, params = projection.rebuilt_rows(category, scope, hashed=True)
     keys = identifiers.listed(category.key, "s")
     sql = f"SELECT {keys}, {projection.record_hash(category, 's')} {rows}"
     count = len(category.key) + 1

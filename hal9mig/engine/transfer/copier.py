@@ -6,6 +6,7 @@ fenced by the lease's attempt. So a step happens once or not at all, whatever is
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, Self
@@ -61,6 +62,11 @@ class Origin(Protocol):
 
     def reading(self, scope: projection.Bounds, *, first: int, records: int, size: int) -> Steps:
         """Return the records of a scope; steps are cut as ``Reader`` says, and each record ends with its hash."""
+
+
+def _total(records: Sequence[Fields]) -> int:
+    """Return the sum of the records' hashes."""
+    return sum(struct.unpack(f">{len(records)}q", b"".join([fields[-1][4:] for fields in records])))
 
 
 def signed(total: int) -> int:
@@ -218,7 +224,7 @@ class Copier:
             self._held_keys -= written
         self._bytes += step.bytes
         if self._validated:
-            self._digest += sum(int.from_bytes(fields[-1][4:]) for fields in step.records)
+            self._digest += _total(step.records)
 
     def _marked(self, records: Sequence[Fields]) -> set[model.Key]:
         """Return the records whose keys somebody has applied since this lease began to read."""
@@ -323,12 +329,11 @@ class Copier:
     def _alike(self, cursor: Cursor, scope: projection.Scope, records: Sequence[Fields]) -> bool:
         """Whether the target holds exactly these records in a range; False where it takes another look to tell."""
         if MigrateOptions.of(self._held.options).bulk:
-            total = sum(int.from_bytes(fields[-1][4:], signed=True) for fields in records)
-            return applier_module.digest(cursor, self._transform, scope) == (len(records), total)
+            return applier_module.digest(cursor, self._transform, scope) == (len(records), _total(records))
         if isinstance(scope, projection.Keys):
             return False
         # All hashes in the order of their keys, as one value: a row for each takes the worker longer to read.
-        rows, params = projection.rebuilt_rows(self._category, scope)
+        rows, params = projection.rebuilt_rows(self._category, scope, hashed=True)
         fingerprint, order = projection.record_hash(self._category, "s"), projection.key_order(self._category, "s")
         cursor.execute(f"SELECT string_agg(int8send({fingerprint}), ''::bytea ORDER BY {order}) {rows}", params)
         row = cursor.fetchone()
