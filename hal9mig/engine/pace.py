@@ -59,6 +59,9 @@ _UP, _DOWN = 0.5, 0.75
 #: The most that the share falls to at one look, what it does not fall below, and what it begins with beside a busy
 #: application.
 _FALL, _LEAST, _ANEW = 0.5, 0.02, 0.25
+#: Seconds that a step takes, where records can be cut so: the longest rest after one then holds it to the least share
+#: there is, and a bound that is passed is passed for a moment.
+_STEP = 0.25
 #: Seconds that a worker rests at most, as its slot may be needed for what cannot wait.
 _LONGEST = 3.0
 
@@ -182,6 +185,15 @@ def _felt_most(now: Felt, quiet: Felt, last: Probe, bounds: Bounds) -> tuple[flo
 def rest(share: float, worked: float) -> float:
     """Return the seconds to rest after some of work, so that only a share of the time is spent on it."""
     return min(_LONGEST, worked * (1 / max(share, _LEAST) - 1))
+
+
+def sized(records: int, seconds: float, *, most: int) -> int:
+    """Return the records of the next step, so that it takes as long as one should; at most twice as many.
+
+    Args:
+        records, seconds: what the last one had and took.
+    """
+    return max(1, min(most, 2 * records, int(records * _STEP / max(seconds, _LEAST_TIME))))
 
 
 def stops(now: Pace) -> str:

@@ -180,7 +180,8 @@ def test_a_switch_of_the_write_mode_starts_a_step_anew(bench: Bench) -> None:
 
 
 def test_extras_alone_are_found_in_bounded_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifier, "_STEP", 6)
+    monkeypatch.setattr(verifier, "_PART", 6)
+    monkeypatch.setattr(verifier, "_STEP", 1)
     monkeypatch.setattr(suspects, "_LOOK", 4)
     add_neurons(bench, range(20))
     bench.migrate(NEURONS)
@@ -193,7 +194,8 @@ def test_extras_alone_are_found_in_bounded_steps(bench: Bench, monkeypatch: pyte
 
 
 def test_a_paused_batch_goes_on_where_it_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifier, "_STEP", 6)
+    monkeypatch.setattr(verifier, "_PART", 6)
+    monkeypatch.setattr(verifier, "_STEP", 1)
     add_neurons(bench, range(20))
     bench.migrate(NEURONS)
     bench.hier("UPDATE hier.units SET kind = 'wrong' WHERE unit_id IN (%s, %s, %s)", unit(1), unit(8), unit(19))
@@ -271,7 +273,7 @@ def test_a_hundred_thousand_extras(open_bench: Callable[..., Bench]) -> None:
     steps: list[float] = []
     found = bench.verify("keyed", sleep=steps.append)
     assert (found.extra, found.verified, found.unlisted) == (109_999, 1, 109_000 - 1)
-    assert len(steps) == 3
+    assert len(steps) >= 3
 
 
 def test_only_the_parts_that_differ_are_read_record_by_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

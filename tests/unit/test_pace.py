@@ -125,6 +125,14 @@ def test_a_rest_is_bounded_and_none_at_full_pace(share: float, worked: float) ->
     assert pace.rest(1.0, worked) == 0
 
 
+@given(records=st.integers(1, 10_000), seconds=st.floats(0, 100), most=st.integers(1, 10_000))
+def test_a_step_holds_what_takes_a_quarter_of_a_second(records: int, seconds: float, most: int) -> None:
+    size = pace.sized(records, seconds, most=most)
+    assert 1 <= size <= min(most, 2 * records)
+    if 1 < size < min(most, 2 * records):
+        assert size * seconds / records <= 0.25 < (size + 1) * seconds / records
+
+
 @given(st.lists(st.builds(probe, write=st.floats(0, 10), read=st.floats(0, 10), active=st.integers(0, 500),
                           waiting=st.integers(0, 500), replica=st.floats(0, 60), answer=st.booleans())))  # fmt: skip
 def test_a_share_is_one_whatever_comes_and_less_has_a_reason(looks: list[Probe]) -> None:

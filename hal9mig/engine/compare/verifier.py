@@ -36,12 +36,12 @@ from hal9mig.stores.connection import Connection
 #: on its way arrives meanwhile, and need not be counted as moving. What is said of a record does not rest on it,
 #: see ``judge``.
 SETTLE = 0.3
-#: Records of a range above which it is cut: what differs in one is held in memory until its second look. Where an
-#: application is to feel little of it there are rests between, so that they are shorter.
-_STEP, _GENTLE_STEP = 50_000, 10_000
 #: Records of a part of a range, which has sums of its own. More of them cost the digest more, and less the
 #: looks at those that differ; a sum for each costs a tenth of one for all.
 _PART = 128
+#: Parts of a range above which it is cut: what differs in one is held in memory until its second look. Where an
+#: application is to feel little of it there are rests between, and it is cut so that each takes as long as it should.
+_STEP, _GENTLE_STEP = 400, 80
 
 
 def verify_batch(
@@ -85,7 +85,7 @@ class Verifier:
     ):
         self._held = held
         self._tuned = tuned
-        self._most = _STEP if tuned.max_impact is None else _GENTLE_STEP
+        self._most = _PART * (_STEP if tuned.max_impact is None else _GENTLE_STEP)
         self._lease = system.settings.lease_duration
         self._category = system.category(held.category)
         self._filter = filters.parse(self._category, held.filter)
@@ -98,13 +98,14 @@ class Verifier:
         self._tally = Tally()
         self._listed: dict[DifferenceKind, int] = dict.fromkeys(DifferenceKind, 0)
         self._started = time.monotonic()
+        self._waited = 0.0  # seconds of a step in which nothing was done
 
     def run(self) -> bool:
         """Compare step by step; see ``verify_batch``."""
         self._begin()
         after = self._held.cursor or self._held.after
         while True:
-            started = time.monotonic()
+            started, self._waited = time.monotonic(), 0.0
             bound, edges = self._bound(after)
             scope = projection.Bounds(after=after, upto=bound or self._held.upto, bytewise=True)
             step, listing = self._step(scope, edges)
@@ -112,8 +113,11 @@ class Verifier:
             step.check()
             self._tally.add(step)
             self._listed = listing.listed
-            if not self._note(scope, listing.found, last=bound is None, seconds=step.seconds):
+            worked = step.seconds - self._waited
+            if not self._note(scope, listing.found, last=bound is None, worked=worked):
                 return bound is None
+            if self._tuned.max_impact is not None:
+                self._most = _PART * pace.sized(self._most // _PART, worked, most=_STEP)
             after = scope.upto
 
     def _begin(self) -> None:
@@ -150,7 +154,7 @@ class Verifier:
     def _connection(self) -> Connection:
         return self._session.connection
 
-    def _note(self, scope: projection.Bounds, found: Sequence[Difference], *, last: bool, seconds: float) -> bool:
+    def _note(self, scope: projection.Bounds, found: Sequence[Difference], *, last: bool, worked: float) -> bool:
         """Write a step's outcome to the ledger; whether to take another step."""
         held, tally = self._held, self._tally
         listed = {str(kind): count for kind, count in self._listed.items()}
@@ -168,7 +172,7 @@ class Verifier:
             verify_results.add(self._session, found, run_id=held.run_id, seq=held.seq)
             if last:
                 batches.finish(self._session, held, seconds=time.monotonic() - self._started)
-        return not last and pace.go_on(standing, self._tuned, seconds)
+        return not last and pace.go_on(standing, self._tuned, worked)
 
     # Where to cut
 
@@ -272,7 +276,9 @@ class Verifier:
         if differing:
             # Where no write waits to be applied nothing will have arrived by then.
             behind = capture.rows(suspects.both.source, most=1)
-            self._sleep(max(0.0, self._settle - (time.monotonic() - began)) if behind else 0.0)
+            pause = max(0.0, self._settle - (time.monotonic() - began)) if behind else 0.0
+            self._sleep(pause)
+            self._waited += pause
         suspects.decide(differing, tally, listing)
 
     def _first_look(self, scopes: Sequence[projection.Bounds], tally: Tally) -> Iterator[Pair]:

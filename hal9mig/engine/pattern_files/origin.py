@@ -154,6 +154,11 @@ class FiledSteps:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def cut(self, records: int) -> None:
+        """Have the steps to come hold no more records than this."""
+        self._most = records
+        self._limit = min(self._limit, records)
+
     def steps(self) -> Iterator[Step]:
         """Yield the steps in key order; the last one says so."""
         records: list[list[bytes]] = []

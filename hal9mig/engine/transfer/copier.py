@@ -44,6 +44,9 @@ class Steps(Protocol):
     def steps(self) -> Iterator[Step]:
         """Yield the steps; the last one says so."""
 
+    def cut(self, records: int) -> None:
+        """Have the steps to come hold no more records than this."""
+
 
 class Origin(Protocol):
     """Another origin of records than the flat table by itself.
@@ -156,7 +159,10 @@ class Copier:
                     transaction = None
                 if step.last:
                     return True
-                if standing is not None and not pace.go_on(standing, self._tuned, time.monotonic() - began):
+                took = time.monotonic() - began
+                if self._tuned.max_impact is not None:
+                    reading.cut(pace.sized(len(step.records), took, most=full))
+                if standing is not None and not pace.go_on(standing, self._tuned, took):
                     return False
         raise errors.HAL9Error("The range ended without a last step.")
 

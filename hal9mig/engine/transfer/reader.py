@@ -112,6 +112,11 @@ class Reader:
             if item.last:
                 return
 
+    def cut(self, records: int) -> None:
+        """Have the steps to come hold no more records than this; one is read already."""
+        self._records = records
+        self._limit = min(self._limit, records)
+
     def write(self, message: bytes) -> None:
         """Take one message of the COPY; the driver calls this."""
         # A row begins with its number of columns, so with zero unless there are very many of them.
