@@ -9,12 +9,27 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.benchmarks import capture, checkpoints, copying, gentle, limits, overhead, report, verifying
+from tests.benchmarks import (
+    capture,
+    checkpoints,
+    copying,
+    gentle,
+    growth,
+    limits,
+    overhead,
+    profile,
+    report,
+    rounds,
+    verifying,
+)
 from tests.benchmarks.copying import Copies
 from tests.benchmarks.report import Figure, Talk
 from tests.benchmarks.world import Failed, World
 
-PARTS = ("copy", "verify", "reladiff", "overhead", "memory", "rates", "capture", "checkpoints", "gentle", "scaling")
+PARTS = (
+    "copy", "verify", "reladiff", "overhead", "memory", "rates", "capture", "checkpoints", "gentle", "scaling",
+    "growth", "rounds",
+)  # fmt: skip
 
 
 def _arguments() -> argparse.Namespace:
@@ -23,8 +38,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="NAME", help=", ".join(PARTS))
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("bench.json"), metavar="FILE")
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="times each variant runs; default 2")
+    parser.add_argument("--profile", action="store_true", help="by what the time of each job is taken; nothing else")
     parser.add_argument("--scale-down", action="store_true", help="100,000 rows and short runs: whether it works")
     given = parser.parse_args()
+    if given.profile:
+        given.only = ("profile",)
     if given.scale_down:
         given.rows = min(given.rows, 100_000)
     return given
@@ -61,6 +79,7 @@ def _measure(world: World, given: argparse.Namespace, figures: list[Figure], fai
     upserts, limit, seconds = (10_000, 1_000, 10) if given.scale_down else (30_000, 2_000, 25)
     # A tenth for the memory, and enough for the rates' seconds.
     few = max(given.rows // 10, 5_000)
+    most = given.rows * (2 if given.scale_down else 5)
 
     def copy() -> list[Figure]:
         found, kept = copying.measure(world, world.pair(given.rows), rounds=given.rounds, upserts=upserts)
@@ -81,6 +100,9 @@ def _measure(world: World, given: argparse.Namespace, figures: list[Figure], fai
             world, world.pair(given.rows), rounds=given.rounds, seconds=4 if given.scale_down else 10
         ),
         "scaling": lambda: limits.scaling(world, world.pair(given.rows), rounds=given.rounds),
+        "growth": lambda: growth.measure(world, [world.pair(rows) for rows in (given.rows // 5, given.rows, most)]),
+        "rounds": lambda: rounds.measure(world, world.pair(given.rows), seconds=20 if given.scale_down else 120),
+        "profile": lambda: profile.measure(world, world.pair(given.rows)),
         "checkpoints": lambda: checkpoints.measure(world, world.pair(given.rows), rounds=given.rounds),
     }
     for name, run in parts.items():
