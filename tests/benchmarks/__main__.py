@@ -24,7 +24,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.copying import Copies
 from tests.benchmarks.report import Figure, Talk
-from tests.benchmarks.world import Failed, World
+from tests.benchmarks.world import Failed, World, version
 
 PARTS = (
     "copy", "verify", "reladiff", "overhead", "memory", "rates", "capture", "checkpoints", "gentle", "scaling",
@@ -60,7 +60,7 @@ def main() -> int:
     failures: list[str] = []
     world = World(say)
     try:
-        about["postgres"] = _version(world)
+        about["postgres"] = version(world)
         _measure(world, given, figures, failures)
     finally:
         say("stopping the servers")
@@ -125,11 +125,6 @@ def _capture(world: World, *, rounds: int, seconds: int) -> Figure:
         ours=f"{found['with_tps']:.0f}/s", peer=f"{found['without_tps']:.0f}/s", ratio=f"{cost:.1f} % cost",
         goal="<= 8 %", met=cost <= 8, detail=dict(found),
     )  # fmt: skip
-
-
-def _version(world: World) -> str:
-    done = subprocess.run([str(world.hier.bin / "postgres"), "--version"], capture_output=True, text=True, check=True)
-    return done.stdout.split()[-1]
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def measure(world: World, pair: Pair, *, rounds: int) -> list[Figure]:
                 run = pair.last_run()
                 ours[kind].append(run["seconds"])
                 made = _result(pair, run["id"])
-            flags = ("--category", SLUG, "--yes", "--no-safety-checkpoint")
-            command(pair, "state", "rollback", "--to-checkpoint", f"save{number}", *flags)
+            sure = ("--category", SLUG, "--yes", "--no-safety-checkpoint")
+            command(pair, "state", "rollback", "--to-checkpoint", f"save{number}", *sure)
             run = pair.last_run()
             ours["load"].append(run["seconds"])
             phases = _phases(pair, run["id"])
@@ -174,7 +174,7 @@ def _overhead(world: World, pair: Pair, seconds: float) -> Figure:
             counts["beside"].append(
                 _writing(
                     pair,
-                    lambda name=name: command(  # type: ignore[misc]
+                    lambda name=name: command(
                         pair, "state", "checkpoint", "--name", name, "--full-backup", "--category", SLUG
                     ),
                 )

@@ -16,6 +16,7 @@ from tests.benchmarks.world import Failed, Pair, World, query
 
 #: Sessions, streams and processes of every peer: as many as we have workers.
 SESSIONS = 2
+_WHOLE = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 _HALVES = (
     ("00000000-0000-0000-0000-000000000000", "7fffffff-ffff-ffff-ffff-ffffffffffff"),
     ("80000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
@@ -85,8 +86,8 @@ def insert_select(pair: Pair) -> float:
     return time.monotonic() - started
 
 
-def straight_copy(world: World, pair: Pair) -> float:
-    """Copy the flat table as it is from server to server, in key order; return the seconds."""
+def straight_copy(world: World, pair: Pair, *, streams: int = SESSIONS) -> float:
+    """Copy the flat table as it is from server to server, in key order, by one stream or two; return the seconds."""
 
     def stream(half: tuple[str, str]) -> None:
         _piped(
@@ -97,8 +98,8 @@ def straight_copy(world: World, pair: Pair) -> float:
         )  # fmt: skip
 
     started = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(SESSIONS) as pool:
-        list(pool.map(stream, _HALVES))
+    with concurrent.futures.ThreadPoolExecutor(streams) as pool:
+        list(pool.map(stream, _HALVES if streams == SESSIONS else [_WHOLE]))
     return time.monotonic() - started
 
 
@@ -118,4 +119,4 @@ def upsert(pair: Pair, rows: int) -> float:
     if any(process.returncode for process in processes):
         raise Failed("the SQLAlchemy script failed")
     found = [json.loads(output) for output in outputs]
-    return sum(one["rows"] for one in found) / max(one["seconds"] for one in found)
+    return float(sum(one["rows"] for one in found) / max(one["seconds"] for one in found))

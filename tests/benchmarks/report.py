@@ -81,10 +81,17 @@ def show(figures: Sequence[Figure], about: dict[str, Any], stream: TextIO = sys.
             one.peer or "-",
             one.ratio or "-",
             one.goal or "-",
-            {True: "yes", False: "NO"}.get(one.met, "-"),
+            "-" if one.met is None else "yes" if one.met else "NO",
         )
         for one in figures
     ]
+    table(columns, rows, about, stream)
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], about: dict[str, Any], stream: TextIO = sys.stdout
+) -> None:
+    """Print rows of text under their headings, and the line about the machine."""
     widths = [max(len(row[at]) for row in [columns, *rows]) for at in range(len(columns))]
     for row in [columns, *rows]:
         stream.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
@@ -97,9 +104,10 @@ def show(figures: Sequence[Figure], about: dict[str, Any], stream: TextIO = sys.
     stream.flush()
 
 
-def write(path: pathlib.Path, figures: Sequence[Figure], about: dict[str, Any]) -> None:
+def write(path: pathlib.Path, figures: Sequence[Figure | dict[str, Any]], about: dict[str, Any]) -> None:
     """Write everything as JSON, at once or not at all."""
-    document = {"schema": 1, **about, "figures": [dataclasses.asdict(one) for one in figures]}
+    found = [dataclasses.asdict(one) if isinstance(one, Figure) else one for one in figures]
+    document = {"schema": 1, **about, "figures": found}
     descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

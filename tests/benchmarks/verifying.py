@@ -8,17 +8,16 @@ import pathlib
 import statistics
 import subprocess
 import time
-import venv
 from collections.abc import Sequence
 from typing import Any
 
-from tests.benchmarks import peers, twins
+from tests.benchmarks import environments, peers, twins
 from tests.benchmarks.copying import Copies
 from tests.benchmarks.report import Figure, percent, rate, times
 from tests.benchmarks.world import SLUG, Failed, Pair, World, command, migrate, query, working
 
-_CATEGORIES = {"HAL9_CATEGORIES": str(pathlib.Path(twins.__file__))}
-_DIFFERENT = 100
+CATEGORIES = {"HAL9_CATEGORIES": str(pathlib.Path(twins.__file__))}
+DIFFERENT = 100
 #: As anybody starts it, and with the threads a database that are fastest on two cores.
 RELADIFF = {"reladiff": (), "reladiff --threads 4": ("--threads", "4")}
 
@@ -50,19 +49,19 @@ def against_copy(world: World, pair: Pair, copies: Copies | None, *, rounds: int
 
 def against_reladiff(world: World, pair: Pair, *, rounds: int) -> list[Figure]:
     """Compare two tables of the same shape, equal and with 100 rows that differ, with ours and with reladiff."""
-    program = _install(world)
-    _second_table(world, pair)
+    program = install(world, world.folder / "reladiff")
+    make_twin(world, pair)
     figures = []
-    for what, different in (("equal", 0), (f"{_DIFFERENT} rows differ", _DIFFERENT)):
-        changed = _change(pair, different)
+    for what, different in (("equal", 0), (f"{DIFFERENT} rows differ", DIFFERENT)):
+        changed = change(pair, different)
         mine: list[float] = []
         theirs: dict[str, list[float]] = {name: [] for name in RELADIFF}
         for number in range(rounds):
-            with working(pair, env=_CATEGORIES):
-                mine.append(_ours(pair, changed))
+            with working(pair, env=CATEGORIES):
+                mine.append(compare_twins(pair, changed))
             world.say(f"two tables, {what}, {number + 1} of {rounds}: {mine[-1]:.1f} s")
             for name, options in RELADIFF.items():
-                theirs[name].append(_reladiff(program, pair, options, changed))
+                theirs[name].append(run_reladiff(program, pair, options, changed))
                 world.say(f"two tables, {what}, {number + 1} of {rounds}: {name} {theirs[name][-1]:.1f} s")
         for name, seconds in theirs.items():
             ratio = statistics.median(seconds) / statistics.median(mine)
@@ -77,20 +76,13 @@ def against_reladiff(world: World, pair: Pair, *, rounds: int) -> list[Figure]:
     return figures
 
 
-def _install(world: World) -> str:
-    folder = world.folder / "reladiff"
-    world.say("installing reladiff into an environment of its own")
-    venv.create(folder, with_pip=True)
-    done = subprocess.run(
-        [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "reladiff[postgresql]"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise Failed(f"reladiff could not be installed: {done.stderr[-1000:]}")
-    return str(folder / "bin" / "reladiff")
+def install(world: World, folder: pathlib.Path) -> str:
+    """Return the program of reladiff in an environment of its own, which is made unless it is there."""
+    return str(environments.make(folder, ("reladiff[postgresql]",), say=world.say) / "reladiff")
 
 
-def _second_table(world: World, pair: Pair) -> None:
+def make_twin(world: World, pair: Pair) -> None:
+    """Give the hierarchical server a second table of the flat one's shape and rows."""
     peers.prepare(world, pair)
     with query(pair.hier_url) as cursor:
         cursor.execute("CREATE SCHEMA IF NOT EXISTS twin")
@@ -102,7 +94,7 @@ def _second_table(world: World, pair: Pair) -> None:
         cursor.execute("VACUUM ANALYZE twin.neuron_states")
 
 
-def _change(pair: Pair, count: int) -> set[str]:
+def change(pair: Pair, count: int) -> set[str]:
     """Change the activation of records that lie evenly over the table; return their keys."""
     if not count:
         return set()
@@ -116,11 +108,12 @@ def _change(pair: Pair, count: int) -> set[str]:
         return {row["key"] for row in cursor.fetchall()}
 
 
-def _ours(pair: Pair, changed: set[str]) -> float:
+def compare_twins(pair: Pair, changed: set[str]) -> float:
+    """Compare the two tables by our command, which has to find what was changed; return its seconds."""
     file = pair.folder / "report.json"
     seconds = command(
         pair, "state", "verify", "--category", twins.CATEGORY.slug, "--report", str(file),
-        codes=(3,) if changed else (0,), env=_CATEGORIES,
+        codes=(3,) if changed else (0,), env=CATEGORIES,
     )  # fmt: skip
     document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     found = {one["key"][0] for category in document["categories"] for one in category["differences"]}
@@ -129,7 +122,8 @@ def _ours(pair: Pair, changed: set[str]) -> float:
     return seconds
 
 
-def _reladiff(program: str, pair: Pair, options: Sequence[str], changed: set[str]) -> float:
+def run_reladiff(program: str, pair: Pair, options: Sequence[str], changed: set[str]) -> float:
+    """Compare the two tables by reladiff, which has to find what was changed; return its seconds."""
     started = time.monotonic()
     done = subprocess.run(
         [program, pair.flat_url, "flat.neuron_states", pair.hier_url, "twin.neuron_states", "--key-columns",

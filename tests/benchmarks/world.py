@@ -202,6 +202,12 @@ def migrate(pair: Pair, *args: str) -> dict[str, Any]:
     return {**run, "command_seconds": seconds}
 
 
+def version(world: World) -> str:
+    """Return the version of the servers."""
+    done = subprocess.run([str(world.hier.bin / "postgres"), "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.split()[-1]
+
+
 @contextlib.contextmanager
 def query(url: str) -> Iterator[Any]:
     """Open a connection that commits each statement, and give a cursor whose rows are dictionaries."""
