@@ -7,7 +7,7 @@ SCALE ?= 0.02
 ROUNDS ?= 20
 SEED ?= 1
 
-.PHONY: demo test long campaign mutants matrix lint check unit bench format lock audit clean
+.PHONY: demo test long campaign mutants matrix lint check unit bench bench-peers format lock audit clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
@@ -58,6 +58,10 @@ check: $(VENV)/installed
 ## bench: speed against peers, as ratios inside one run
 bench: $(VENV)/installed
 	@$(BIN)/python -m tests.benchmarks
+
+## bench-peers: the same rows moved and compared by us and by other programs, side by side
+bench-peers: $(VENV)/installed
+	@$(BIN)/python -m tests.benchmarks.peers_table
 
 ## format: rewrite the style
 format: $(VENV)/installed
