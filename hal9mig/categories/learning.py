@@ -16,8 +16,7 @@ from __future__ import annotations
 import array
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -34,9 +33,6 @@ from hal9mig.categories.declaration import (
     Source,
     Target,
 )
-
-#: A layer wider than this is a damaged record; computing it would take all memory.
-MOST_OUTPUTS = 65536
 
 
 class _Payload(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -92,23 +88,6 @@ def optimiser(payload: bytes | None) -> bytes | None:
         errors.RecordRejected: it is no payload.
     """
     return None if payload is None else unpack(payload)[1]
-
-
-def expected_gradients(pattern: Sequence[float], meta: Mapping[str, Any]) -> dict[str, bytes] | None:
-    """Return the gradients that a pattern must have by what its meta says; None where it says nothing.
-
-    Raises:
-        errors.RecordRejected: meta names the loss but not its terms.
-    """
-    if meta.get("loss") != "linear-mse":
-        return None
-    try:
-        outputs, gain, target = int(meta["outputs"]), float(meta["gain"]), int(meta["class"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.RecordRejected(f"meta names a linear loss without its terms: {error!r}") from None
-    if not 0 <= target < outputs <= MOST_OUTPUTS:
-        raise errors.RecordRejected(f"meta names class {target} of {outputs} outputs, which cannot be.")
-    return linear_gradients(pattern, outputs=outputs, gain=gain, target=target)
 
 
 def linear_gradients(pattern: Sequence[float], *, outputs: int, gain: float, target: int) -> dict[str, bytes]:

@@ -43,14 +43,13 @@ def audit_hash(previous: str, entry: Mapping[str, Any]) -> str:
     return hashlib.sha256((previous + text).encode()).hexdigest()
 
 
-def verify_audit_chain(rows: Iterable[tuple[int, Any]], *, previous: str = GENESIS) -> AuditChain:
+def verify_audit_chain(rows: Iterable[tuple[int, Any]]) -> AuditChain:
     """Walk along audit entries, given as id and payload in the order of their ids.
 
     Args:
         rows: the payload as a mapping, or as JSON text.
-        previous: the hash of the entry before the first, where the walk begins in the middle.
     """
-    entries, broken = 0, []
+    entries, broken, previous = 0, [], GENESIS
     for number, payload in rows:
         entries += 1
         entry = json.loads(payload) if isinstance(payload, (str, bytes)) else payload

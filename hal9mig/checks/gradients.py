@@ -21,6 +21,8 @@ _STEP = 1e-3
 #: A stored gradient has 32 bits, and is a sum of products of such numbers.
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 _LOSS = "linear-mse"
+#: A layer wider than this is a damaged record; computing it would take all memory.
+_MOST_OUTPUTS = 65536
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -122,7 +124,7 @@ def numeric(values: Sequence[float], *, outputs: int, gain: float, target: int) 
     Raises:
         ValueError: there are no such outputs.
     """
-    if not 0 < outputs <= learning.MOST_OUTPUTS or not 0 <= target < outputs:
+    if not 0 < outputs <= _MOST_OUTPUTS or not 0 <= target < outputs:
         raise ValueError(f"{outputs} outputs with class {target}")
     residuals = [0.0] * outputs
     for place, value in enumerate(values):

@@ -140,7 +140,9 @@ class TestContent:
             assert isinstance(payload, memoryview)
             # As PostgreSQL sends a real it has the fewest digits that tell it from others: back to 32 bits.
             exact = struct.unpack(f"{len(pattern)}f", struct.pack(f"{len(pattern)}f", *pattern))
-            assert dict(learning.unpack(bytes(payload))[0]) == learning.expected_gradients(exact, meta)
+            terms = {"outputs": meta["outputs"], "gain": meta["gain"], "target": meta["class"]}
+            assert meta["loss"] == "linear-mse"
+            assert dict(learning.unpack(bytes(payload))[0]) == learning.linear_gradients(exact, **terms)
 
     def test_the_nearest_prototype_is_the_patterns_own(self, loaded: servers.Stores) -> None:
         rows = ask(loaded.flat_url, "SELECT kind, pattern, meta ->> 'label' FROM flat.learning_data")
