@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from hal9mig import errors, model, units
 from hal9mig.ledger import audit, database
@@ -215,7 +216,12 @@ def stored(session: database.Session, group: KnobGroup | None = None) -> list[Sh
 
 def value(session: database.Session, name: str) -> object:
     """Return one knob's present value, as its parser makes it."""
-    return next(_BY_NAME[shown.name].parse(shown.value) for shown in stored(session) if shown.name == name)
+    return _parsed(session)[name]
+
+
+def _parsed(session: database.Session, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
+    values = {shown.name: shown.value for shown in stored(session)} | dict(overrides or {})
+    return {knob.name: knob.parse(values[knob.name]) for knob in KNOBS}
 
 
 def resolve(session: database.Session, overrides: Mapping[str, str] | None = None) -> Tuning:
@@ -224,16 +230,15 @@ def resolve(session: database.Session, overrides: Mapping[str, str] | None = Non
     Raises:
         errors.InvalidUnit: an override cannot be read.
     """
-    values = {shown.name: shown.value for shown in stored(session)} | dict(overrides or {})
-    parsed = {knob.name: knob.parse(values[knob.name]) for knob in KNOBS}
+    values = _parsed(session, overrides)
     return Tuning(
-        batch_size=parsed["batch-size"],  # type: ignore[arg-type]
-        checkpoint_interval=parsed["checkpoint-interval"],  # type: ignore[arg-type]
-        batch_bytes=parsed["batch-bytes"],  # type: ignore[arg-type]
-        rate_limit=parsed["rate-limit"],  # type: ignore[arg-type]
-        parallel_workers=parsed["parallel-workers"],  # type: ignore[arg-type]
-        validation=parsed["validation-mode"],  # type: ignore[arg-type]
-        max_impact=parsed["max-impact"],  # type: ignore[arg-type]
+        batch_size=values["batch-size"],
+        checkpoint_interval=values["checkpoint-interval"],
+        batch_bytes=values["batch-bytes"],
+        rate_limit=values["rate-limit"],
+        parallel_workers=values["parallel-workers"],
+        validation=values["validation-mode"],
+        max_impact=values["max-impact"],
     )
 
 
@@ -243,29 +248,27 @@ def bounds(session: database.Session, own: Collection[str]) -> Bounds | None:
     Args:
         own: each run's own ``max-impact``, empty where it is the cluster's.
     """
-    values = {shown.name: _BY_NAME[shown.name].parse(shown.value) for shown in stored(session)}
+    values = _parsed(session)
     impacts = [parse_impact(text) if text else values["max-impact"] for text in own]
     narrowest = min((impact for impact in impacts if isinstance(impact, float)), default=None)
     if narrowest is None:
         return None
     return Bounds(
         impact=narrowest,
-        replica=values["max-replica-lag"],  # type: ignore[arg-type]
-        query=values["impact-query"],  # type: ignore[arg-type]
+        replica=values["max-replica-lag"],
+        query=values["impact-query"],
     )
 
 
 def reconciliation(session: database.Session) -> Reconciliation:
     """Return how the reconciler works at present."""
-    values = {
-        shown.name: _BY_NAME[shown.name].parse(shown.value) for shown in stored(session, KnobGroup.RECONCILIATION)
-    }
+    values = _parsed(session)
     return Reconciliation(
-        interval=values["reconcile-interval"],  # type: ignore[arg-type]
-        auto_fix=values["auto-fix"],  # type: ignore[arg-type]
-        alert_threshold=values["alert-threshold"],  # type: ignore[arg-type]
-        share=values["reconcile-share"],  # type: ignore[arg-type]
-        journal_alarm=values["journal-alarm"],  # type: ignore[arg-type]
+        interval=values["reconcile-interval"],
+        auto_fix=values["auto-fix"],
+        alert_threshold=values["alert-threshold"],
+        share=values["reconcile-share"],
+        journal_alarm=values["journal-alarm"],
     )
 
 
