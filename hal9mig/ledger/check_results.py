@@ -59,16 +59,8 @@ def add(session: database.Session, outcome: CheckOutcome, *, command: str, actor
     return int(database.run(session, "checks", "add", **values, command=command, actor=actor).scalar_one())
 
 
-def newest(
-    session: database.Session, *, categories: Sequence[str] | None = None, command: str | None = None
-) -> Sequence[CheckResult]:
-    """Return the newest result of each check.
-
-    Args:
-        categories: only those of these slugs; None is all.
-        command: only what this command ran.
-    """
-    rows = database.run(
-        session, "checks", "newest", categories=None if categories is None else list(categories), command=command
-    )
+def newest(session: database.Session, *, categories: Sequence[str] | None = None) -> Sequence[CheckResult]:
+    """Return the newest result of each check, of all categories or of those of these slugs."""
+    slugs = None if categories is None else list(categories)
+    rows = database.run(session, "checks", "newest", categories=slugs)
     return [CheckResult(**{**row._asdict(), "verdict": CheckVerdict(row.verdict)}) for row in rows]

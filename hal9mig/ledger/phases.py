@@ -24,12 +24,8 @@ ITEMS: Mapping[str, str] = {
     "no-user-impact": "no user impact was detected",
     "team-confidence": "the team's confidence is high",
 }
-#: Those of them that are asked for before the migration, and after it.
+#: Those of them that are asked for before the migration.
 PREREQUISITES = ("canary", "backup", "team")
-CHECKLIST = (
-    "spot-check-sessions", "neuron-activation", "known-patterns", "configuration-applies", "audit-continuity",
-    "metrics-collection",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

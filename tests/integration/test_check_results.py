@@ -24,7 +24,6 @@ def test_the_newest_result_of_each_check_counts(stores: Stores) -> None:
             check_results.add(session, outcome, command="state validate", actor="ada@host")
         found = check_results.newest(session)
         sessions = check_results.newest(session, categories=["user-sessions"])
-        benchmark = check_results.newest(session, command="benchmark")
     ledger.close()
 
     assert [(result.category, result.verdict) for result in found] == [
@@ -34,4 +33,3 @@ def test_the_newest_result_of_each_check_counts(stores: Stores) -> None:
     assert [result.name for result in sessions] == ["continuity"]
     assert sessions[0].measured == {"p95_ms": 1.5}
     assert sessions[0].actor == "ada@host"
-    assert benchmark == []

@@ -8,6 +8,5 @@ RETURNING id
 SELECT DISTINCT ON (category, name)
        id, at, command, category, name, verdict, detail, next_command, measured, actor
   FROM hal9mig.check_results
- WHERE (%(categories)s::text[] IS NULL OR category = ANY(%(categories)s::text[]))
-   AND (%(command)s::text IS NULL OR command = %(command)s)
+ WHERE %(categories)s::text[] IS NULL OR category = ANY(%(categories)s::text[])
  ORDER BY category, name, id DESC

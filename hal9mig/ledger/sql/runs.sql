@@ -91,8 +91,7 @@ SELECT r.id, r.status, r.reason, r.planned,
 -- Finished and unfinished migrations of a category: what part of the flat table counts as migrated.
 SELECT r.id, r.filter, r.status = 'succeeded' AS complete
   FROM hal9mig.runs r
- WHERE r.kind = 'migrate' AND r.category = %(category)s AND NOT coalesce((r.options->>'dry_run')::boolean, false)
-   AND r.undone_at IS NULL
+ WHERE r.kind = 'migrate' AND r.category = %(category)s AND r.undone_at IS NULL
  ORDER BY r.id
 
 -- name: done_ranges

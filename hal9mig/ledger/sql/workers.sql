@@ -16,6 +16,3 @@ SELECT name, host, pid, slots, started_at, seen_at, draining, memory_bytes, cpu_
 -- name: last_seen
 -- By one clock: that of the server which wrote the times it is compared with.
 SELECT clock_timestamp() AS now, max(seen_at) AS seen FROM hal9mig.workers
-
--- name: forget
-DELETE FROM hal9mig.workers WHERE seen_at < clock_timestamp() - interval '1 day'
