@@ -83,7 +83,7 @@ def claim(session: database.Session, *, run_id: int, seq: int, attempt: int, own
         return None
     values: dict[str, Any] = row._asdict()
     for name in ("after", "upto", "cursor"):
-        values[name] = _key(values.pop(f"{name}_key"))
+        values[name] = database.key(values.pop(f"{name}_key"))
     return Lease(owner=owner, **values | {"run_kind": model.RunKind(values["run_kind"])})
 
 
@@ -128,7 +128,6 @@ def advance(
     Raises:
         errors.LeaseLost: the lease has gone to another; the transaction has to roll back.
     """
-    values = {field.name: getattr(progress, field.name) for field in dataclasses.fields(progress)}
     row = database.run(
         session,
         "batches",
@@ -138,7 +137,7 @@ def advance(
         result=result,
         stale=pace.STALE,
         **held.fence,
-        **values,
+        **dataclasses.asdict(progress),
     ).first()
     if row is None:
         raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing of this step was written.")
@@ -275,7 +274,3 @@ def statuses(session: database.Session, run_id: int) -> Mapping[model.BatchStatu
     """Return how many batches of a run stand where, without the one that has planned them."""
     found = {row.status: int(row.batches) for row in database.run(session, "batches", "statuses", run_id=run_id)}
     return {status: found[status] for status in model.BatchStatus if status in found}
-
-
-def _key(value: Any) -> model.Key | None:
-    return None if value is None else tuple(value)

@@ -8,14 +8,15 @@ import getpass
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hal9mig import safe_text
+from hal9mig import model
 from hal9mig.ledger.session import Result, Session
+from hal9mig.safe_text import json_text
 from hal9mig.stores.pool import Pool
 
-__all__ = ("Ledger", "Session", "actor", "json_text", "run", "statements")
+__all__ = ("Ledger", "Session", "actor", "json_text", "key", "key_texts", "run", "statements")
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.M)
 
@@ -95,15 +96,20 @@ def run(session: Session, file: str, name: str, /, **values: object) -> Result:
     return session.execute(statements(file)[name], {key: _plain(value) for key, value in values.items()})
 
 
-def json_text(value: object) -> str:
-    """Return a value as JSON text."""
-    return safe_text.json_text(value)
-
-
 def _plain(value: object) -> object:
     if isinstance(value, Mapping) or (isinstance(value, tuple) and all(isinstance(part, str) for part in value)):
         return json_text(value)
     return value
+
+
+def key(value: Any) -> model.Key | None:
+    """Return a key as a row has it, None where there is none."""
+    return None if value is None else tuple(value)
+
+
+def key_texts(keys: Iterable[model.Key]) -> list[str]:
+    """Return keys as the JSON texts that rows have them in."""
+    return [json_text(list(one)) for one in keys]
 
 
 def actor() -> str:

@@ -110,7 +110,7 @@ def planned(session: database.Session, run_id: int, limit: int) -> Sequence[Plan
     return [
         Planned(
             seq=row.seq, kind=row.kind, attempt=row.attempt, records=max(0, row.records), cost=row.cost,
-            after=_key(row.cursor_key or row.after_key), upto=_key(row.upto_key), subject=row.subject,
+            after=database.key(row.cursor_key or row.after_key), upto=database.key(row.upto_key), subject=row.subject,
         )
         for row in database.run(session, "batches", "next_planned", run_id=run_id, limit=limit)
     ]  # fmt: skip
@@ -120,7 +120,3 @@ def queue(session: database.Session, run_id: int, seqs: Sequence[int]) -> dict[i
     """Mark batches as published and return each one's new attempt number."""
     rows = database.run(session, "batches", "queue", run_id=run_id, seqs=list(seqs))
     return {row.seq: row.attempt for row in rows}
-
-
-def _key(value: Any) -> model.Key | None:
-    return None if value is None else tuple(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import json
 from collections.abc import Mapping, Sequence
 
 from hal9mig import model
@@ -67,7 +66,9 @@ def close(session: database.Session, category: str, keys: Sequence[model.Key], r
     """Note that records do not differ any more, and how that came; return those that had been open."""
     if not keys:
         return set()
-    rows = database.run(session, "reconcile", "close_drifts", category=category, keys=texts(keys), repair=repair)
+    rows = database.run(
+        session, "reconcile", "close_drifts", category=category, keys=database.key_texts(keys), repair=repair
+    )
     return {tuple(row.key) for row in rows}
 
 
@@ -83,7 +84,7 @@ def quarantined(session: database.Session, category: str, keys: Sequence[model.K
 
 def _set(session: database.Session, statement: str, category: str, keys: Sequence[model.Key], repair: str) -> None:
     if keys:
-        database.run(session, "reconcile", statement, category=category, keys=texts(keys), repair=repair)
+        database.run(session, "reconcile", statement, category=category, keys=database.key_texts(keys), repair=repair)
 
 
 def find(
@@ -91,22 +92,18 @@ def find(
     *,
     category: str | None = None,
     open: bool = False,
-    round: int | None = None,
     limit: int = 1000,
 ) -> Sequence[Drift]:
-    """Return drifts, newest first.
-
-    Args:
-        open: only those that are not repaired.
-        round: only those of this round and later ones.
-    """
-    rows = database.run(session, "reconcile", "drifts", category=category, open=open, round=round, limit=limit)
+    """Return drifts, newest first; with ``open`` only those that are not repaired."""
+    rows = database.run(session, "reconcile", "drifts", category=category, open=open, limit=limit)
     return [Drift(**{**row._asdict(), "key": tuple(row.key)}) for row in rows]
 
 
 def repairs(session: database.Session, category: str, keys: Sequence[model.Key]) -> Mapping[model.Key, int]:
     """Return how often each of these keys was repaired lately; keys that were not are left out."""
-    rows = database.run(session, "reconcile", "repairs", category=category, keys=texts(keys), seconds=WINDOW)
+    rows = database.run(
+        session, "reconcile", "repairs", category=category, keys=database.key_texts(keys), seconds=WINDOW
+    )
     return {tuple(row.key): row.times for row in rows}
 
 
@@ -119,8 +116,3 @@ def marked_lately(session: database.Session, category: str, *, seconds: float, l
 def counts(session: database.Session) -> Mapping[str, tuple[int, int]]:
     """Return how many drifts of each category are open and closed."""
     return {row.category: (row.open, row.closed) for row in database.run(session, "reconcile", "drift_counts")}
-
-
-def texts(keys: Sequence[model.Key]) -> list[str]:
-    """Return keys as the JSON texts that the ledger has them in."""
-    return [json.dumps(list(key)) for key in keys]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Sequence
 
 from hal9mig import errors, model
@@ -90,8 +89,7 @@ def settle(session: database.Session, id: int, status: str) -> bool:
 def release(session: database.Session, category: str, keys: Sequence[model.Key]) -> None:
     """Release the records of these keys, which have been written after all."""
     if keys:
-        texts = [json.dumps(list(key)) for key in keys]
-        database.run(session, "quarantine", "release_keys", category=category, keys=texts)
+        database.run(session, "quarantine", "release_keys", category=category, keys=database.key_texts(keys))
 
 
 def counts(session: database.Session) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -228,11 +227,11 @@ def covers(session: database.Session, category: str) -> Sequence[Cover]:
         else:
             partial[row.id] = row.filter
     ranges = [
-        Cover(filter=partial[row.run_id], after=_key(row.after_key), upto=_key(row.upto_key))
+        Cover(filter=partial[row.run_id], after=database.key(row.after_key), upto=database.key(row.upto_key))
         for row in database.run(session, "runs", "done_ranges", ids=list(partial))
     ]
     restored = [
-        Cover(filter=row.filter, after=_key(row.after_key), upto=_key(row.upto_key))
+        Cover(filter=row.filter, after=database.key(row.after_key), upto=database.key(row.upto_key))
         for row in database.run(session, "runs", "restored_covers", category=category)
     ]
     return [*complete, *ranges, *restored]
@@ -289,9 +288,3 @@ def begin_anew(session: database.Session, id: int) -> None:
     database.run(session, "batches", "forget", run_id=id)
     database.run(session, "batches", "begin_anew", run_id=id)
     database.run(session, "runs", "unplan", id=id)
-
-
-def _key(value: object) -> model.Key | None:
-    if isinstance(value, str):
-        value = json.loads(value)
-    return None if value is None else tuple(value)  # type: ignore[arg-type]

@@ -34,16 +34,7 @@ class Sweep:
 def find(session: database.Session) -> Mapping[str, Sweep]:
     """Return every category's pass."""
     return {
-        row.category: Sweep(
-            category=row.category,
-            position=None if row.position is None else tuple(row.position),
-            number=row.number,
-            began=row.pass_began,
-            records=row.records,
-            differing=row.differing,
-            clean_from=row.clean_from,
-            clean_until=row.clean_until,
-        )
+        row.category: Sweep(**{**row._asdict(), "position": database.key(row.position)})
         for row in database.run(session, "reconcile", "sweeps")
     }
 

@@ -99,8 +99,8 @@ def ranges(session: database.Session, run_id: int) -> Sequence[Range]:
         Range(
             seq=row.seq,
             done=row.status == model.BatchStatus.DONE,
-            after=None if row.after_key is None else tuple(row.after_key),
-            upto=None if row.upto_key is None else tuple(row.upto_key),
+            after=database.key(row.after_key),
+            upto=database.key(row.upto_key),
             result=row.result,
         )
         for row in database.run(session, "differences", "ranges", run_id=run_id)

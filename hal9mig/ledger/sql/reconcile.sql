@@ -33,7 +33,8 @@ UPDATE hal9mig.pruned_rounds p
   FROM sums s WHERE s.rounds > 0
 
 -- name: sweeps
-SELECT category, position, pass AS number, pass_began, records, differing, clean_from, clean_until FROM hal9mig.sweeps
+SELECT category, position, pass AS number, pass_began AS began, records, differing, clean_from, clean_until
+  FROM hal9mig.sweeps
 
 -- name: add_sweep
 -- One that is new begins where the others are, or they would wait for it to catch up.
@@ -98,7 +99,6 @@ UPDATE hal9mig.drifts SET repair = %(repair)s, cause = 'quarantine'
 SELECT id, category, key, kind, cause, round, found_at, repaired_at, repair, payload
   FROM hal9mig.drifts
  WHERE (%(category)s::text IS NULL OR category = %(category)s) AND (NOT %(open)s OR repaired_at IS NULL)
-   AND (%(round)s::bigint IS NULL OR round >= %(round)s)
  ORDER BY id DESC LIMIT %(limit)s
 
 -- name: repairs
