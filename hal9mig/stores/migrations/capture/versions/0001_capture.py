@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
-
-from alembic import op
+from hal9mig.stores.migrations import environment
 
 revision = "0001"
 down_revision = None
@@ -12,10 +10,4 @@ down_revision = None
 
 def upgrade() -> None:
     """Create them."""
-    text = pathlib.Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    op.get_bind().exec_driver_sql(text.replace("%", "%%"))
-
-
-def downgrade() -> None:
-    """Drop them; nothing is captured any more."""
-    op.get_bind().exec_driver_sql("DROP SCHEMA hal9cap CASCADE")
+    environment.execute_beside(__file__)

@@ -11,8 +11,3 @@ down_revision = "0001"
 def upgrade() -> None:
     """Create the table that says so; a row in it is the reason."""
     op.get_bind().exec_driver_sql("CREATE TABLE hal9cap.hold (reason text NOT NULL)")
-
-
-def downgrade() -> None:
-    """Drop it."""
-    op.get_bind().exec_driver_sql("DROP TABLE hal9cap.hold")

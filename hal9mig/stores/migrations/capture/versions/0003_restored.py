@@ -13,8 +13,3 @@ def upgrade() -> None:
     op.get_bind().exec_driver_sql(
         "CREATE TABLE hal9cap.restored (mark text PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"
     )
-
-
-def downgrade() -> None:
-    """Drop it."""
-    op.get_bind().exec_driver_sql("DROP TABLE hal9cap.restored")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
-
-from alembic import op
+from hal9mig.stores.migrations import environment
 
 revision = "0005"
 down_revision = "0004"
@@ -12,14 +10,4 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Create the two tables and replace the function."""
-    _run(pathlib.Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
-
-
-def downgrade() -> None:
-    """Put the function of before back, and drop the tables."""
-    _run(pathlib.Path(__file__).with_name("0004_admit.sql").read_text(encoding="utf-8"))
-    _run("DROP TABLE hal9cap.pass; DROP TABLE hal9cap.captured")
-
-
-def _run(text: str) -> None:
-    op.get_bind().exec_driver_sql(text.replace("%", "%%"))
+    environment.execute_beside(__file__)

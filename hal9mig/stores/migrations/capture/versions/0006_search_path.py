@@ -11,8 +11,3 @@ down_revision = "0005"
 def upgrade() -> None:
     """Have the function look names up in one place only; the triggers' own ones name everything in full."""
     op.get_bind().exec_driver_sql("ALTER FUNCTION hal9cap.admit(text) SET search_path = pg_catalog, pg_temp")
-
-
-def downgrade() -> None:
-    """Have it look them up as its caller does."""
-    op.get_bind().exec_driver_sql("ALTER FUNCTION hal9cap.admit(text) RESET search_path")
