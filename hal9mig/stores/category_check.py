@@ -9,7 +9,7 @@ import psycopg2
 
 from hal9mig import errors
 from hal9mig.categories import keys, wire
-from hal9mig.categories.declaration import Category, Column, Computed, Element, Pass, Target
+from hal9mig.categories.declaration import Category, Column, Target
 from hal9mig.stores import domains
 from hal9mig.stores.connection import Connection
 
@@ -137,16 +137,14 @@ def _undeclared(category: Category, flat: Connection) -> Iterable[str]:
 
 
 def _target_problems(category: Category, hier: Connection) -> Iterable[str]:
-    types = {column.name: column.type for column in category.source.columns}
     for target in category.targets:
         here = f"hierarchical store: {target.qualified}"
         found = _columns(hier, target.qualified)
         if not found:
             yield f"hierarchical store: table {target.qualified} is missing"
             continue
-        for column in target.columns:
-            declared = types[column.source] if isinstance(column, Pass) else _declared(column)
-            yield from _column_problems(here, Column(column.name, declared), found)
+        for column in category.typed(target):
+            yield from _column_problems(here, column, found)
         for name, column_found in found.items():
             if name not in target.names and column_found.not_null and not column_found.filled:
                 yield f"{here}.{name} is NOT NULL without a default, and the category does not write it"
@@ -208,10 +206,6 @@ def _column_problems(here: str, column: Column, found: dict[str, _Found]) -> Ite
 
 def _length(type_name: str) -> str:
     return type_name.partition("(")[2].partition(")")[0].replace(" ", "")
-
-
-def _declared(column: Computed | Element) -> str:
-    return column.type
 
 
 def _columns(opened: Connection, table: str) -> dict[str, _Found]:

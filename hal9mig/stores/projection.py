@@ -153,15 +153,15 @@ def column_hash(column: Column, alias: str) -> str:
     return f"hash_record_extended(row({_canonical(alias, column)}), 0)"
 
 
-def flat_rows(category: Category, scope: Scope, chosen: Filter, *, alias: str = "s") -> tuple[str, Params]:
-    """Return ``FROM ... WHERE ...`` over the flat table."""
-    where, values = scope.sql(category, identifiers.each(category.key, alias))
-    condition, more = chosen.sql(alias)
-    return f"FROM {category.source.qualified} {alias} WHERE {where} AND {condition}", values + more
+def flat_rows(category: Category, scope: Scope, chosen: Filter) -> tuple[str, Params]:
+    """Return ``FROM ... s WHERE ...`` over the flat table."""
+    where, values = scope.sql(category, identifiers.each(category.key, "s"))
+    condition, more = chosen.sql("s")
+    return f"FROM {category.source.qualified} s WHERE {where} AND {condition}", values + more
 
 
-def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s", hashed: bool = False) -> tuple[str, Params]:
-    """Return ``FROM (...) alias`` over the flat rows rebuilt from the hierarchical tables.
+def rebuilt_rows(category: Category, scope: Scope, *, hashed: bool = False) -> tuple[str, Params]:
+    """Return ``FROM (...) s`` over the flat rows rebuilt from the hierarchical tables.
 
     Args:
         hashed: only hashes are made of the rows, so a document may stay the text that its hash is made of.
@@ -173,7 +173,7 @@ def rebuilt_rows(category: Category, scope: Scope, *, alias: str = "s", hashed: 
         values.extend(more)
         return f"({text})"
 
-    return f"FROM ({category.rebuild_where(predicate, hashed=hashed)}) {alias}", values
+    return f"FROM ({category.rebuild_where(predicate, hashed=hashed)}) s", values
 
 
 def key_texts(category: Category, alias: str = "s") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from hal9mig import errors, model
 from hal9mig.categories import identifiers
-from hal9mig.categories.declaration import Category, Column, Role
+from hal9mig.categories.declaration import Category, Column
 from hal9mig.stores import domains, projection
 from hal9mig.stores.connection import Connection, Cursor
 from hal9mig.stores.projection import Params
@@ -57,10 +57,11 @@ class Relation:
         """Return the query of a range's rows, whole, in the order of their keys."""
         where, params = self.range(after, upto)
         columns = ", ".join(f"t.{name}" for name in self.names)
-        return f"SELECT {columns} FROM {self.qualified} t WHERE {where} ORDER BY {self._order}", params
+        return f"SELECT {columns} FROM {self.qualified} t WHERE {where} ORDER BY {self.order}", params
 
     @property
-    def _order(self) -> str:
+    def order(self) -> str:
+        """The key's columns of alias ``t``, as a list to order by."""
         return identifiers.listed((column.name for column in self.key), "t")
 
 
@@ -119,9 +120,8 @@ def _declared(
         source = category.source
         yield source.schema, source.table, "source", source.key, source.key
         return
-    names = {Role.ROOT: "root", Role.PART: "part", Role.SHARED: "shared"}
     for target in category.targets:
-        yield target.schema, target.table, names[target.role], target.key, target.owner
+        yield target.schema, target.table, target.role.value, target.key, target.owner
 
 
 def _columns(connection: Connection, table: str, key: Sequence[str] = ()) -> tuple[Column, ...]:
@@ -163,12 +163,11 @@ def quarantine(connection: Connection) -> Relation:
 def stride(cursor: Cursor, relation: Relation, after: model.Key | None, size: int) -> tuple[int, model.Key | None]:
     """Return how many rows, at most ``size``, follow a key, and the last one's key (None: no row)."""
     where, params = relation.range(after, None)
-    names = identifiers.listed((column.name for column in relation.key), "t")
     texts = ", ".join(f"{identifiers.quoted(column.name, 'k')}::text" for column in relation.key)
     # LIMIT outside: one pass over the index that stops after the stride, however large the table.
     cursor.execute(
-        f"SELECT n, {texts} FROM (SELECT {names}, row_number() OVER (ORDER BY {names}) AS n "
-        f"FROM {relation.qualified} t WHERE {where} ORDER BY {names} LIMIT %s) k ORDER BY n DESC LIMIT 1",
+        f"SELECT n, {texts} FROM (SELECT {relation.order}, row_number() OVER (ORDER BY {relation.order}) AS n "
+        f"FROM {relation.qualified} t WHERE {where} ORDER BY {relation.order} LIMIT %s) k ORDER BY n DESC LIMIT 1",
         [*params, size],
     )
     row = cursor.fetchone()

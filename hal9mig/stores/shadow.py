@@ -22,8 +22,6 @@ from hal9mig.categories import identifiers
 from hal9mig.stores import foreign_keys
 from hal9mig.stores.connection import Connection, Cursor
 from hal9mig.stores.relation import Relation, spelled_out
-from hal9mig.stores.table_dependents import Dependent as Dependent
-from hal9mig.stores.table_dependents import dependents as dependents
 from hal9mig.stores.table_dependents import require_rights
 
 _PREFIX = "hal9_shadow"
@@ -250,8 +248,7 @@ def swapped(connection: Connection) -> bool:
     """Whether no shadow is left, because all are live by now."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regnamespace(%s) IS NULL", (_PREFIX,))
-        row = cursor.fetchone()
-    return bool(row and row[0])
+        return cursor.fetchone() == (True,)
 
 
 def standing(connection: Connection) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from hal9mig import errors, model
 from hal9mig.categories import registry
 from hal9mig.embedded.postgres import Cluster
-from hal9mig.stores import capture_triggers, connection, relation, shadow, write_mode
+from hal9mig.stores import capture_triggers, connection, relation, shadow, table_dependents, write_mode
 from tests.support import checkpoint_runs, servers
 from tests.support.shadow_tables import World, begun, opened
 
@@ -429,7 +429,7 @@ class TestRights:
         world.execute(f"ALTER TABLE app.t OWNER TO {name}", admin=True)
         t = world.relation("app.t", "id")
         with connection.connected(url, application_name="test") as made:
-            assert {(one.what, one.refill) for one in shadow.dependents(made, [t])} == {
+            assert {(one.what, one.refill) for one in table_dependents.dependents(made, [t])} == {
                 (f"that {name} may not create in schema app", True)
             }
         world.restore([t], {"app.t": "VALUES (1)"}, url=url)
@@ -504,7 +504,7 @@ class TestDependents:
             world.execute(statements)
         t = world.relation("app.t", "id")
         with connection.connected(world.url, application_name="test") as made:
-            found = shadow.dependents(made, [t])
+            found = table_dependents.dependents(made, [t])
             assert [(one.what, one.refill) for one in found if not one.what.startswith("function app.f() ")] == [
                 (what, refill)
             ]
@@ -520,7 +520,7 @@ class TestDependents:
         world.execute(BASE)
         world.execute(f"CREATE PUBLICATION p {statement}", admin=True)
         with connection.connected(world.url, application_name="test") as made:
-            found = shadow.dependents(made, [world.relation("app.t", "id")])
+            found = table_dependents.dependents(made, [world.relation("app.t", "id")])
         assert [(one.what, one.refill) for one in found] == [("publication p", True)]
 
     def test_partitions(self, world: World) -> None:
@@ -530,7 +530,7 @@ class TestDependents:
             "CREATE TABLE app.low PARTITION OF app.t FOR VALUES FROM (0) TO (10)"
         )
         with connection.connected(world.url, application_name="test") as made:
-            found = shadow.dependents(made, [world.relation("app.t", "id"), world.relation("app.low", "id")])
+            found = table_dependents.dependents(made, [world.relation("app.t", "id"), world.relation("app.low", "id")])
         assert {(one.relation.table, one.what, one.refill) for one in found} == {
             ("t", "its partitions", True), ("low", "the table that it is a partition of", True),
         }  # fmt: skip
@@ -542,9 +542,9 @@ class TestDependents:
         world.execute("CREATE POLICY p ON app.o USING (id IN (SELECT id FROM app.t))")
         both = [world.relation("app.t", "id"), world.relation("app.o", "id")]
         with connection.connected(world.url, application_name="test") as made:
-            assert shadow.dependents(made, both) == []
+            assert table_dependents.dependents(made, both) == []
             world.execute("CREATE VIEW app.v AS TABLE app.o")
-            found = {(one.relation.table, one.what) for one in shadow.dependents(made, both)}
+            found = {(one.relation.table, one.what) for one in table_dependents.dependents(made, both)}
         assert found == {("o", "view app.v"), ("t", "policy p on table app.o")}
 
     def test_a_view_is_no_table(self, world: World) -> None:
@@ -552,5 +552,5 @@ class TestDependents:
         world.execute(BASE)
         world.execute("CREATE VIEW app.v AS TABLE app.t")
         with connection.connected(world.url, application_name="test") as made:
-            found = shadow.dependents(made, [world.relation("app.v", "id")])
+            found = table_dependents.dependents(made, [world.relation("app.v", "id")])
         assert [(one.what, one.refill) for one in found] == [("that it is no table", False)]

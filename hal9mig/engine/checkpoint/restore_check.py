@@ -11,7 +11,7 @@ from hal9mig.engine.checkpoint import restore
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.system import System
 from hal9mig.ledger import mode
-from hal9mig.stores import schema, shadow, write_mode
+from hal9mig.stores import schema, table_dependents, write_mode
 
 _FLAT, _HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 
@@ -44,7 +44,7 @@ def require_replaceable(system: System, made: Manifest, chosen: Sequence[Categor
         with contextlib.closing(system.store(store)) as opened:
             places = restore.places(opened, store, made, chosen)
             tables = [place.relation for place in places if place.table.role != "ledger"]
-            found = shadow.dependents(opened, tables)
+            found = table_dependents.dependents(opened, tables)
         stuck = [one for one in found if not one.refill]
         if stuck:
             raise errors.Refused(
