@@ -18,7 +18,6 @@ from hal9mig.checks import sessions
 from hal9mig.checks.subject import Subject
 from hal9mig.client.values import Record
 from hal9mig.model import StoreName
-from hal9mig.stores.connection import Connection
 from hal9mig.stores.write_mode import Mode
 
 #: The first of our sessions' ids; each user has the one that is as much larger as his number.
@@ -26,7 +25,6 @@ _FIRST = uuid.UUID("68a19e00-0000-4000-8000-000000000000")
 MOST_USERS = 100_000
 _LAST = uuid.UUID(int=_FIRST.int + MOST_USERS)
 _USER = "hal9-migrate ux-test user"
-_TABLES = {StoreName.FLAT: "flat.user_sessions", StoreName.HIERARCHICAL: "hier.sessions"}
 _PAUSE = 0.1
 
 
@@ -114,10 +112,10 @@ def clear(subject: Subject, *, patience: float) -> int:
 
 
 def _ours(subject: Subject, side: StoreName) -> list[str]:
-    connection: Connection = subject.flat if side is StoreName.FLAT else subject.hier
+    connection = subject.store(side)
     with connection, connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT session_id::text, starts_with(user_id, %s) FROM {_TABLES[side]} "
+            f"SELECT session_id::text, starts_with(user_id, %s) FROM {sessions.TABLES[side]} "
             "WHERE session_id BETWEEN %s AND %s",
             (_USER, str(_FIRST), str(_LAST)),
         )
@@ -186,7 +184,7 @@ def _compare(
 
 
 def _look_up(subject: Subject, trial: Trial, side: StoreName, numbers: Sequence[int]) -> None:
-    connection = subject.flat if side is StoreName.FLAT else subject.hier
+    connection = subject.store(side)
     for number in numbers:
         with trial.timed(f"look up {side}"):
             found = sessions.by_token(connection, side, [_token(number)])

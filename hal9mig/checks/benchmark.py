@@ -113,7 +113,7 @@ class _Bench:
     def __init__(self, system: System, client: Client, category: Category, order: BenchmarkOrder):
         self._system, self._client, self._category, self._order = system, client, category, order
         self._sides: Mapping[model.StoreName, Side] = {
-            _FLAT: FlatSide(), _HIER: HierarchicalSide(lambda slug: system.transform(slug))
+            _FLAT: FlatSide(), _HIER: HierarchicalSide(system.transform)
         }  # fmt: skip
         urls = {_FLAT: system.settings.require_flat(), _HIER: system.settings.require_hier()}
         self._pools = {
@@ -177,14 +177,13 @@ class _Bench:
         Raises:
             scratch.Unmade: no record to write can be made.
         """
-        slug, version = self._category.slug, self._category.source.version
-        both = (_FLAT, _HIER)
+        slug, both = self._category.slug, (_FLAT, _HIER)
         if operation == "read":
             return {store: [partial(self._client.fetch, store, slug, [key]) for key in keys] for store in both}
         if operation == "write":
             own = [scratch.record(self._category, one, unique, number) for number, one in enumerate(real)]
         else:
-            own = [{name: value for name, value in one.items() if name != version} for one in real]
+            own = [self._unversioned(one) for one in real]
         if operation == "update":
             return {store: [_Update(self, store, keys, one) for one in own] for store in both}
         return {store: [partial(self.unseen, store, one) for one in own] for store in both}
@@ -195,11 +194,14 @@ class _Bench:
         Raises:
             scratch.Unmade: none of them is there any more.
         """
-        slug, version = self._category.slug, self._category.source.version
+        slug = self._category.slug
         found = self._client.fetch(store, slug, [key]) or self._client.fetch(store, slug, keys)
         if not found:
             raise scratch.Unmade("the records that were drawn are gone")
-        return {name: value for name, value in found[0].items() if name != version}
+        return self._unversioned(found[0])
+
+    def _unversioned(self, record: Record) -> Record:
+        return {name: value for name, value in record.items() if name != self._category.source.version}
 
     def key(self, record: Record) -> model.Key:
         """Return a record's key as texts."""

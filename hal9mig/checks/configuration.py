@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from hal9mig import model
 from hal9mig.categories import configuration
 from hal9mig.checks import store_reader
 from hal9mig.checks.subject import Subject
+from hal9mig.engine.compare.judge import Judgement
 from hal9mig.engine.system import System
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
 from hal9mig.stores import write_mode
@@ -33,11 +35,8 @@ class KeyDifference:
 
 def ruling(system: System) -> model.StoreName:
     """Return the store that rules."""
-    flat = system.flat()
-    try:
+    with contextlib.closing(system.flat()) as flat:
         return write_mode.state(flat).mode.ruling
-    finally:
-        flat.close()
 
 
 def export(system: System, store: model.StoreName, *, prefix: str = "", secrets: bool = False) -> dict[str, Any]:
@@ -76,34 +75,25 @@ def compare(subject: Subject) -> tuple[CheckOutcome, Sequence[KeyDifference]]:
     flat, hier = (export(subject.system, store, secrets=True) for store in model.StoreName)
     suspects = [key for key in sorted(flat.keys() | hier.keys()) if flat.get(key) != hier.get(key)]
     verdicts = subject.judged([(key,) for key in suspects])
-    states = [str(one.state.name).lower() for one in verdicts.values()]
-    drifting = [key[0] for key, one in verdicts.items() if one.state.name == "DRIFTS"]
+    drifting = [key[0] for key, one in verdicts.items() if one.state is Judgement.DRIFTS]
     differences = [
         KeyDifference(key=key, flat=_shown(key, flat.get(key)), hier=_shown(key, hier.get(key))) for key in drifting
     ]
-    pending, same = states.count("pending"), len(flat.keys() | hier.keys()) - len(suspects)
+    pending = sum(one.state is Judgement.PENDING for one in verdicts.values())
+    same = len(flat.keys() | hier.keys()) - len(suspects)
     measured = {"keys": len(flat), "same": same, "differing": len(drifting), "pending": pending}
     if differences:
-        return CheckOutcome(
-            category=_SLUG, name=NAME, verdict=CheckVerdict.FAILED, measured=measured,
-            detail=f"{len(differences)} of {len(flat.keys() | hier.keys())} keys differ",
-            next_command=f"hal9-migrate state diff --category {_SLUG} --verbose",
-        ), differences  # fmt: skip
+        detail = f"{len(differences)} of {len(flat.keys() | hier.keys())} keys differ"
+        command = f"hal9-migrate state diff --category {_SLUG} --verbose"
+        return subject.outcome(NAME, CheckVerdict.FAILED, detail, measured, command), differences
     if not flat and not hier:
-        return CheckOutcome(
-            category=_SLUG, name=NAME, verdict=CheckVerdict.SKIPPED, detail="there is no configuration",
-            measured=measured,
-        ), ()  # fmt: skip
+        return subject.outcome(NAME, CheckVerdict.SKIPPED, "there is no configuration", measured), ()
     if pending and not same:
-        return CheckOutcome(
-            category=_SLUG, name=NAME, verdict=CheckVerdict.SKIPPED, detail=f"none of {len(flat)} keys is migrated yet",
-            measured=measured, next_command=f"hal9-migrate state migrate --category {_SLUG} --atomic --verify-each",
-        ), ()  # fmt: skip
+        detail = f"none of {len(flat)} keys is migrated yet"
+        command = f"hal9-migrate state migrate --category {_SLUG} --atomic --verify-each"
+        return subject.outcome(NAME, CheckVerdict.SKIPPED, detail, measured, command), ()
     more = f", {pending} not migrated yet" if pending else ""
-    return CheckOutcome(
-        category=_SLUG, name=NAME, verdict=CheckVerdict.PASSED, measured=measured,
-        detail=f"{same} keys are the same in both stores{more}",
-    ), ()  # fmt: skip
+    return subject.outcome(NAME, CheckVerdict.PASSED, f"{same} keys are the same in both stores{more}", measured), ()
 
 
 def _shown(key: str, entry: Mapping[str, Any] | None) -> Any:

@@ -66,6 +66,7 @@ class ConnectionCheck:
     def __init__(self, both: Sides, *, layer: str | None = None, deep: bool = False):
         self._both = both
         self._ruler, self._follower = neuron_graph.parts(both)
+        self._flat, self._hier = sorted((self._ruler, self._follower), key=lambda side: not side.flat)
         self._layer = layer
         self._deep = deep
         self._found = ConnectionFindings(ruling=self._ruler.store, layer=layer, deep=deep)
@@ -202,15 +203,14 @@ class ConnectionCheck:
         elif verdict.state is Judgement.DRIFTS and verdict.flat is None and not verdict.hier:
             found.rootless_units += 1
             if len(found.rootless) < MOST_KEPT:
-                hier = next(side for side in (self._ruler, self._follower) if not side.flat)
-                found.rootless[verdict.key] = len(self._texts(hier, verdict.key))
+                found.rootless[verdict.key] = len(self._texts(self._hier, verdict.key))
         elif verdict.state is Judgement.DRIFTS:
             self._note_drift(verdict)
 
     def _note_drift(self, verdict: Verdict) -> None:
         found = self._found
         both_there = verdict.flat is not None and bool(verdict.hier)
-        flat, hier = (self._texts(side, verdict.key) for side in sorted((self._ruler, self._follower), key=_order))
+        flat, hier = self._texts(self._flat, verdict.key), self._texts(self._hier, verdict.key)
         differing = [at for at in sorted({*flat, *hier}) if flat.get(at) != hier.get(at)]
         if both_there and not differing:
             return  # it differs in something else, which is for `state verify` to say
@@ -294,7 +294,3 @@ class ConnectionCheck:
 
 def _made(values: Sequence[int]) -> _Counts:
     return _Counts(values[:8], *values[8:12])
-
-
-def _order(side: GraphSide) -> bool:
-    return not side.flat

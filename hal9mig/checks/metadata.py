@@ -37,10 +37,7 @@ def check_chain(subject: Subject) -> CheckOutcome:
     """
     forward = subject.sides().forward
     ruling, other = list(StoreName) if forward else list(StoreName)[::-1]
-    walks = {
-        StoreName.FLAT: _walk(subject.flat, StoreName.FLAT),
-        StoreName.HIERARCHICAL: _walk(subject.hier, StoreName.HIERARCHICAL),
-    }
+    walks = {side: _walk(subject.store(side), side) for side in StoreName}
     source, target = walks[ruling], walks[other]
     own = set(source.chain.broken)
     inherited = [number for number in target.chain.broken if number in own]
@@ -94,7 +91,7 @@ def _drifts(subject: Subject, number: int) -> bool:
 
 
 def _before(subject: Subject, ruling: StoreName, number: int) -> int | None:
-    connection = subject.flat if ruling is StoreName.FLAT else subject.hier
+    connection = subject.store(ruling)
     with connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT max(id) FROM ({_ENTRIES[ruling].format('AND id < %s')}) e", (number,))
         row = cursor.fetchone()

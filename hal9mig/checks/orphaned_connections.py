@@ -43,7 +43,7 @@ class Mended:
         return bool(self.brought or self.quarantined)
 
 
-def mend(system: System, both: Sides, found: ConnectionFindings, *, actor: str | None = None) -> Mended:
+def mend(system: System, both: Sides, found: ConnectionFindings) -> Mended:
     """Mend the orphaned connections that a check has found; doing so twice is doing so once.
 
     Raises:
@@ -65,7 +65,7 @@ def mend(system: System, both: Sides, found: ConnectionFindings, *, actor: str |
         done.quarantined += _set_aside(system, both, rootless[start : start + _CHUNK])
     with system.ledger.begin() as session:
         audit.log(
-            session, "neurons validate-connections --fix-orphaned", actor=actor or database.actor(),
+            session, "neurons validate-connections --fix-orphaned", actor=database.actor(),
             detail=dataclasses.asdict(done),
         )  # fmt: skip
     return done

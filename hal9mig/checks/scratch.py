@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from hal9mig import model
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
 from hal9mig.client.values import Record
@@ -40,7 +39,7 @@ def unique_columns(category: Category, flat: Connection, hier: Connection) -> fr
     return frozenset(found & set(category.source.names))
 
 
-def record(category: Category, real: Mapping[str, Any], unique: Sequence[str] | frozenset[str], number: int) -> Record:
+def record(category: Category, real: Mapping[str, Any], unique: Collection[str], number: int) -> Record:
     """Return a record like a real one, under a reserved key and without a version.
 
     Raises:
@@ -63,8 +62,3 @@ def _value(name: str, kind: str, number: int) -> object:
     if kind in _LOWEST:
         return _LOWEST[kind] + number
     raise Unmade(f"{name} has to be unique, and no value of type {kind} can be made up")
-
-
-def typed_key(category: Category, found: Mapping[str, Any]) -> model.Key:
-    """Return a record's key as texts."""
-    return tuple(str(found[name]) for name in category.key)

@@ -14,7 +14,7 @@ from hal9mig.model import StoreName
 from hal9mig.stores.connection import Connection
 
 SLUG = sessions.CATEGORY.slug
-_TABLES = {StoreName.FLAT: "flat.user_sessions", StoreName.HIERARCHICAL: "hier.sessions"}
+TABLES = {StoreName.FLAT: "flat.user_sessions", StoreName.HIERARCHICAL: "hier.sessions"}
 
 
 def valid(record: Record) -> bool:
@@ -30,7 +30,7 @@ def by_token(connection: Connection, side: StoreName, tokens: Sequence[str]) -> 
     """Return the session that each token leads to in one store."""
     with connection, connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT token_hash, session_id::text FROM {_TABLES[side]} WHERE token_hash = ANY(%s)", (list(tokens),)
+            f"SELECT token_hash, session_id::text FROM {TABLES[side]} WHERE token_hash = ANY(%s)", (list(tokens),)
         )
         return dict(cursor.fetchall())
 
@@ -38,8 +38,8 @@ def by_token(connection: Connection, side: StoreName, tokens: Sequence[str]) -> 
 def _reached(subject: Subject, read: Sequence[tuple[model.Key, Record]]) -> list[model.Key]:
     tokens = {record["token_hash"]: key for key, record in read}
     lost: dict[model.Key, None] = {}
-    for side, connection in ((StoreName.FLAT, subject.flat), (StoreName.HIERARCHICAL, subject.hier)):
-        found = by_token(connection, side, list(tokens))
+    for side in StoreName:
+        found = by_token(subject.store(side), side, list(tokens))
         lost |= {key: None for token, key in tokens.items() if found.get(token) != key[0]}
     return list(lost)
 

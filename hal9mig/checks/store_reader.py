@@ -18,18 +18,14 @@ from hal9mig.stores import projection
 _PAGE = 500
 
 
-def records(
-    system: System, store: model.StoreName, category: Category, *, filter: str = "", page: int = _PAGE
-) -> Iterator[Record]:
-    """Yield the records of which a filter holds; each page is as it is when it is read.
+def records(system: System, store: model.StoreName, category: Category) -> Iterator[Record]:
+    """Yield the records; each page is as it is when it is read.
 
     Raises:
-        errors.InvalidFilter: the filter has another form or names an unknown field.
         errors.Unreachable: the store does not answer.
     """
-    chosen = filters.parse(category, filter)
     flat = store is model.StoreName.FLAT
-    side: Side = FlatSide() if flat else HierarchicalSide(lambda slug: system.transform(slug))
+    side: Side = FlatSide() if flat else HierarchicalSide(system.transform)
     url = system.settings.require_flat() if flat else system.settings.require_hier()
     pool = connections.pool(
         str(store), url, application_name=system.role, connect_timeout=system.settings.connect_timeout, idle=1
@@ -38,10 +34,10 @@ def records(
     try:
         while True:
             with pool.taken() as connection, connection.cursor() as cursor:
-                keys = side.keys(cursor, category, after, page)
-                found = side.read(cursor, category, projection.Keys(keys=keys), chosen) if keys else []
+                keys = side.keys(cursor, category, after, _PAGE)
+                found = side.read(cursor, category, projection.Keys(keys=keys), filters.EVERYTHING) if keys else []
             yield from found
-            if len(keys) < page:
+            if len(keys) < _PAGE:
                 return
             after = keys[-1]
     finally:

@@ -55,6 +55,10 @@ class Subject:
         """The hierarchical store, outside a transaction."""
         return self.desk.hier("check")
 
+    def store(self, store: model.StoreName) -> Connection:
+        """Return one of the two."""
+        return self.desk.store(store, "check")
+
     def sides(self) -> Sides:
         """Return both sides as the write mode has them.
 
