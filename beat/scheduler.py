@@ -9,7 +9,6 @@ from typing import Any
 import celery.beat
 
 from beat.app import SETTINGS
-from hal9mig import errors
 from hal9mig.engine.outage import Outage
 from hal9mig.queue import broker
 
@@ -31,9 +30,7 @@ class Scheduler(celery.beat.Scheduler):
             self.apply_async(entry, producer=producer, advance=False)
         except celery.beat.SchedulingError as error:
             server = broker.where(self.app.connection_for_write().as_uri())
-            self.outage.failed(
-                doing, errors.QueueUnreachable(f"Redis at {server} cannot be reached: {error}", server=server)
-            )
+            self.outage.failed(doing, broker.unsendable(server, error))
         else:
             self.outage.passed(doing)
         # For whoever looks after this process: it is at work, whatever the servers do.

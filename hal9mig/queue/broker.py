@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import celery
 import kombu.exceptions
@@ -56,25 +56,21 @@ class Broker:
         Raises:
             errors.QueueUnreachable: Redis does not answer; some may have arrived.
         """
-        try:
-            with self._app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]
-                for message in messages:
-                    self._app.send_task(
-                        queue_app.BATCH_TASK,
-                        args=(message.run_id, message.seq, message.attempt),
-                        task_id=message.task_id,
-                        queue=queue_app.BATCH_QUEUE,
-                        priority=int(message.priority),
-                        producer=producer,
-                        shadow=f"{message.kind} {message.category}",
-                        argsrepr=f"run {message.run_id}, batch {message.seq}, attempt {message.attempt}",
-                        kwargsrepr=f"{message.category} {message.range}",
-                        headers={queue_app.CORRELATION: message.correlation},
-                    )
-        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-            raise errors.QueueUnreachable(
-                f"Redis at {self._server} cannot be reached: {error}", server=self._server
-            ) from error
+        pool = self._app.producer_pool
+        with self._sending(), pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]
+            for message in messages:
+                self._app.send_task(
+                    queue_app.BATCH_TASK,
+                    args=(message.run_id, message.seq, message.attempt),
+                    task_id=message.task_id,
+                    queue=queue_app.BATCH_QUEUE,
+                    priority=int(message.priority),
+                    producer=producer,
+                    shadow=f"{message.kind} {message.category}",
+                    argsrepr=f"run {message.run_id}, batch {message.seq}, attempt {message.attempt}",
+                    kwargsrepr=f"{message.category} {message.range}",
+                    headers={queue_app.CORRELATION: message.correlation},
+                )
 
     def control(self, task: str, args: Sequence[object], *, shown: str, expires: float) -> None:
         """Publish an errand ahead of all batches; it is dropped when nobody takes it in ``expires`` seconds.
@@ -82,18 +78,15 @@ class Broker:
         Raises:
             errors.QueueUnreachable: Redis does not answer.
         """
+        with self._sending():
+            self._app.send_task(task, args=tuple(args), expires=expires, argsrepr=shown, **queue_app.ERRAND)
+
+    @contextlib.contextmanager
+    def _sending(self) -> Iterator[None]:
         try:
-            self._app.send_task(
-                task,
-                args=tuple(args),
-                expires=expires,
-                argsrepr=shown,
-                **queue_app.ERRAND,
-            )
+            yield
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-            raise errors.QueueUnreachable(
-                f"Redis at {self._server} cannot be reached: {error}", server=self._server
-            ) from error
+            raise unsendable(self._server, error) from error
 
     def depth(self) -> int:
         """Return the number of batch messages that wait or are in workers' hands.
@@ -101,14 +94,11 @@ class Broker:
         Raises:
             errors.QueueUnreachable: Redis does not answer.
         """
-        try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                for key in self._lists:
-                    pipe.llen(key)
-                pipe.hlen(f"{self._prefix}unacked")
-                return sum(pipe.execute())
-        except (redis.RedisError, OSError) as error:
-            raise unreachable(error) from error
+        with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for key in self._lists:
+                pipe.llen(key)
+            pipe.hlen(f"{self._prefix}unacked")
+            return sum(pipe.execute())
 
     def missing(self, task_ids: Collection[str]) -> set[str]:
         """Return those of some published batches whose messages do not wait in the queue.
@@ -118,18 +108,15 @@ class Broker:
         Raises:
             errors.QueueUnreachable: Redis does not answer.
         """
-        try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                for key in self._lists:
-                    pipe.llen(key)
-                # The usual answer, which needs no message to be read: every one is there.
-                if sum(pipe.execute()) >= len(task_ids):
-                    return set()
-                for key in self._lists:
-                    pipe.lrange(key, 0, -1)
-                waiting = {_task_id(text) for texts in pipe.execute() for text in texts}
-        except (redis.RedisError, OSError) as error:
-            raise unreachable(error) from error
+        with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for key in self._lists:
+                pipe.llen(key)
+            # The usual answer, which needs no message to be read: every one is there.
+            if sum(pipe.execute()) >= len(task_ids):
+                return set()
+            for key in self._lists:
+                pipe.lrange(key, 0, -1)
+            waiting = {_task_id(text) for texts in pipe.execute() for text in texts}
         return set(task_ids) - waiting
 
     def ping(self) -> None:
@@ -139,10 +126,16 @@ class Broker:
             errors.QueueUnreachable: it does not.
             errors.LoginRefused: it refuses the password.
         """
-        try:
+        with _asking():
             self._redis.ping()
-        except (redis.RedisError, OSError) as error:
-            raise unreachable(error) from error
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise unreachable(error) from error
 
 
 def _task_id(text: bytes) -> str:
@@ -160,11 +153,8 @@ def ping(redis_url: str, *, patience: float) -> None:
         errors.QueueUnreachable: it does not.
         errors.LoginRefused: it refuses the password.
     """
-    with contextlib.closing(connect(redis_url, patience=patience)) as client:
-        try:
-            client.ping()
-        except (redis.RedisError, OSError) as error:
-            raise unreachable(error) from error
+    with contextlib.closing(connect(redis_url, patience=patience)) as client, _asking():
+        client.ping()
 
 
 def connect(redis_url: str, *, patience: float = 5) -> redis.Redis:
@@ -183,6 +173,11 @@ def connect(redis_url: str, *, patience: float = 5) -> redis.Redis:
 def where(redis_url: str) -> str:
     """Return the host, port and database of a Redis URL, or its socket's path."""
     return redis_url.rpartition("@")[2].partition("://")[2] or redis_url.rpartition("@")[2]
+
+
+def unsendable(server: str, error: Exception) -> errors.QueueUnreachable:
+    """Return our error for a message that did not get to a server."""
+    return errors.QueueUnreachable(f"Redis at {server} cannot be reached: {error}", server=server)
 
 
 def unreachable(error: Exception) -> errors.HAL9Error:
