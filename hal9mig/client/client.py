@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 #: Seconds that a call goes on trying while no store takes writes, or the ruling one is down.
 PATIENCE = 30.0
+#: Connections to each store that are kept open when nobody uses them.
+_IDLE = 8
 #: Records that a scan reads at a time.
 PAGE = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
@@ -109,7 +111,6 @@ class Client:
 
     Args:
         noncritical: operations that are paused during dual-write.
-        idle: connections to each store that are kept open when nobody uses them.
     """
 
     def __init__(
@@ -122,7 +123,6 @@ class Client:
         application_name: str = "hal9mig.client",
         connect_timeout: float = 5.0,
         patience: float = PATIENCE,
-        idle: int = 8,
     ):
         self.registry = categories
         self.noncritical = frozenset(noncritical)
@@ -130,7 +130,7 @@ class Client:
         self._patience = patience
         self._counting = threading.Lock()
         make = functools.partial(
-            connections.pool, application_name=application_name, connect_timeout=connect_timeout, idle=idle
+            connections.pool, application_name=application_name, connect_timeout=connect_timeout, idle=_IDLE
         )
         self._pools = {
             StoreName.FLAT: make("flat", flat_url),
@@ -324,7 +324,7 @@ class Client:
                 "SELECT set_config('hal9.epoch', %s, true), set_config('lock_timeout', %s, true); "
                 # Admitted before anything else, so that what follows is on the side that rules.
                 "SELECT hal9cap.admit(%s)",
-                (str(place.state.epoch), f"{max(1, round(self._patience * 1000))}ms", _CALLED[place.side]),
+                (str(place.state.epoch), f"{max(1, round(self._patience * 1000))}ms", str(place.side)),
             )
             sides.resolve_keys(cursor, writes)
             side.lock(cursor, writes)
@@ -382,10 +382,6 @@ class Client:
         with self._counting:
             for name, number in more.items():
                 setattr(self.counters, name, getattr(self.counters, name) + number)
-
-
-#: What ``hal9cap.admit`` calls the sides.
-_CALLED = {StoreName.FLAT: "flat", StoreName.HIERARCHICAL: "hierarchical"}
 
 
 def _translated(error: psycopg2.Error) -> errors.HAL9Error:

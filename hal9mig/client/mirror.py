@@ -28,24 +28,22 @@ PATIENCE = 1.0
 _REST = 2.0
 #: Seconds that a write waits for its turn, before it is left to the workers.
 _QUEUE = 0.1
+#: Threads that bring writes over at a time; those of the others are left to the workers.
+_SLOTS = 8
 
 
 class Mirror:
-    """Applies written keys to the hierarchical store.
-
-    Args:
-        slots: threads that do so at a time; the writes of the others are left to the workers.
-    """
+    """Applies written keys to the hierarchical store."""
 
     def __init__(
         self, url: str, flat: Pool, transform: Callable[[str], Transform], *,
-        application_name: str, connect_timeout: float, slots: int = 8,
+        application_name: str, connect_timeout: float,
     ):  # fmt: skip
         self._flat = flat
         self._transform = transform
-        self._slots = threading.BoundedSemaphore(slots)
+        self._slots = threading.BoundedSemaphore(_SLOTS)
         self._hier = Pool(
-            url, application_name=application_name, connect_timeout=min(connect_timeout, PATIENCE), idle=slots,
+            url, application_name=application_name, connect_timeout=min(connect_timeout, PATIENCE), idle=_SLOTS,
             prepare=_bound,
         )  # fmt: skip
         self._rests_until = 0.0

@@ -90,10 +90,6 @@ def commit(connection: Connection, cursor: Cursor) -> None:
         raise errors.HAL9Error(f"The transaction ended with {cursor.statusmessage}; nothing was written.")
 
 
-def _rows(cursor: Cursor, names: Sequence[str]) -> list[Record]:
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
 class FlatSide:
     """The flat store: one row a record."""
 
@@ -130,7 +126,7 @@ class FlatSide:
             parameters.append(_number(write.given))
         # xmax is 0 in a row that was inserted, and the locking transaction in one that was updated.
         cursor.execute(
-            f"INSERT INTO {_table(write.category)} AS t ({identifiers.listed(source.names)}) "
+            f"INSERT INTO {source.qualified} AS t ({identifiers.listed(source.names)}) "
             f"VALUES ({', '.join(inserted)}) "
             f"ON CONFLICT ({key}) DO {action} RETURNING t.xmax <> 0, {_version(write.category, 't')}",
             parameters,
@@ -151,7 +147,7 @@ class FlatSide:
         changed = [f"{identifiers.quoted(column.name)} = %s::{key_texts.cast(column.type)}" for column in others]
         column = identifiers.quoted(version, "t")
         cursor.execute(
-            f"UPDATE {_table(write.category)} AS t SET "
+            f"UPDATE {source.qualified} AS t SET "
             f"{', '.join([*changed, _next_version(version)])} "
             f"WHERE {where} AND {column} = %s::bigint RETURNING {column}",
             [*(record[column.name] for column in others), _number(write.given), *key, _number(write.expected)],
@@ -163,12 +159,12 @@ class FlatSide:
 
     def _delete(self, cursor: Cursor, write: Write) -> None:
         where, parameters = _is(write)
+        version = _version(write.category, "t")
         if write.expected is not None:
-            where += f" AND {_version(write.category, 't')} = %s::bigint"
+            where += f" AND {version} = %s::bigint"
             parameters = [*parameters, _number(write.expected)]
         cursor.execute(
-            f"DELETE FROM {_table(write.category)} AS t WHERE {where} RETURNING {_version(write.category, 't')}",
-            parameters,
+            f"DELETE FROM {write.category.source.qualified} AS t WHERE {where} RETURNING {version}", parameters
         )
         row = cursor.fetchone()
         write.existed, write.version = row is not None, row[0] if row else None
@@ -179,9 +175,8 @@ class FlatSide:
 
     def _present(self, cursor: Cursor, write: Write) -> int | None:
         where, parameters = _is(write)
-        cursor.execute(
-            f"SELECT {_version(write.category, 't')} FROM {_table(write.category)} AS t WHERE {where}", parameters
-        )
+        version = _version(write.category, "t")
+        cursor.execute(f"SELECT {version} FROM {write.category.source.qualified} AS t WHERE {where}", parameters)
         row = cursor.fetchone()
         return row[0] if row else None
 
@@ -202,10 +197,6 @@ class FlatSide:
         return [tuple(row) for row in cursor.fetchall()]
 
 
-def _table(category: Category) -> str:
-    return category.source.qualified
-
-
 def _version(category: Category, alias: str) -> str:
     return identifiers.quoted(category.source.version, alias) if category.source.version else "NULL::bigint"
 
@@ -221,12 +212,13 @@ def _is(write: Write) -> tuple[str, list[Any]]:
 
 
 def select(cursor: Cursor, category: Category, rows: str, parameters: Sequence[object]) -> list[Record]:
+    """Return the records of ``FROM ... s ...`` in the order of their keys."""
     names = category.source.names
     cursor.execute(
         f"SELECT {identifiers.listed(names, 's')} {rows} ORDER BY {projection.key_order(category, 's', bytewise=True)}",
         parameters,
     )
-    return _rows(cursor, names)
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _number(version: int | None) -> str | None:
