@@ -68,7 +68,6 @@ class Program:
         Raises:
             errors.StackFailed: the program is not there.
         """
-        files.rotate(self.log)
         self._offset = self.log.stat().st_size if self.log.exists() else 0
         try:
             return Process.spawn(self.command, log=self.log, cwd=self.cwd, env=self.env)
@@ -114,6 +113,8 @@ class Child:
     def launch(self, now: float) -> None:
         """Start its process."""
         log = self.part.log
+        # First, or what it says from here on would be looked for behind the end of a new log.
+        files.rotate(log)
         self.log_offset = log.stat().st_size if log.exists() else 0
         self.process = self.part.launch()
         self.state, self.since = ChildState.STARTING, now

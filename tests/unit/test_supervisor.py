@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from hal9mig import errors
+from hal9mig.embedded import files
 from hal9mig.embedded.process import Process
-from hal9mig.embedded.supervisor import ChildState, StopRequested, Supervisor
+from hal9mig.embedded.supervisor import ChildState, Program, StopRequested, Supervisor
 
 
 class FakeProcess(Process):
@@ -181,3 +182,19 @@ def test_a_second_wish_skips_the_gentle_wait_but_not_for_servers(world: World, m
     world.supervisor.stop_requests = 2
     world.supervisor.stop([child], may_hurry=may_hurry)
     assert seconds <= world.now < seconds + 1
+
+
+def test_what_a_program_said_is_told_though_its_log_was_rotated(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOG_CAP", 1000)
+    log = tmp_path / "program.log"
+    log.write_text("what it said before\n" * 100)
+    program = Program(
+        name="program", command=["/bin/sh", "-c", "echo out of luck; exit 3"], env={}, log=log, cwd=tmp_path,
+        is_ready=lambda text: False,
+    )  # fmt: skip
+    supervisor = Supervisor(say=lambda line: None)
+    with pytest.raises(errors.StackFailed, match="out of luck"):
+        supervisor.wait_ready([supervisor.add(program)])
+    assert log.read_text() == "out of luck\n"
