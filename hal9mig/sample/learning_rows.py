@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import functools
 import random
+import struct
 from collections.abc import Iterator
 
 import msgspec
@@ -65,17 +66,10 @@ def rows(shape: Shape, chunk: int) -> Iterator[bytes]:
                 fields.data(shape.identity("pattern", number)),
                 fields.data(shape.identity("neuron", int(rng.random() * units))),
                 kinds["prototype" if number < count else "example"],
-                fields.reals(_big_endian(pattern), WIDTH),
+                fields.reals(struct.pack(f"!{WIDTH}f", *pattern), WIDTH),
                 fields.data(learning.pack(list(terms.items()), optimiser)),
                 fields.jsonb(meta),
                 fields.timestamp(8, NOW_MICROS - 1 - int(rng.random() * _YEAR)),
                 fields.bigint(1 + rng.getrandbits(3)),
             )
         )
-
-
-def _big_endian(values: array.array[float]) -> bytes:
-    swapped = array.array("f", values)
-    if array.array("H", [1]).tobytes() == b"\1\0":
-        swapped.byteswap()
-    return swapped.tobytes()

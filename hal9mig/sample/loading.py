@@ -98,7 +98,7 @@ def load(
     """
     shape = Shape(scale=scale, seed=seed)
     chosen = registry.builtin().select(categories)
-    held = [category.slug for category in chosen if category.slug in occupied(flat_url, categories)]
+    held = occupied(flat_url, categories)
     if held and not replace:
         raise errors.Refused(
             f"The flat store holds rows already: {', '.join(held)}.",
@@ -130,7 +130,7 @@ def occupied(flat_url: str, categories: Sequence[str] = ()) -> dict[str, int]:
     found = {}
     with connection.connected(flat_url, application_name=_APPLICATION) as opened, opened.cursor() as cursor:
         for category in registry.builtin().select(categories):
-            table = _table(category)
+            table = category.source.qualified
             cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", (table,))
             row = cursor.fetchone()
             if row is None:
@@ -141,13 +141,9 @@ def occupied(flat_url: str, categories: Sequence[str] = ()) -> dict[str, int]:
     return found
 
 
-def _table(category: Category) -> str:
-    return f"{category.source.schema}.{category.source.table}"
-
-
 def _empty(flat_url: str, categories: Sequence[Category]) -> None:
     with connection.connected(flat_url, application_name=_APPLICATION) as opened, opened.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(_table(category) for category in categories)}")
+        cursor.execute(f"TRUNCATE {', '.join(category.source.qualified for category in categories)}")
 
 
 def _load_category(
@@ -173,7 +169,7 @@ def _load_category(
         if edge_cases:
             for values in edge_rows.rows(shape, category):
                 rows, size = rows + 1, size + _insert(cursor, category, values)
-        cursor.execute(f"ANALYZE {_table(category)}")
+        cursor.execute(f"ANALYZE {category.source.qualified}")
     return Loaded(category=slug, rows=rows, bytes=size, seconds=time.monotonic() - started)
 
 
@@ -182,7 +178,7 @@ def _insert(cursor: psycopg2.extensions.cursor, category: Category, values: edge
     names = ", ".join(column.name for column in columns)
     places = ", ".join(f"%s::{column.type}" for column in columns)
     parameters = [values[column.name] for column in columns]
-    cursor.execute(f"INSERT INTO {_table(category)} ({names}) VALUES ({places})", parameters)
+    cursor.execute(f"INSERT INTO {category.source.qualified} ({names}) VALUES ({places})", parameters)
     return sum(len(value) for value in parameters if value is not None)
 
 
@@ -256,5 +252,7 @@ def _load_chunk(chunk: _Chunk) -> tuple[int, int]:
     opened = _connection(chunk.url)
     with opened, opened.cursor() as cursor:
         names = ", ".join(category.source.names)
-        cursor.copy_expert(f"COPY {_table(category)} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(document))
+        cursor.copy_expert(
+            f"COPY {category.source.qualified} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(document)
+        )
     return len(rows), len(document)
