@@ -125,9 +125,7 @@ def _succeeds(command: list[str], account: process.Account) -> bool:
         done = subprocess.run(
             command,
             cwd="/",
-            user=account.uid,
-            group=account.gid,
-            extra_groups=[],
+            **process.as_account(account),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=20,

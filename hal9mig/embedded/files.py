@@ -104,12 +104,12 @@ def trim(log: pathlib.Path) -> None:
         return
 
 
-def tail(log: pathlib.Path, *, lines: int = 3, offset: int = 0) -> str:
-    """Return the last non-empty lines of a log after ``offset``, with secrets masked."""
+def tail(log: pathlib.Path, *, offset: int = 0) -> str:
+    """Return the last three non-empty lines of a log after ``offset``, with secrets masked."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(offset, log.stat().st_size - 65536))
             text = stream.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return safe_text.masked("\n".join([line for line in text.splitlines() if line.strip()][-lines:]))
+    return safe_text.masked("\n".join([line for line in text.splitlines() if line.strip()][-3:]))

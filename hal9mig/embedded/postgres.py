@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import psutil
 import psycopg2
@@ -287,9 +288,7 @@ class Cluster:
                 capture_output=True,
                 text=True,
                 check=False,
-                user=self._account.uid if self._account else None,
-                group=self._account.gid if self._account else None,
-                extra_groups=[] if self._account else None,
+                **process.as_account(self._account),
             )
         if done.returncode != 0:
             said = "\n".join(safe_text.masked(done.stderr).strip().splitlines()[-3:])
@@ -374,15 +373,9 @@ class Cluster:
                 )
 
 
-class _connected:
-    """A cursor of a short connection that commits each statement."""
-
-    def __init__(self, url: str) -> None:
-        self._connection = psycopg2.connect(url, connect_timeout=10)
-        self._connection.autocommit = True
-
-    def __enter__(self) -> extensions.cursor:
-        return self._connection.cursor()
-
-    def __exit__(self, *exc: object) -> None:
-        self._connection.close()
+@contextlib.contextmanager
+def _connected(url: str) -> Iterator[extensions.cursor]:
+    """Give a cursor of a short connection that commits each statement."""
+    with contextlib.closing(psycopg2.connect(url, connect_timeout=10)) as connection:
+        connection.autocommit = True
+        yield connection.cursor()

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import psutil
 
@@ -41,6 +42,11 @@ def server_account() -> Account | None:
             continue
         return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
     return Account(name="65534", uid=65534, gid=65534)
+
+
+def as_account(account: Account | None) -> dict[str, Any]:
+    """Return what ``subprocess`` is told so that a command runs as somebody; None is ourselves."""
+    return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 class Process:
@@ -83,9 +89,7 @@ class Process:
                 cwd=cwd,
                 env=env,
                 start_new_session=True,
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=[] if account else None,
+                **as_account(account),
             )
         _spawned[:] = [other for other in _spawned if other.poll() is None] + [popen]
         try:

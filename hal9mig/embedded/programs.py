@@ -62,31 +62,22 @@ class Programs:
         return self._program(
             name,
             # One process each, so that `kill -9` of a worker takes one batch with it and no more.
-            ["workers.app", "worker", "--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO"],
-            ["--without-gossip", "--without-mingle"],
-            ready=" ready.",
-            steps=_WORKER_STEPS,
-        )
+            "workers.app", "worker", "--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO",
+            "--without-gossip", "--without-mingle",
+            ready=" ready.", steps=_WORKER_STEPS,
+        )  # fmt: skip
 
     def beat(self) -> Program:
         """Return the beat."""
-        return self._program(
-            "beat",
-            ["beat.app", "beat", "--loglevel", "INFO", "--pidfile", ""],
-            [],
-            ready="beat: Starting",
-        )
+        command = ("beat.app", "beat", "--loglevel", "INFO", "--pidfile", "")
+        return self._program("beat", *command, ready="beat: Starting")
 
     def flower(self) -> Program:
         """Return Flower; it has to start after the workers, or its list of workers stays empty."""
         port = self._addresses.flower_port
         conf = files.config_file("flowerconfig.py")
-        program = self._program(
-            "flower",
-            ["workers.app", "flower"],
-            [f"--conf={conf}", f"--address={LOOPBACK}", f"--port={port}"],
-            ready="",
-        )
+        command = ("workers.app", "flower", f"--conf={conf}", f"--address={LOOPBACK}", f"--port={port}")
+        program = self._program("flower", *command, ready="")
         program.address = f"http://{LOOPBACK}:{port}"
         program.is_ready = lambda text: _answers(port, "/healthcheck")
         program.env = {**self.env, FLOWER_AUTH: self._addresses.flower_auth}
@@ -117,12 +108,10 @@ class Programs:
             address=f"http://{f'[{host}]' if ':' in host else host}:{port}",
         )
 
-    def _program(
-        self, name: str, command: list[str], more: list[str], *, ready: str, steps: Steps = ((signal.SIGTERM, 10.0),)
-    ) -> Program:
+    def _program(self, name: str, *command: str, ready: str, steps: Steps = ((signal.SIGTERM, 10.0),)) -> Program:
         return Program(
             name=name,
-            command=[sys.executable, "-m", "celery", "-A", *command, *more],
+            command=[sys.executable, "-m", "celery", "-A", *command],
             env=self.env,
             log=log_of(self._data_dir, name),
             cwd=self._data_dir,

@@ -108,14 +108,12 @@ def only_one(data_dir: pathlib.Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def left_running(data_dir: pathlib.Path) -> list[Process]:
-    """Return the workers, beat, Flower and dashboard of a supervisor that is gone."""
-    return list(marked(programs.MARK, str(data_dir)))
-
-
 def stop_left_running(data_dir: pathlib.Path) -> int:
-    """Stop them, in the cold way since nobody waits for them, and return how many there were."""
-    found = left_running(data_dir)
+    """Stop the workers, beat, Flower and dashboard of a supervisor that is gone, and return how many there were.
+
+    In the cold way, since nobody waits for them.
+    """
+    found = list(marked(programs.MARK, str(data_dir)))
     for process in found:
         process.signal(signal.SIGTERM)
     deadline = time.monotonic() + 5

@@ -7,7 +7,7 @@ import pathlib
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import redis
 from redis import backoff, retry
@@ -30,7 +30,6 @@ class RedisServer:
     Args:
         directory: its folder; made by ``start``.
         log: where its output goes; ``<directory>/redis.log`` by default.
-        settings: settings over those of ``config/redis.conf``.
         say: told of everything that was healed.
     """
 
@@ -39,13 +38,11 @@ class RedisServer:
         directory: pathlib.Path,
         *,
         log: pathlib.Path | None = None,
-        settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.directory = directory.absolute()
         self.log = log or self.directory / "redis.log"
         self.process: process.Process | None = None
-        self._settings = dict(settings or {})
         self._say = say
 
     @property
@@ -204,7 +201,6 @@ class RedisServer:
             "pidfile": f'"{self.directory / "redis.pid"}"',
             "daemonize": "no",
             "requirepass": record.password,
-            **self._settings,
         }
         text = files.config_file("redis.conf").read_text(encoding="utf-8")
         text += "\n# Written anew at every start.\n" + "".join(f"{name} {value}\n" for name, value in settings.items())
