@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hal9mig import model
-from hal9mig.categories import configuration
-from hal9mig.checks import store_reader
+from hal9mig.categories import configuration, filters
 from hal9mig.checks.subject import Subject
+from hal9mig.client import connections
+from hal9mig.client.hierarchical import HierarchicalSide
+from hal9mig.client.sides import FlatSide, Side
+from hal9mig.client.values import Record
 from hal9mig.engine.compare.judge import Judgement
 from hal9mig.engine.system import System
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
-from hal9mig.stores import write_mode
+from hal9mig.stores import projection, write_mode
 
 NAME = "compare"
 MASK = "***"
 _SLUG = configuration.CATEGORY.slug
+#: Records that are read at a time.
+_PAGE = 500
 #: What a segment of a key, or a member of a value, is called whose value is nobody's business.
 _SECRET = re.compile(r"(passw|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key)", re.I)
 
@@ -47,13 +52,41 @@ def export(system: System, store: model.StoreName, *, prefix: str = "", secrets:
         secrets: show the values of keys and members whose names say that they are secret.
     """
     found = {}
-    for record in store_reader.records(system, store, system.category(_SLUG)):
+    for record in _records(system, store):
         key = str(record["key"])
         if not prefix or key == prefix or key.startswith(f"{prefix}."):
-            shown = store_reader.values({name: value for name, value in record.items() if name != "key"})
+            shown = _plain({name: value for name, value in record.items() if name != "key"})
             shown["value"] = record["value"] if secrets else masked(key, record["value"])
             found[key] = shown
     return found
+
+
+def _records(system: System, store: model.StoreName) -> Iterator[Record]:
+    """Yield the records of one store, whether it rules or not; each page is as it is when it is read."""
+    category, flat = system.category(_SLUG), store is model.StoreName.FLAT
+    side: Side = FlatSide() if flat else HierarchicalSide(system.transform)
+    url = system.settings.require_flat() if flat else system.settings.require_hier()
+    pool = connections.pool(
+        str(store), url, application_name=system.role, connect_timeout=system.settings.connect_timeout, idle=1
+    )
+    after: model.Key | None = None
+    try:
+        while True:
+            with pool.taken() as connection, connection.cursor() as cursor:
+                keys = side.keys(cursor, category, after, _PAGE)
+                found = side.read(cursor, category, projection.Keys(keys=keys), filters.EVERYTHING) if keys else []
+            yield from found
+            if len(keys) < _PAGE:
+                return
+            after = keys[-1]
+    finally:
+        pool.clear()
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """Return a record's values as JSON has them."""
+    return {name: value if isinstance(value, (int, float, bool, str, list, dict, type(None))) else str(value)
+            for name, value in record.items()}  # fmt: skip
 
 
 def masked(key: str, value: Any) -> Any:
