@@ -120,9 +120,14 @@ def listening(urls: Sequence[str], channel: str, *, name: str, timeout: float) -
 
 def heard(connections: Sequence[Connection], seconds: float) -> list[tuple[Connection, str]]:
     """Wait for notices, for so long at most, and return what came, with the connection it came on."""
-    ready, _, _ = select.select(connections, [], [], max(0.0, seconds))
+    by_file = {connection.fileno(): connection for connection in connections}
+    # Not select(), which knows the first 1,024 files of a process only.
+    said = select.poll()
+    for file in by_file:
+        said.register(file, select.POLLIN)
     found = []
-    for connection in ready:
+    for file, _ in said.poll(max(0.0, seconds) * 1000):
+        connection = by_file[file]
         connection.poll()
         while connection.notifies:
             found.append((connection, str(connection.notifies.pop(0).payload)))
