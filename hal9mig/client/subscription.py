@@ -125,10 +125,12 @@ def heard(connections: Sequence[Connection], seconds: float) -> list[tuple[Conne
     said = select.poll()
     for file in by_file:
         said.register(file, select.POLLIN)
+    # What came together with the answer to a statement is there already, and nothing is left to read.
+    patience = 0.0 if any(connection.notifies for connection in connections) else max(0.0, seconds)
+    for file, _ in said.poll(patience * 1000):
+        by_file[file].poll()
     found = []
-    for file, _ in said.poll(max(0.0, seconds) * 1000):
-        connection = by_file[file]
-        connection.poll()
+    for connection in connections:
         while connection.notifies:
             found.append((connection, str(connection.notifies.pop(0).payload)))
     return found

@@ -26,6 +26,16 @@ def test_notices_are_heard_beyond_the_first_files_of_a_process(stores: servers.S
         assert subscription.heard([flat, hier], 5.0) == [(hier, "one")]
 
 
+def test_a_notice_that_came_with_an_answer_is_heard_too(stores: servers.Stores) -> None:
+    with subscription.listening([stores.flat_url], "words", name="test", timeout=5) as (opened,):
+        _notify(stores.flat_url, "one")
+        with opened.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert opened.notifies
+        assert subscription.heard([opened], 5.0) == [(opened, "one")]
+        assert subscription.heard([opened], 0.0) == []
+
+
 def _notify(url: str, word: str) -> None:
     with connection.connected(url, application_name="test") as opened, opened.cursor() as cursor:
         cursor.execute("SELECT pg_notify('words', %s)", (word,))
