@@ -15,7 +15,6 @@ from hal9mig.checks.subject import Subject
 from hal9mig.client import Client, subscription
 from hal9mig.engine.system import System
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
-from hal9mig.stores import capture
 from hal9mig.stores.connection import Connection
 
 NAME = "reload"
@@ -133,7 +132,6 @@ def _restored(system: System, client: Client) -> Iterator[None]:
 def _forget_nodes(system: System) -> None:
     """Take the tree's nodes away that only the reserved keys had needed; nodes are shared and stay otherwise."""
     with contextlib.closing(system.hier()) as hier, hier, hier.cursor() as cursor:
-        cursor.execute(capture.APPLY)
         cursor.execute(
             "DELETE FROM hier.config_nodes n WHERE (path = %s OR path LIKE %s) "
             "AND NOT EXISTS (SELECT FROM hier.config_values v WHERE v.path = n.path)",
