@@ -260,22 +260,22 @@ def take_back(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How a run went: the rows it moved in so many seconds."""
+class Precedent:
+    """How a run went that the next of its kind is measured by: the rows it moved in so many seconds."""
 
     run_id: int
     rows: int
     seconds: float
 
 
-def pace(session: database.Session, kind: model.RunKind, *, verify: bool) -> Pace | None:
+def precedent(session: database.Session, kind: model.RunKind, *, verify: bool) -> Precedent | None:
     """Return how the largest checkpoint or restore of late went; None without one.
 
     Args:
         verify: one that was verified, too, tells more.
     """
-    row = database.run(session, "runs", "pace", kind=str(kind), verify=verify).first()
-    return None if row is None else Pace(run_id=row.id, rows=int(row.rows), seconds=float(row.seconds))
+    row = database.run(session, "runs", "precedent", kind=str(kind), verify=verify).first()
+    return None if row is None else Precedent(run_id=row.id, rows=int(row.rows), seconds=float(row.seconds))
 
 
 def current(session: database.Session) -> dict[str, datetime.datetime]:

@@ -7,9 +7,9 @@ import pytest
 from hal9mig import units
 from hal9mig.engine.checkpoint import duration
 from hal9mig.engine.checkpoint.types import Expected
-from hal9mig.ledger.runs import Pace
+from hal9mig.ledger.runs import Precedent
 
-SMALL = Pace(run_id=3, rows=350, seconds=2.0)
+SMALL = Precedent(run_id=3, rows=350, seconds=2.0)
 
 
 def test_without_any_before_it_is_told_as_a_guess() -> None:
@@ -18,7 +18,7 @@ def test_without_any_before_it_is_told_as_a_guess() -> None:
 
 
 def test_what_is_alike_goes_as_it_went() -> None:
-    told = str(duration.expected(Pace(run_id=3, rows=1_000_000, seconds=60.0), 2_000_000))
+    told = str(duration.expected(Precedent(run_id=3, rows=1_000_000, seconds=60.0), 2_000_000))
     assert told == "about 2m00s (as run 3 took 1m00s for 1,000,000 rows)"
 
 
@@ -28,9 +28,9 @@ def test_of_a_small_one_a_large_one_is_told_as_an_interval() -> None:
     assert told == "between 8m22s and 15h52m (as run 3 took 2s for 350 rows)"
 
 
-@pytest.mark.parametrize("pace", [SMALL, Pace(run_id=3, rows=350, seconds=0.001)])
+@pytest.mark.parametrize("pace", [SMALL, Precedent(run_id=3, rows=350, seconds=0.001)])
 @pytest.mark.parametrize("rows", [0, 1, 3500, 3501, 10**9])
-def test_the_interval_is_in_order(pace: Pace, rows: int) -> None:
+def test_the_interval_is_in_order(pace: Precedent, rows: int) -> None:
     told = duration.expected(pace, rows)
     assert 0 <= told.least <= told.seconds
 

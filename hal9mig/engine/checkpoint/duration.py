@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hal9mig import units
 from hal9mig.engine.checkpoint.types import Expected
-from hal9mig.ledger.runs import Pace
+from hal9mig.ledger.runs import Precedent
 
 #: Rows a second that are expected of a first checkpoint or restore, whole, with both stores on one small machine.
 GUESS = 20_000
@@ -12,7 +12,7 @@ GUESS = 20_000
 LIKE = 10
 
 
-def expected(measured: Pace | None, rows: int) -> Expected:
+def expected(measured: Precedent | None, rows: int) -> Expected:
     """Return how long something of so many rows takes.
 
     What begins and ends a run takes the most of a small one's time, so its pace says little of a large one: between

@@ -345,7 +345,7 @@ class Checkpoints:
 
     def _expected(self, kind: model.RunKind, rows: int, *, verify: bool = False) -> Expected:
         with self._system.ledger.begin() as session:
-            return duration.expected(runs.pace(session, kind, verify=verify), rows)
+            return duration.expected(runs.precedent(session, kind, verify=verify), rows)
 
     def _run(self, run_id: int) -> model.Run:
         with self._system.ledger.begin() as session:

@@ -133,7 +133,7 @@ VALUES (%(category)s, %(filter)s, %(after)s, %(upto)s)
 -- name: unplan
 UPDATE hal9mig.runs SET planned = false WHERE id = %(id)s
 
--- name: pace
+-- name: precedent
 -- Of the newest that were held to no budget the largest, over its whole length: a small one's time is mostly its
 -- beginning and end.
 SELECT id, rows, seconds
