@@ -15,22 +15,13 @@ from hal9mig import errors
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Column
 
-#: Types a record's key may have, and how SQL makes the text of a value, which a cast leads back from. Names are
-#: qualified: it is done in functions with the rights of their owner and the caller's search path.
-KEY_TYPES = {
-    "uuid": "{}::pg_catalog.text",
-    "text": "{}::pg_catalog.text",
-    "character": "{}::pg_catalog.text",  # the cast leaves out the blanks that fill it, as its comparison does
-    "character varying": "{}::pg_catalog.text",
-    "bigint": "{}::pg_catalog.text",
-    "integer": "{}::pg_catalog.text",
-    "smallint": "{}::pg_catalog.text",
-    "numeric": "pg_catalog.trim_scale({})::pg_catalog.text",  # 1.0 is 1.00
-    "date": "{}::pg_catalog.text",
-    "timestamp with time zone": "{}::pg_catalog.text",
-    "timestamp without time zone": "{}::pg_catalog.text",
-    "boolean": "{}::pg_catalog.text",
-}
+#: Types a record's key may have.
+KEY_TYPES = frozenset(
+    {
+        "uuid", "text", "character", "character varying", "bigint", "integer", "smallint", "numeric", "date",
+        "timestamp with time zone", "timestamp without time zone", "boolean",
+    }
+)  # fmt: skip
 #: Why others are not: what is equal to the database and has more than one text.
 _EQUAL = {
     "real": "-0 equals 0", "double precision": "-0 equals 0", "interval": "'24 hours' equals '1 day'",
@@ -54,8 +45,14 @@ def refusal(type_name: str, *, deterministic: bool = True) -> str | None:
 
 
 def text_sql(type_name: str, expression: str) -> str:
-    """Return the expression of a key column's text."""
-    return KEY_TYPES.get(wire.canonical_type(type_name), "{}::pg_catalog.text").format(expression)
+    """Return the expression of a key column's text, which a cast leads back from.
+
+    Names are qualified: it is done in functions with the rights of their owner and the caller's search path. Of a
+    ``character`` the cast leaves out the blanks that fill it, as its comparison does.
+    """
+    # 1.0 is 1.00.
+    exact = f"pg_catalog.trim_scale({expression})" if wire.canonical_type(type_name) == "numeric" else expression
+    return f"{exact}::pg_catalog.text"
 
 
 def cast(type_name: str) -> str:

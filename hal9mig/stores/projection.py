@@ -93,7 +93,7 @@ def _tuple(parts: Sequence[str]) -> str:
 
 
 def _ordered(name: str, kind: str, bytewise: bool) -> str:
-    return f'{name} COLLATE "C"' if bytewise and wire.canonical_type(kind) in _TEXTS else name
+    return f'{name} COLLATE "C"' if bytewise and is_text(kind) else name
 
 
 def is_text(type_name: str) -> bool:
@@ -137,8 +137,6 @@ def _canonical(alias: str, column: Column) -> str:
     # that come with PostgreSQL.
     if kind.endswith("[]") and kind[:-2] in _SENT.keys() | _HASHABLE | _TEXTS | {"json", "jsonb"}:
         return f"array_send({name})"
-    if kind in _TEXTS:
-        return f'{name}::text COLLATE "C"'
     return name if kind in _HASHABLE else f'{name}::text COLLATE "C"'
 
 

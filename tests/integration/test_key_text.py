@@ -81,7 +81,7 @@ def both(bench: Bench) -> Iterator[tuple[Connection, Connection]]:
 
 def test_every_type_of_the_list_is_tried() -> None:
     """What is added to the list is added here."""
-    assert VALUES.keys() == keys.KEY_TYPES.keys()
+    assert VALUES.keys() == keys.KEY_TYPES
 
 
 @pytest.mark.parametrize("kind", sorted(VALUES))
