@@ -84,8 +84,7 @@ class _Text:
     def encode(self, value: Any) -> bytes:
         if not isinstance(value, str):
             raise errors.RecordRejected(f"{value!r} is no text.")
-        data = value.encode()
-        return _LENGTH.pack(len(data)) + data
+        return field(value.encode())
 
 
 class _Bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import struct
 
-NULL = b"\xff\xff\xff\xff"
+from hal9mig.categories import wire
+from hal9mig.categories.wire import NULL as NULL
+
 #: A timestamp field, of PostgreSQL's microseconds.
 timestamp = struct.Struct("!iq").pack
-_length = struct.Struct("!i").pack
 _short = struct.Struct("!h").pack
 _array_head = struct.Struct("!iiiIii").pack
 _REAL = 700
@@ -21,19 +22,14 @@ def columns(count: int) -> bytes:
     return _short(count)
 
 
-def data(value: bytes) -> bytes:
-    """Return a field of these bytes."""
-    return _length(len(value)) + value
-
-
 def text(value: str) -> bytes:
     """Return a text field."""
-    return data(value.encode())
+    return wire.field(value.encode())
 
 
 def jsonb(value: str) -> bytes:
     """Return a jsonb field of JSON text."""
-    return data(b"\x01" + value.encode())
+    return wire.field(b"\x01" + value.encode())
 
 
 def bigint(value: int) -> bytes:

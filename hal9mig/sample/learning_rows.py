@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from hal9mig.categories import learning, neurons
+from hal9mig.categories import learning, neurons, wire
 from hal9mig.sample import fields
 from hal9mig.sample.shape import NOW_MICROS, Shape
 
@@ -63,11 +63,11 @@ def rows(shape: Shape, chunk: int) -> Iterator[bytes]:
         yield b"".join(
             (
                 head,
-                fields.data(shape.identity("pattern", number)),
-                fields.data(shape.identity("neuron", int(rng.random() * units))),
+                wire.field(shape.identity("pattern", number)),
+                wire.field(shape.identity("neuron", int(rng.random() * units))),
                 kinds["prototype" if number < count else "example"],
                 fields.reals(struct.pack(f"!{WIDTH}f", *pattern), WIDTH),
-                fields.data(learning.pack(list(terms.items()), optimiser)),
+                wire.field(learning.pack(list(terms.items()), optimiser)),
                 fields.jsonb(meta),
                 fields.timestamp(8, NOW_MICROS - 1 - int(rng.random() * _YEAR)),
                 fields.bigint(1 + rng.getrandbits(3)),

@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 
-from hal9mig.categories import sessions
+from hal9mig.categories import sessions, wire
 from hal9mig.sample import fields
 from hal9mig.sample.shape import NOW_MICROS, Shape
 
@@ -40,7 +40,7 @@ def rows(shape: Shape, chunk: int) -> Iterator[bytes]:
         yield b"".join(
             (
                 head,
-                fields.data(shape.identity("session", number)),
+                wire.field(shape.identity("session", number)),
                 fields.text(f"user-{int(rng.random() * users):06d}"),
                 fields.text(token),
                 _address(rng),
@@ -60,8 +60,8 @@ def _address(rng: random.Random) -> bytes:
     if draw < 0.05:
         return fields.NULL
     if draw < 0.15:
-        return fields.data(_IPV6 + b"\x20\x01\x0d\xb8" + rng.randbytes(12))
-    return fields.data(_IPV4 + b"\x0a" + rng.randbytes(3))
+        return wire.field(_IPV6 + b"\x20\x01\x0d\xb8" + rng.randbytes(12))
+    return wire.field(_IPV4 + b"\x0a" + rng.randbytes(3))
 
 
 def _data(rng: random.Random) -> str:
