@@ -50,7 +50,7 @@ def check(subject: Subject, *, noise: float) -> CheckOutcome:
     answers = {store: {key: _recalled(memory, cue) for key, cue in cues.items()} for store, memory in memories.items()}
     flat, hier = answers[model.StoreName.FLAT], answers[model.StoreName.HIERARCHICAL]
     suspects = [key for key in cues if flat[key] != hier[key]]
-    involved = {key: {key, *_named(flat, hier, key)} for key in suspects}
+    involved = {key: {key, *(one.key for one in (flat[key], hier[key]) if one is not None)} for key in suspects}
     # A pattern that was written between the two readings is no difference.
     drifted = set(subject.drifted(sorted(set().union(*involved.values()))))
     wrong = [key for key in suspects if involved[key] & drifted]
@@ -75,12 +75,6 @@ def check(subject: Subject, *, noise: float) -> CheckOutcome:
         f"{len(cues):,} noisy cues recall the same in both stores; accuracy: {told}",
         measured,
     )
-
-
-def _named(
-    flat: Mapping[model.Key, _Answer | None], hier: Mapping[model.Key, _Answer | None], key: model.Key
-) -> Sequence[model.Key]:
-    return [answer.key for answer in (flat[key], hier[key]) if answer is not None]
 
 
 def _memory(subject: Subject, store: model.StoreName, keys: Sequence[model.Key]) -> dict[model.Key, Sequence[float]]:

@@ -281,22 +281,18 @@ class SignalCheck:
         ahead = mine.end is PathEnd.PENDING
         if not self._whole:
             same = ahead or (_last(mine) == _last(other) and mine.end is other.end)
-            return None if same else self._first(mine, other)
-        step = self._first(mine, other)
-        return None if ahead and step >= len(mine.steps) else step if step < _length(mine, other) else None
-
-    def _first(self, mine: SignalPath, other: SignalPath) -> int:
-        pairs = zip(mine.steps, other.steps, strict=False)
-        parted = [at for at, (one, two) in enumerate(pairs) if one != two]
-        if parted:
-            return parted[0]
-        shorter = min(len(mine.steps), len(other.steps))
-        alike = len(mine.steps) == len(other.steps) and mine.end is other.end
-        return shorter + 1 if alike else shorter
+            return None if same else _parting(mine, other)
+        step = _parting(mine, other)
+        return None if step is None or (ahead and step >= len(mine.steps)) else step
 
 
-def _length(mine: SignalPath, other: SignalPath) -> int:
-    return max(len(mine.steps), len(other.steps)) + 1
+def _parting(mine: SignalPath, other: SignalPath) -> int | None:
+    """Return the first step that is not the same in both, which may be the one that only the longer has."""
+    for at, (one, two) in enumerate(zip(mine.steps, other.steps, strict=False)):
+        if one != two:
+            return at
+    alike = len(mine.steps) == len(other.steps) and mine.end is other.end
+    return None if alike else min(len(mine.steps), len(other.steps))
 
 
 def _last(path: SignalPath) -> tuple[str, str] | None:
