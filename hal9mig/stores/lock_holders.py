@@ -9,9 +9,15 @@ from typing import Any
 
 from hal9mig.stores.connection import Connection, Cursor
 
+# Advisory locks and tables have their numbers for one database only.
+_HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 _SESSION = (
     "SELECT a.pid, a.application_name AS name, a.state, a.xact_start AS since, "
     "round(extract(epoch FROM clock_timestamp() - a.xact_start))::int AS age"
+)
+_ON_TABLES = (
+    f"{_SESSION} FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN "
+    f"(SELECT pid FROM pg_locks WHERE relation = ANY(%s::regclass[]) AND granted AND {_HERE}"
 )
 
 
@@ -40,7 +46,7 @@ def of_advisory(connection: Connection, key: str) -> list[Holder]:
         connection,
         f"{_SESSION} FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
         "WHERE l.locktype = 'advisory' AND l.granted AND a.pid <> pg_backend_pid() AND l.objsubid = 1 "
-        "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        f"AND l.{_HERE} "
         f"AND (l.classid::bigint << 32 | l.objid::bigint) = {key} ORDER BY since",
     )
 
@@ -49,21 +55,14 @@ def of_writing(connection: Connection, tables: Sequence[str]) -> list[Holder]:
     """Return the other sessions whose transactions have written one of the tables, or keep it to themselves."""
     return _read(
         connection,
-        f"{_SESSION} FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN "
-        "(SELECT pid FROM pg_locks WHERE relation = ANY(%s::regclass[]) AND granted "
-        "AND mode NOT IN ('AccessShareLock', 'RowShareLock')) ORDER BY since",
+        f"{_ON_TABLES} AND mode NOT IN ('AccessShareLock', 'RowShareLock')) ORDER BY since",
         list(tables),
     )
 
 
 def of_tables(cursor: Cursor, tables: Sequence[str]) -> list[Holder]:
     """Return the other sessions that hold a lock on one of the tables, their readers too, in the open transaction."""
-    cursor.execute(
-        f"{_SESSION} FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.pid IN "
-        "(SELECT pid FROM pg_locks WHERE relation = ANY(%s::regclass[]) AND granted "
-        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY since",
-        (list(tables),),
-    )
+    cursor.execute(f"{_ON_TABLES}) ORDER BY since", (list(tables),))
     return [Holder(*row) for row in cursor.fetchall()]
 
 
