@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shlex
 from typing import Any, NamedTuple
 
 import click
 import pytest
 
-from hal9mig.cli import lazy_group, main
+from hal9mig.cli import invocation, lazy_group, main
 
 
 class Result(NamedTuple):
@@ -35,7 +36,7 @@ class CommandLine:
                 monkeypatch.delenv(name)
         monkeypatch.setenv("HAL9_DATA_DIR", str(folder / "data"))
         monkeypatch.chdir(folder)
-        self._capsys = capsys
+        self._monkeypatch, self._capsys = monkeypatch, capsys
 
     def __call__(self, *args: str) -> Result:
         """Run a command line to its end."""
@@ -46,6 +47,32 @@ class CommandLine:
         assert isinstance(ended.value.code, int)
         assert "Traceback" not in captured.err
         return Result(ended.value.code, captured.out, captured.err)
+
+    def completions(self, line: str) -> list[str]:
+        """Return what a shell is offered at the end of a line, in silence."""
+        self._monkeypatch.setenv("_HAL9_MIGRATE_COMPLETE", "bash_complete")
+        self._monkeypatch.setenv("COMP_WORDS", f"hal9-migrate {line}")
+        self._monkeypatch.setenv("COMP_CWORD", str(len(line.split(" "))))
+        told = self()
+        assert told.err == ""
+        return [one.removeprefix("plain,") for one in told.out.split()]
+
+
+def parse(line: str) -> click.Context:
+    """Parse a line without carrying anything out."""
+    context = main.cli.make_context(main.PROGRAM, shlex.split(line))
+    while isinstance(context.command, click.Group) and (context._protected_args or context.args):
+        name, command, args = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        assert command is not None
+        context = command.make_context(name, args, parent=context)
+    return context
+
+
+def invoked(*, yes: bool = False, json: bool = False) -> invocation.Invocation:
+    """Return what a command is told of its call: these options."""
+    made = invocation.Invocation()
+    made.yes, made.json = yes, json
+    return made
 
 
 def commands() -> dict[str, click.Command]:

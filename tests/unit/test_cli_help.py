@@ -13,7 +13,7 @@ import pytest
 
 from hal9mig.cli import main
 from tests.unit import commandline
-from tests.unit.test_cli_parsing import parse
+from tests.unit.commandline import parse
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "help.txt"
 _WIDTH = 100

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
 import shlex
 import subprocess
 import sys
 
-import click
 import pytest
 
-from hal9mig.cli import main
-from tests.unit.commandline import CommandLine
+from tests.unit.commandline import CommandLine, parse
 
 GOOD = [
     # As the runbook writes them.
@@ -52,16 +49,6 @@ GOOD = [
     "benchmark --sla 0ms",
     "learning verify-gradients --relative 0 --absolute 1e30 --seed 0",
 ]
-
-
-def parse(line: str) -> click.Context:
-    """Parse a line without carrying anything out."""
-    context = main.cli.make_context(main.PROGRAM, shlex.split(line))
-    while isinstance(context.command, click.Group) and (context._protected_args or context.args):
-        name, command, args = context.command.resolve_command(context, [*context._protected_args, *context.args])
-        assert command is not None
-        context = command.make_context(name, args, parent=context)
-    return context
 
 
 @pytest.mark.parametrize("line", GOOD)
@@ -131,14 +118,8 @@ BAD = [
 
 @pytest.mark.parametrize(("line", "message", "hint"), BAD)
 def test_a_bad_line_is_refused_with_its_reason(
-    line: str,
-    message: list[str],
-    hint: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: pathlib.Path,
+    line: str, message: list[str], hint: list[str], command: CommandLine
 ) -> None:
-    command = CommandLine(monkeypatch, capsys, tmp_path)
     words = shlex.split(line)
     told = command(*words)
     assert told.exit_code == 2, told.err
@@ -160,35 +141,25 @@ def test_a_bad_line_is_refused_with_its_reason(
     assert set(error) == {"code", "message", "hint", "context", "exit_code"}
 
 
-def test_one_document_and_a_stream_of_them_exclude_each_other(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
-    told = CommandLine(monkeypatch, capsys, tmp_path)("state", "diff", "--json", "--jsonl")
+def test_one_document_and_a_stream_of_them_exclude_each_other(command: CommandLine) -> None:
+    told = command("state", "diff", "--json", "--jsonl")
     assert told.document["error"]["code"] == "CONFLICTING_FLAGS"
 
 
-def test_a_group_without_a_command_shows_its_help(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
-    command = CommandLine(monkeypatch, capsys, tmp_path)
+def test_a_group_without_a_command_shows_its_help(command: CommandLine) -> None:
     told = command("runs")
     assert told.exit_code == 2
     assert "Usage: hal9-migrate runs" in told.err
     assert command("--json", "runs").document["error"]["message"] == "hal9-migrate runs needs a command."
 
 
-def test_without_servers_it_says_how_to_get_them(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
-    told = CommandLine(monkeypatch, capsys, tmp_path)("state", "status")
+def test_without_servers_it_says_how_to_get_them(command: CommandLine) -> None:
+    told = command("state", "status")
     assert told.exit_code == 5
     assert "hint: hal9-migrate stack up --detach" in told.err
 
 
-def test_version_and_exit_codes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
-    command = CommandLine(monkeypatch, capsys, tmp_path)
+def test_version_and_exit_codes(command: CommandLine) -> None:
     told = command("--version")
     assert told.exit_code == 0
     assert told.out.startswith("hal9-migrate ")
@@ -199,10 +170,8 @@ def test_version_and_exit_codes(
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(
-    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
-) -> None:
-    told = CommandLine(monkeypatch, capsys, tmp_path)("completion", shell)
+def test_completion_scripts(shell: str, command: CommandLine) -> None:
+    told = command("completion", shell)
     assert told.exit_code == 0
     assert f"_HAL9_MIGRATE_COMPLETE={shell}_complete" in told.out
 
@@ -217,20 +186,8 @@ def test_completion_scripts(
         ("runs show ", []),
     ],
 )
-def test_completion(
-    line: str,
-    candidates: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: pathlib.Path,
-) -> None:
-    command = CommandLine(monkeypatch, capsys, tmp_path)
-    monkeypatch.setenv("_HAL9_MIGRATE_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", f"hal9-migrate {line}")
-    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" "))))
-    told = command()
-    assert told.out.split() == [f"plain,{candidate}" for candidate in candidates]
-    assert told.err == ""
+def test_completion(line: str, candidates: list[str], command: CommandLine) -> None:
+    assert command.completions(line) == candidates
 
 
 def test_plain_commands_load_neither_celery_nor_alembic_nor_tornado() -> None:

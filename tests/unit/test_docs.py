@@ -12,7 +12,7 @@ import pytest
 
 from hal9mig.cli import main
 from tests.support.servers import ROOT
-from tests.unit.test_cli_parsing import parse
+from tests.unit.commandline import parse
 
 PAGES = sorted(ROOT / name for name in ("README.md", "CHANGELOG.md")) + sorted((ROOT / "docs").rglob("*.md"))
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -11,7 +11,7 @@ from hal9mig import model
 from hal9mig.engine import category_standing
 from hal9mig.ledger.mode import ModeLine
 from hal9mig.ledger.sweeps import Sweep
-from tests.unit.test_cli_gauge import START, run
+from tests.unit.runs import START, run
 
 HOUR = datetime.timedelta(hours=1)
 WHOLE = run(id=3, status=model.RunStatus.SUCCEEDED, finished_at=START + HOUR)
