@@ -41,3 +41,19 @@ def manifest(name: str = "one", *, hours: float = 0, **changes: Any) -> Manifest
         "digests": {"user-sessions": {"flat": CategoryDigest(records=4, digest=5)}},
     }  # fmt: skip
     return Manifest(**{**values, **changes})
+
+
+#: A checkpoint of neuron-states, as the command line tells of it: 2,000 rows in one chunk.
+FILE = "flat/flat.neuron_states/000001-1.copy.zst"
+BEFORE = manifest(
+    "before", scope=("neuron-states",), taken_at=datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+    mode="flat-only", epoch=1, positions={}, schemas={},
+    digests={"neuron-states": {"flat": CategoryDigest(records=2000, digest=10)}},
+    tables=(
+        table(
+            category="neuron-states", table="neuron_states", columns=(("neuron_id", "uuid"),), key=("neuron_id",),
+            owner=("neuron_id",),
+            chunks=(chunk(file=FILE, rows=2000, raw_bytes=2_000_000, bytes=500_000, frames=((0, 500_000, 2000, 1),)),),
+        ),
+    ),
+)  # fmt: skip
