@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hal9mig.checks import benchmark, benchmark_plot
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
-from tests.support import checkpoint_runs, live_state, servers
+from tests.support import checkpoint_runs, servers
 from tests.support.live_state import World
 from tests.support.migration_driver import connected
 
 FEW = ("--samples", "4", "--rounds", "5")
 
 
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
-
-
-def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
-    """Return the one JSON document of a command."""
-    result = cli(*args, "--json")
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-    return json.loads(result.stdout)
-
-
 def test_nothing_to_measure_is_skipped(cli: servers.Cli, world: World) -> None:
     world.load(0.0002, "user-sessions")
-    found = document(cli, "benchmark", "--categories", "user-sessions", *FEW)
+    found = cli.document("benchmark", "--categories", "user-sessions", *FEW)
     assert {one["verdict"] for one in found["checks"]} == {"skipped"}
 
 
@@ -61,9 +47,9 @@ def test_it_measures_and_leaves_nothing(cli: servers.Cli, world: World, tmp_path
                    "'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END'; CREATE TRIGGER slow BEFORE INSERT OR UPDATE "
                    "ON hier.sessions FOR EACH ROW EXECUTE FUNCTION hier.slow()")  # fmt: skip
     words = ("benchmark", "--categories", "user-sessions", "--operations", "write", *FEW)
-    slow = document(cli, *words, "--sla", "1ms", code=3)
+    slow = cli.document(*words, "--sla", "1ms", code=3)
     assert "over the SLA" in slow["checks"][0]["detail"]
-    assert "within the SLA" in document(cli, *words, "--sla", "10s")["checks"][0]["detail"]
+    assert "within the SLA" in cli.document(*words, "--sla", "10s")["checks"][0]["detail"]
 
 
 SWAP = """

@@ -6,7 +6,6 @@ import itertools
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -41,38 +40,30 @@ def assert_all_equal(driver: Driver) -> None:
         driver.assert_equal(slug)
 
 
-def run(cli: Cli, *args: str, code: int = 0) -> dict[str, Any]:
-    """Run a command with --json and return its document."""
-    found = cli(*args, "--json", timeout=120)
-    assert found.exit_code == code, (found.stdout, found.stderr)
-    document: dict[str, Any] = json.loads(found.stdout)
-    return document
-
-
 def test_the_pair_of_one_instant(migrated: Driver, cli: Cli, tmp_path: pathlib.Path) -> None:
     """Taken under traffic, both stores' snapshots and the journal make a pair that becomes equal by applying it."""
     live = Live(cli, tmp_path, "live.jsonl", "--writers", "4", "--hot", "3", "--existing", "50")
     live.go_on()
-    made = run(cli, "state", "checkpoint", "--name", "under-traffic", "--full-backup", "--verify")
+    made = cli.document("state", "checkpoint", "--name", "under-traffic", "--full-backup", "--verify")
     assert made["checkpoint"]["verified"]
     live.go_on()
     live.stop()
-    back = run(cli, "state", "rollback", "--to-checkpoint", "under-traffic", "--force")
+    back = cli.document("state", "rollback", "--to-checkpoint", "under-traffic", "--force")
     assert sum(one["changed"] + one["added"] + one["removed"] for one in back["lost"]) > 0
     assert_all_equal(migrated)
-    plan = run(cli, "state", "rollback", "--to-checkpoint", "under-traffic", "--dry-run")
+    plan = cli.document("state", "rollback", "--to-checkpoint", "under-traffic", "--dry-run")
     assert not any(one["changed"] + one["added"] + one["removed"] for one in plan["lost"])
 
 
 def test_back_under_traffic(migrated: Driver, cli: Cli, tmp_path: pathlib.Path) -> None:
     """Whoever writes while it goes back is kept waiting for a moment; what is written afterwards stays."""
-    run(cli, "state", "checkpoint", "--name", "calm", "--full-backup", "--verify")
+    cli.document("state", "checkpoint", "--name", "calm", "--full-backup", "--verify")
     with connected(migrated.stores.flat_url) as cursor:
         cursor.execute("DELETE FROM flat.user_sessions WHERE active")
         cursor.execute("UPDATE flat.neuron_states SET activation = 0.5")
     live = Live(cli, tmp_path, "live.jsonl", "--writers", "4", "--existing", "0")
     live.go_on()
-    run(cli, "state", "rollback", "--to-checkpoint", "calm", "--force")
+    cli.document("state", "rollback", "--to-checkpoint", "calm", "--force")
     after = Live(cli, tmp_path, "after.jsonl", "--writers", "2", "--existing", "0", "--seed", "77")
     after.go_on()
     live.go_on(20)
@@ -88,12 +79,12 @@ def test_back_from_hierarchical_only(migrated: Driver, cli: Cli) -> None:
     """The runbook's emergency: the mode stays, nothing is repaired in its direction, and flat-only loses nothing."""
     driver = migrated
     before = checkpoint_runs.both(driver)
-    run(cli, "state", "checkpoint", "--name", "dual", "--full-backup", "--verify")
+    cli.document("state", "checkpoint", "--name", "dual", "--full-backup", "--verify")
     Switch(driver.system, actor="test").leave_flat(dict)
     with connected(driver.stores.hier_url) as cursor:
         cursor.execute("UPDATE hier.units SET activation = 0.25")
         cursor.execute("DELETE FROM hier.session_attributes")
-    back = run(cli, "state", "rollback", "--to-checkpoint", "dual", "--force")
+    back = cli.document("state", "rollback", "--to-checkpoint", "dual", "--force")
     assert back["next_steps"] == ["hal9-migrate mode flat-only"]
     assert checkpoint_runs.both(driver) == before
     found = cli("reconcile", "--full", "--fix-mode", "auto")
@@ -104,7 +95,7 @@ def test_back_from_hierarchical_only(migrated: Driver, cli: Cli) -> None:
         cursor.execute(
             "UPDATE hier.units SET activation = 0.75 WHERE unit_id IN (SELECT min(unit_id::text)::uuid FROM hier.units)"
         )
-    run(cli, "mode", "flat-only", "--force", "--reason", "test")
+    cli.document("mode", "flat-only", "--force", "--reason", "test")
     with connected(driver.stores.flat_url) as cursor:
         cursor.execute("SELECT count(*) FROM flat.neuron_states WHERE activation = 0.75")
         assert cursor.fetchone() == (1,)
@@ -156,11 +147,11 @@ def test_the_backup_that_enabling_asks_for(driver: Driver, cli: Cli, stores: Sto
     """A verified full checkpoint of the last hour is one; a marker, or one of a category alone, is not."""
     loading.load(stores.flat_url, scale=0.0005, seed=3)
     workers(1)
-    run(cli, "state", "checkpoint", "--name", "marker")
-    run(cli, "state", "checkpoint", "--name", "part", "--category", "configuration", "--full-backup", "--verify")
-    run(cli, "state", "checkpoint", "--name", "unproven", "--full-backup")
-    assert run(cli, "mode", "migration", "--enable", code=4)["error"]["code"] == "REFUSED"
-    run(cli, "state", "checkpoint", "--name", "whole", "--full-backup", "--verify")
-    enabled = run(cli, "mode", "migration", "--enable")
+    cli.document("state", "checkpoint", "--name", "marker")
+    cli.document("state", "checkpoint", "--name", "part", "--category", "configuration", "--full-backup", "--verify")
+    cli.document("state", "checkpoint", "--name", "unproven", "--full-backup")
+    assert cli.document("mode", "migration", "--enable", code=4)["error"]["code"] == "REFUSED"
+    cli.document("state", "checkpoint", "--name", "whole", "--full-backup", "--verify")
+    enabled = cli.document("mode", "migration", "--enable")
     assert enabled["mode"] == "dual-write"
     assert enabled["attested"]["backup"].startswith("checkpoint whole, verified, taken ")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -25,13 +23,6 @@ def loaded(driver: Driver) -> Driver:
     return driver
 
 
-def run(cli: Cli, *args: str, code: int = 0) -> dict[str, Any]:
-    found = cli(*args, "--json", timeout=120)
-    assert found.exit_code == code, (found.stdout, found.stderr)
-    document: dict[str, Any] = json.loads(found.stdout)
-    return document
-
-
 def chunks(folder: pathlib.Path) -> list[pathlib.Path]:
     return list(folder.rglob("*.copy.zst"))
 
@@ -42,7 +33,7 @@ def test_one_with_a_folder_of_its_own_writes_no_chunk(
     elsewhere = tmp_path / "elsewhere"
     (other,) = workers(1, env={"HAL9_CHECKPOINT_URL": str(elsewhere)})
     workers(1)
-    made = run(cli, "state", "checkpoint", "--name", "shared", "--full-backup", "--verify")
+    made = cli.document("state", "checkpoint", "--name", "shared", "--full-backup", "--verify")
     assert made["checkpoint"]["verified"]
     assert chunks(elsewhere) == []
     listing = Checkpoints(loaded.system).listing()
@@ -51,7 +42,7 @@ def test_one_with_a_folder_of_its_own_writes_no_chunk(
     # It took one batch at least, as it was the first to be ready, and says whose it is.
     assert {name.partition("@")[0] for name in made["left_out"]} <= {other.name}
     before = checkpoint_runs.both(loaded)
-    run(cli, "state", "rollback", "--to-checkpoint", "shared", "--force")
+    cli.document("state", "rollback", "--to-checkpoint", "shared", "--force")
     assert checkpoint_runs.both(loaded) == before
 
 
@@ -60,25 +51,16 @@ def test_where_no_worker_shares_it_the_run_ends_and_says_so(
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     (sharing,) = workers(1)
-    run(cli, "state", "checkpoint", "--name", "kept", "--full-backup", "--verify")
+    cli.document("state", "checkpoint", "--name", "kept", "--full-backup", "--verify")
     assert sharing.stop(30)
     (other,) = workers(1, env={"HAL9_CHECKPOINT_URL": str(elsewhere)})
-    refused = run(cli, "state", "checkpoint", "--name", "lost", "--full-backup", "--verify", code=1)
+    refused = cli.document("state", "checkpoint", "--name", "lost", "--full-backup", "--verify", code=1)
     assert "No live worker keeps checkpoints where the command does" in refused["error"]["message"]
     assert other.name in refused["error"]["message"]
     assert chunks(elsewhere) == []
     # It would have taken every chunk for lost, and put every record of them into quarantine.
     before = checkpoint_runs.both(loaded)
-    run(
-        cli,
-        "state",
-        "recover",
-        "--from-backup",
-        "kept",
-        "--quarantine-corrupted",
-        "--force",
-        "--reason",
-        "a test",
-        code=1,
+    cli.document(
+        "state", "recover", "--from-backup", "kept", "--quarantine-corrupted", "--force", "--reason", "a test", code=1
     )
     assert checkpoint_runs.both(loaded) == before

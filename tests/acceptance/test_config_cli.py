@@ -6,32 +6,18 @@ import json
 import pathlib
 import stat
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hal9mig import client as application
 from hal9mig.client import subscription
-from tests.support import checkpoint_runs, live_state, servers
+from tests.support import checkpoint_runs, servers
 from tests.support.live_state import World, setting
 from tests.support.migration_driver import until
 
 COMPARE = ("config", "compare", "--system1", "flat", "--system2", "hierarchical")
 RELOAD = ("config", "test-reload", "--changes", "7", "--verify-application")
-
-
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
-
-
-def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
-    """Return the one JSON document of a command."""
-    result = cli(*args, "--json")
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-    return json.loads(result.stdout)
 
 
 def exported(cli: servers.Cli, folder: pathlib.Path, *words: str) -> Any:
@@ -42,12 +28,12 @@ def exported(cli: servers.Cli, folder: pathlib.Path, *words: str) -> Any:
 
 def test_export_masks_and_compare_finds(cli: servers.Cli, world: World, tmp_path: pathlib.Path) -> None:
     assert exported(cli, tmp_path, "--all")["keys"] == {}
-    assert document(cli, *COMPARE)["checks"][0]["verdict"] == "skipped"
+    assert cli.document(*COMPARE)["checks"][0]["verdict"] == "skipped"
     with world.client() as state:
         state.put("configuration", setting("mail.smtp_password", {"is": "hunter2"}))
         state.put("configuration", setting("mail.server", {"host": "here", "api_key": "hunter3", "port": 25}))
         state.put("configuration", setting("other", 1))
-    early = document(cli, *COMPARE)["checks"][0]
+    early = cli.document(*COMPARE)["checks"][0]
     assert (early["verdict"], early["detail"]) == ("skipped", "none of 3 keys is migrated yet")
 
     world.prepare()
@@ -55,7 +41,7 @@ def test_export_masks_and_compare_finds(cli: servers.Cli, world: World, tmp_path
     assert "hunter" not in text
     assert exported(cli, tmp_path, "--key", "mail")["keys"].keys() == {"mail.smtp_password", "mail.server"}
     assert "hunter2" in json.dumps(exported(cli, tmp_path, "--all", "--include-secrets", "--system", "hierarchical"))
-    assert document(cli, *COMPARE, "--report", "diff.txt")["checks"][0]["verdict"] == "passed"
+    assert cli.document(*COMPARE, "--report", "diff.txt")["checks"][0]["verdict"] == "passed"
 
     world.hier_sql("SELECT set_config('hal9.apply', (SELECT token FROM hal9cap.pass), false); "
                    "DELETE FROM hier.config_values WHERE path = 'other'; "
@@ -82,7 +68,7 @@ def test_the_application_sees_changes(cli: servers.Cli, world: World, over: bool
     if over:
         assert cli(*RELOAD).exit_code == 4
     with world.followed():
-        nobody = document(cli, *RELOAD, "--within", "200ms", *more, code=3)
+        nobody = cli.document(*RELOAD, "--within", "200ms", *more, code=3)
         assert "no application has answered" in nobody["checks"][0]["detail"]
         seen: list[tuple[str, Any]] = []
         with world.client() as state:
@@ -92,7 +78,7 @@ def test_the_application_sees_changes(cli: servers.Cli, world: World, over: bool
             )  # fmt: skip
             listener.start()
             assert listener.listening.wait(30)
-            found = document(cli, *RELOAD, "--within", "30s", *more)
+            found = cli.document(*RELOAD, "--within", "30s", *more)
             listener.stop()
     assert "7 changes were seen by a test" in found["checks"][0]["detail"]
     assert len([record for key, record in seen if record and record["value"] != {"number": -1}]) >= 7

@@ -10,11 +10,11 @@ import pathlib
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.support import live_state, servers
+from tests.support import servers
 from tests.support.live_state import CONFIGURATION, World
 
 Workers = Callable[..., list[servers.Running]]
@@ -25,14 +25,13 @@ RAW = ("\x1b", "\x07", "\x7f", "\x9b", "\u202e")
 
 
 @pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        opened.flat_sql(
-            "INSERT INTO flat.configuration (key, value, version, updated_by, updated_at) "
-            "VALUES (%s, '{}', 1, 'plain', now())",
-            f"key {WICKED}",
-        )
-        yield opened
+def world(world: World) -> World:
+    world.flat_sql(
+        "INSERT INTO flat.configuration (key, value, version, updated_by, updated_at) "
+        "VALUES (%s, '{}', 1, 'plain', now())",
+        f"key {WICKED}",
+    )
+    return world
 
 
 def harmless(result: servers.CliResult, code: int) -> servers.CliResult:

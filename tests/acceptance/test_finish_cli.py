@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -12,7 +11,7 @@ import pytest
 from hal9mig.engine import finish
 from hal9mig.model import StoreName
 from hal9mig.stores import schema
-from tests.support import live_state, migration_driver, servers
+from tests.support import migration_driver, servers
 from tests.support.live_state import World, execute
 
 #: What a database holds, by kind and name: whatever this program may leave would show in one of them.
@@ -36,12 +35,6 @@ ORDER BY 1, 2
 _OURS = ("hal9cap", "hal9mig", "alembic_version")
 
 
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
-
-
 def catalogs(world: World) -> list[list[tuple[Any, ...]]]:
     return [execute(url, _CATALOG) for url in (world.stores.flat_url, world.stores.hier_url)]
 
@@ -51,13 +44,6 @@ def application_only(found: list[list[tuple[Any, ...]]]) -> list[list[tuple[Any,
     return [[row for row in rows if not any(word in row[1] for word in _OURS)] for rows in found]
 
 
-def run(cli: servers.Cli, *args: str, code: int = 0) -> servers.CliResult:
-    result = cli("finish", *args)
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-    assert "Traceback" not in result.stderr
-    return result
-
-
 @pytest.mark.parametrize("over", [False, True], ids=["given-up", "completed"])
 def test_nothing_is_left(cli: servers.Cli, world: World, over: bool) -> None:
     wanted = application_only(catalogs(world))
@@ -65,31 +51,31 @@ def test_nothing_is_left(cli: servers.Cli, world: World, over: bool) -> None:
     before = world.flat_sql("SELECT count(*), sum(version) FROM flat.neuron_states")
     world.prepare(over=over)
     if not over:
-        assert "both stores are kept in step" in run(cli, "--yes", code=4).stderr
+        assert "both stores are kept in step" in cli.run("finish", "--yes", code=4).stderr
         with world.followed():
             world.switch.return_to_flat()
     else:
-        assert "--give-up-way-back" in run(cli, "--yes", code=4).stderr
+        assert "--give-up-way-back" in cli.run("finish", "--yes", code=4).stderr
         refused = cli("sample-data", "load", "--scale", "0.0002", "--replace", "--yes")
         assert (refused.exit_code, "The flat store takes no writes now" in refused.stderr) == (4, True), refused.stderr
-        assert "would be lost" in run(cli, "--keep", "flat", "--yes", code=4).stderr
+        assert "would be lost" in cli.run("finish", "--keep", "flat", "--yes", code=4).stderr
     more = ("--give-up-way-back",) if over else ()
-    planned = run(cli, "--dry-run", "--drop-ledger").stdout
+    planned = cli.run("finish", "--dry-run", "--drop-ledger").stdout
     assert "DROP TRIGGER IF EXISTS hal9cap_update ON flat.neuron_states;" in planned
     assert "DROP SCHEMA IF EXISTS hal9mig CASCADE;" in planned
-    assert run(cli, *more, code=4).stderr.startswith("warning")  # there is no terminal to ask on
+    assert cli.run("finish", *more, code=4).stderr.startswith("warning")  # there is no terminal to ask on
 
-    run(cli, *more, "--yes")
-    run(cli, *more, "--yes")  # once more is no harm
+    cli.run("finish", *more, "--yes")
+    cli.run("finish", *more, "--yes")  # once more is no harm
     world.flat_sql("UPDATE flat.neuron_states SET version = version + 1")
     world.flat_sql("UPDATE flat.neuron_states SET version = version - 1")
-    kept = json.loads(cli("state", "status", "--json").stdout)
+    kept = cli.document("state", "status")
     assert kept["finished"]["keep"] == ("hierarchical" if over else "flat")
     assert cli("report", "--phase", "state-migration", "--output", "r.md").exit_code == 0
     for words in ("state verify --category metadata", "ux-test --verify-sessions", "state checkpoint --name late"):
         told = cli(*words.split())
         assert (told.exit_code, "error: The migration was finished at" in told.stderr) == (4, True), told.stderr
-    run(cli, *more, "--yes", "--drop-ledger")
+    cli.run("finish", *more, "--yes", "--drop-ledger")
     for left, expected in zip(catalogs(world), wanted, strict=True):
         assert (set(left) - set(expected), set(expected) - set(left)) == (set(), set())
     assert world.flat_sql("SELECT count(*), sum(version) FROM flat.neuron_states") == before
@@ -100,7 +86,7 @@ def test_a_migration_can_begin_anew(cli: servers.Cli, world: World, workers: Cal
     world.prepare()
     with world.followed():
         world.switch.return_to_flat()
-    run(cli, "--yes")
+    cli.run("finish", "--yes")
     world.flat_sql("UPDATE flat.configuration SET value = '\"since\"'")  # captured by nobody
     schema.upgrade(world.stores.flat_url, world.stores.hier_url)
     world.switch.enable()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 from hal9mig import model
 from hal9mig.engine.pattern_files.orders import ExportOrder
@@ -20,13 +18,6 @@ RECORDS = 200
 POINTS = ("claimed", "read", "transformed", "written", "noted", "finished", "copied", "answered")
 
 
-def run(cli: Cli, line: str, *, code: int = 0) -> dict[str, Any]:
-    found = cli(*line.split(), "--json", timeout=120)
-    assert found.exit_code == code, (found.stdout, found.stderr)
-    document: dict[str, Any] = json.loads(found.stdout)
-    return document
-
-
 def test_the_lines_of_the_runbook(driver: Driver, workers: Workers, cli: Cli, tmp_path: pathlib.Path) -> None:
     """Each ends well, names the next, and is refused where it comes too early."""
     driver.load(LEARNING, RECORDS)
@@ -35,22 +26,22 @@ def test_the_lines_of_the_runbook(driver: Driver, workers: Workers, cli: Cli, tm
         "learning import --input learning-hierarchical/ --system hierarchical --preserve-timestamps --batch-size 10000"
     )
     change = "learning transform --input learning-export/ --output learning-hierarchical/ --validate-schemas"
-    assert "There is no folder" in run(cli, take, code=4)["error"]["message"]
+    assert "There is no folder" in cli.document(*take.split(), code=4)["error"]["message"]
     export = "learning export --system flat --format hierarchical --output learning-export/"
-    assert run(cli, f"{export} --dry-run")["records"] == RECORDS
+    assert cli.document(*f"{export} --dry-run".split())["records"] == RECORDS
     assert not (tmp_path / "learning-export").exists()
-    exported = run(cli, export)
+    exported = cli.document(*export.split())
     assert (exported["folder"]["records"], exported["folder"]["kind"]) == (RECORDS, "exported")
     assert exported["next_steps"][0].startswith("hal9-migrate learning transform --input learning-export")
-    early = run(cli, take.replace("learning-hierarchical", "learning-export"), code=4)["error"]
+    early = cli.document(*take.replace("learning-hierarchical", "learning-export").split(), code=4)["error"]
     assert "learning transform --input" in early["hint"]
-    transformed = run(cli, change)
+    transformed = cli.document(*change.split())
     assert transformed["folder"]["records"] == RECORDS
-    assert run(cli, f"{take} --dry-run")["records"] == RECORDS
-    imported = run(cli, take)
+    assert cli.document(*f"{take} --dry-run".split())["records"] == RECORDS
+    imported = cli.document(*take.split())
     assert (imported["from_files"], imported["read_anew"]) == (RECORDS, 0)
     driver.assert_equal(LEARNING, records=RECORDS)
-    assert run(cli, f"state verify --category {LEARNING}")["consistent"]
+    assert cli.document(*f"state verify --category {LEARNING}".split())["consistent"]
     again = cli(*take.split())
     assert again.exit_code == 0
     assert f"{RECORDS} records from the files; 0 new or changed" in again.stdout
@@ -65,7 +56,7 @@ def test_wrong_words(cli: Cli) -> None:
         ("learning transform --input a --output b --dry-run --detach", "exclude each other"),
         ("learning import --input a --batch-size none", "--batch-size"),
     ):
-        assert words in run(cli, line, code=2)["error"]["message"], line
+        assert words in cli.document(*line.split(), code=2)["error"]["message"], line
 
 
 def test_workers_that_die_at_any_point_of_an_import(
@@ -81,7 +72,7 @@ def test_workers_that_die_at_any_point_of_an_import(
     # A lease longer than the test: whoever waits for its end fails.
     env = {"HAL9_LEASE": "10m", **migration_driver.obstacles(accidents, dict.fromkeys(POINTS, "kill"))}
     workers(1, env=env, args=["--concurrency", "4"])
-    imported = run(cli, "learning import --input transformed --batch-size 25")
+    imported = cli.document(*["learning", "import", "--input", "transformed", "--batch-size", "25"])
     assert migration_driver.met(accidents) == set(POINTS)
     assert imported["from_files"] == RECORDS
     driver.assert_equal(LEARNING, records=RECORDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -15,16 +15,10 @@ from hal9mig import model
 from hal9mig.engine.transfer import applier, copier, exchange, follower
 from hal9mig.ledger import quarantine
 from hal9mig.stores import capture
-from tests.support import live_state, migration_driver, servers
+from tests.support import migration_driver
 from tests.support.live_state import SESSIONS, World
 
 KEY = "00000000-0000-4000-8000-{:012d}".format
-
-
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
 
 
 def assert_nothing_held(world: World) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -19,26 +17,9 @@ BACK = ("mode", "flat-only")
 
 
 @pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        opened.load()
-        yield opened
-
-
-def run(cli: servers.Cli, *args: str, code: int = 0, **more: Any) -> servers.CliResult:
-    """Run a command and check its exit code."""
-    result = cli(*args, **more)
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
-    """Return the one JSON document of a command."""
-    found = json.loads(run(cli, *args, "--json", code=code).stdout)
-    assert found["schema"] == 1
-    assert ("error" in found) == (code != 0)
-    return found
+def world(world: World) -> World:
+    world.load()
+    return world
 
 
 class TestUsage:
@@ -46,19 +27,19 @@ class TestUsage:
 
     def test_contradictions(self, cli: servers.Cli, world: World) -> None:
         for words in ((*ENABLE, "--disable-dual-write"), ("mode", "migration")):
-            told = run(cli, *words, code=2)
+            told = cli.run(*words, code=2)
             assert "Give either --enable or --disable-dual-write" in told.stderr
-        assert run(cli, "mode", "nonsense", code=2).stdout == ""
+        assert cli.run("mode", "nonsense", code=2).stdout == ""
         assert (world.line.mode, world.line.epoch) == ("flat-only", 1)
-        assert document(cli, *ENABLE, "--disable-dual-write", code=2)["error"]["code"] == "CONFLICTING_FLAGS"
+        assert cli.document(*ENABLE, "--disable-dual-write", code=2)["error"]["code"] == "CONFLICTING_FLAGS"
 
     def test_too_early(self, cli: servers.Cli, world: World) -> None:
         """Without workers nothing would be applied; without dual-write there is nothing to leave."""
-        assert "No worker is alive" in run(cli, *ENABLE, code=4).stderr
-        told = document(cli, *LEAVE, code=4)
+        assert "No worker is alive" in cli.run(*ENABLE, code=4).stderr
+        told = cli.document(*LEAVE, code=4)
         assert told["error"]["code"] == "GATE_CLOSED"
         assert "hal9-migrate mode migration --enable" in told["next_steps"]
-        assert "it was so already" in run(cli, *BACK).stderr
+        assert "it was so already" in cli.run(*BACK).stderr
         assert (world.line.mode, world.line.epoch) == ("flat-only", 1)
 
 
@@ -66,55 +47,55 @@ class TestWholeWay:
     def test_there_and_back(self, cli: servers.Cli, world: World, workers: Workers) -> None:
         """With a real worker, each command twice: the second time it was so already."""
         workers(1)
-        assert run(cli, "mode").stdout.splitlines()[0] == "Write Mode: flat-only"
+        assert cli.run("mode").stdout.splitlines()[0] == "Write Mode: flat-only"
 
-        dry = run(cli, *ENABLE, "--dry-run")
+        dry = cli.run(*ENABLE, "--dry-run")
         assert dry.stdout.startswith("Nothing is changed. This would be done:\n- dual-write: every write of the flat")
         assert world.line.mode == "flat-only"
-        refused = document(cli, *ENABLE, code=4)["error"]
+        refused = cli.document(*ENABLE, code=4)["error"]
         assert "No verified full checkpoint" in refused["message"]
         assert "state checkpoint --full-backup --verify" in refused["hint"]
         assert world.line.mode == "flat-only"
-        first = document(cli, *ENABLE, "--attest")
+        first = cli.document(*ENABLE, "--attest")
         assert (first["mode"], first["epoch"], first["changed"]) == ("dual-write", 2, True)
         assert [first["attested"][name] for name in ("canary", "backup", "team")] == [True] * 3
-        second = run(cli, *ENABLE)
+        second = cli.run(*ENABLE)
         assert "it was so already; nothing was changed" in second.stderr
         assert "nobody attests that a database backup" in second.stderr
         assert world.line.attested["backup"] is True
 
-        closed = run(cli, *LEAVE, "--dry-run", code=4)
+        closed = cli.run(*LEAVE, "--dry-run", code=4)
         assert "coverage of metadata: 0 of 80 migrated  -> hal9-migrate state migrate" in closed.stdout
         assert "The gate is closed by" in closed.stderr
-        run(cli, "state", "migrate", "--category", "all", timeout=200)
-        run(cli, "reconcile", "--full", timeout=200)
-        listed = document(cli, *LEAVE, "--dry-run")
+        cli.run("state", "migrate", "--category", "all", timeout=200)
+        cli.run("reconcile", "--full", timeout=200)
+        listed = cli.document(*LEAVE, "--dry-run")
         assert listed["dry_run"]
         assert all(one["holds"] for one in listed["gate"])
         assert {one["name"] for one in listed["gate"]} == {one.name for one in world.look()}
         assert world.line.mode == "dual-write"
 
-        over = run(cli, *LEAVE).stdout.splitlines()
+        over = cli.run(*LEAVE).stdout.splitlines()
         assert over[-2] == "Write Mode: hierarchical-only"
         assert over[-1].startswith("Writers were kept out for ")
         assert over[-1].endswith("; epoch 3")
-        assert "it was so already" in run(cli, *LEAVE).stderr
-        assert "it was so already" not in run(cli, *ENABLE, code=4).stderr
+        assert "it was so already" in cli.run(*LEAVE).stderr
+        assert "it was so already" not in cli.run(*ENABLE, code=4).stderr
         (certificate,) = world.certificates()
         assert gate.sealed(certificate.document) == certificate.document
 
         with world.client() as state:
             state.put(CONFIGURATION, setting("written.there", 1))
-        standing = document(cli, "mode")
+        standing = cli.document("mode")
         assert (standing["mode"], standing["epoch"], standing["switch"]) == ("hierarchical-only", 3, None)
         there = {"mode": "hierarchical-only", "epoch": 3}
         assert standing["stores"] == {"flat": there, "hierarchical": there}
-        assert run(cli, "state", "status").stdout.splitlines()[0] == "Write Mode: hierarchical-only"
+        assert cli.run("state", "status").stdout.splitlines()[0] == "Write Mode: hierarchical-only"
 
-        back = document(cli, *BACK)
+        back = cli.document(*BACK)
         assert (back["mode"], back["epoch"], back["changed"], back["discarded"]) == ("flat-only", 4, True, 0)
         assert back["barrier_seconds"] > 0
-        assert document(cli, *BACK)["changed"] is False
+        assert cli.document(*BACK)["changed"] is False
         assert world.notes(CONFIGURATION) == {"written.there": 1}
         world.assert_equal()
         actions = [event.action for event in world.events() if event.action.startswith("mode ")]
@@ -130,13 +111,13 @@ class TestForced:
             for number in range(3):
                 state.put(CONFIGURATION, setting("refused", number))
             state.put(CONFIGURATION, setting("fine", 1))
-        told = run(cli, *BACK, code=4)
+        told = cli.run(*BACK, code=4)
         assert "The last writes of 1 record of the hierarchical store are not in the other one" in told.stderr
         assert "--force" in told.stderr
-        told = run(cli, *BACK, "--force", code=4)
+        told = cli.run(*BACK, "--force", code=4)
         assert 'add --reason "..."' in told.stderr
         assert world.line.mode == "hierarchical-only"
-        done = run(cli, *BACK, "--force", "--reason", "it is only a test")
+        done = cli.run(*BACK, "--force", "--reason", "it is only a test")
         assert done.stdout.splitlines()[-1] == "Writes discarded: 1"
         assert world.line.mode == "flat-only"
         newest = world.events()[0]
@@ -152,10 +133,10 @@ class TestShown:
         world.keep_worker()
         world.flat_sql("UPDATE flat.configuration SET version = version + 1")
         for words in (("mode",), ("state", "status")):
-            assert document(cli, *words)["journal" if words == ("mode",) else "lag"]
-        assert "journal: 1 write to apply, oldest" in run(cli, "mode").stdout
-        assert "Lag: 1 write to apply, the oldest for" in run(cli, "state", "status").stdout
-        assert document(cli, "state", "status")["lag"]["records"] == 1
+            assert cli.document(*words)["journal" if words == ("mode",) else "lag"]
+        assert "journal: 1 write to apply, oldest" in cli.run("mode").stdout
+        assert "Lag: 1 write to apply, the oldest for" in cli.run("state", "status").stdout
+        assert cli.document("state", "status")["lag"]["records"] == 1
         world.drain()
 
         def pause(step: str) -> None:
@@ -164,19 +145,19 @@ class TestShown:
 
         with pytest.raises(KeyboardInterrupt):
             world.leave(live_state.switch.Switch(world.system, actor="gone", pause=pause))
-        shown = run(cli, "mode")
+        shown = cli.run("mode")
         assert "A switch to hierarchical-only is under way; its last step is: closed" in shown.stdout
         assert "next: hal9-migrate mode migration --disable-dual-write" in shown.stderr
-        assert document(cli, "mode")["switch"] == {"target": "hierarchical-only", "step": "closed"}
-        assert "A switch to hierarchical-only is under way" in run(cli, "state", "status").stdout
+        assert cli.document("mode")["switch"] == {"target": "hierarchical-only", "step": "closed"}
+        assert "A switch to hierarchical-only is under way" in cli.run("state", "status").stdout
         world.pretend_worker()
-        run(cli, *BACK)
+        cli.run(*BACK)
         assert world.line.target is None
 
     def test_a_server_that_is_down(self, cli: servers.Cli, world: World, stores: servers.Stores) -> None:
         stores.flat_cluster.stop()
         for words in (("mode",), (*ENABLE,), (*BACK,)):
-            run(cli, *words, code=5)
+            cli.run(*words, code=5)
         stores.flat_cluster.start()
         migration_driver.until(lambda: world.states(), "the server")
         assert world.line.mode == "flat-only"

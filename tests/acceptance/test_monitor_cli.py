@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hal9mig.engine.reconcile import monitor
 from hal9mig.ledger import monitors, raised_alarms
-from tests.support import live_state, servers
+from tests.support import servers
 from tests.support.live_state import World
 from tests.support.migration_driver import until
 
 MONITOR = ("monitor", "--phase", "post-state-migration")
 Beat = Callable[..., servers.Running]
-
-
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
-
-
-def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
-    """Return the one JSON document of a command."""
-    result = cli(*args, "--json")
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-    return json.loads(result.stdout)
 
 
 def test_a_window_with_workers_and_beat(
@@ -41,15 +27,15 @@ def test_a_window_with_workers_and_beat(
     world.prepare()
     workers(1)
     beat()
-    began = document(cli, *MONITOR, "--duration", "3s", "--detach")
-    assert document(cli, *MONITOR, "--detach")["new"] is False
+    began = cli.document(*MONITOR, "--duration", "3s", "--detach")
+    assert cli.document(*MONITOR, "--detach")["new"] is False
 
     def ended() -> bool:
         with world.system.ledger.begin() as session:
             return not monitors.find(session, open=True)
 
     until(ended, "the window to end without a terminal")
-    (window,) = document(cli, "monitor", "--list")["windows"]
+    (window,) = cli.document("monitor", "--list")["windows"]
     assert (window["window"], window["clean"], window["problems"]) == (began["window"], True, [])
     assert window["rounds"] > 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
@@ -96,12 +95,12 @@ def test_what_is_wrong_is_said(cli: servers.Cli, shop: pathlib.Path, old: str, n
 
 def test_a_good_one_leaves_nothing_behind(cli: servers.Cli, shop: pathlib.Path, stores: servers.Stores) -> None:
     execute(stores.hier_url, "INSERT INTO shop.orders VALUES (1, 'there before', now(), true, 7)")
-    found = json.loads(cli("category", "check", "orders.py", "--sample", "300", "--json").stdout)
+    found = cli.document("category", "check", "orders.py", "--sample", "300")
     (one,) = found["categories"]
     assert (one["good"], one["bad"], one["records"]) == (True, 0, 1601)
     for _ in range(3):
         # So small a share of the rows may draw none, which must not pass for a table that is good.
-        (few,) = json.loads(cli("category", "check", "orders.py", "--sample", "1", "--json").stdout)["categories"]
+        (few,) = cli.document("category", "check", "orders.py", "--sample", "1")["categories"]
         assert few["sampled"] == 1
     assert 200 <= one["sampled"] <= 300
     assert one["expected_seconds"] > 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +12,7 @@ from hal9mig.checks import phase_lines
 from hal9mig.engine.compare import verify_report
 from hal9mig.ledger import check_results, runs
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
-from tests.support import live_state, servers
+from tests.support import servers
 from tests.support.live_state import World
 
 Workers = Callable[..., list[servers.Running]]
@@ -29,19 +27,6 @@ EVIDENCE = {
     "user-sessions": ("continuity",), "neuron-states": ("connections", "signals"),
     "learning-data": ("recall", "gradients"), "configuration": ("compare", "reload"), "metadata": ("integrity:chain",),
 }  # fmt: skip
-
-
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
-
-
-def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
-    """Return the one JSON document of a command."""
-    result = cli(*args, "--json")
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-    return json.loads(result.stdout)
 
 
 def leave_evidence(world: World, *, but: str = "") -> None:
@@ -99,27 +84,27 @@ def test_from_nothing_to_the_end_and_back(cli: servers.Cli, world: World, worker
     assert [line.partition(" ")[2] for line in marked] == LINES
     assert cli("validate", "--phase", PHASE).stdout == passed.stdout
 
-    assert document(cli, "phase", "complete", PHASE)["changed"] is True
-    assert document(cli, "phase", "complete", PHASE)["changed"] is False
+    assert cli.document("phase", "complete", PHASE)["changed"] is True
+    assert cli.document("phase", "complete", PHASE)["changed"] is False
     assert cli("attest", "spot-check-sessions", "--note", "ten of them").exit_code == 0
-    shown = document(cli, "phase", "show", PHASE)
+    shown = cli.document("phase", "show", PHASE)
     assert shown["complete"] is True
     assert [one["note"] for one in shown["attestations"]] == ["ten of them"]
 
-    (certificate,) = document(cli, "certificates", "list")["certificates"]
+    (certificate,) = cli.document("certificates", "list")["certificates"]
     assert certificate["sound"] is True
     world.hier_sql("UPDATE hal9mig.certificates SET document = jsonb_set(document, '{actor}', '\"mallory\"')")
     assert cli("certificates", "show", str(certificate["certificate"])).exit_code == 3
 
     # Going back makes the completion void: it was about another mode.
     assert cli("mode", "flat-only").exit_code == 0
-    assert document(cli, "phase", "list")["phases"][0]["complete"] is False
+    assert cli.document("phase", "list")["phases"][0]["complete"] is False
     again = cli("phase", "complete", PHASE)
     assert (again.exit_code, "the write mode is flat-only" in again.stderr) == (4, True)
-    forced = document(cli, "phase", "complete", PHASE, "--force", "--reason", "it is given up")
+    forced = cli.document("phase", "complete", PHASE, "--force", "--reason", "it is given up")
     assert forced["changed"] is True
-    assert document(cli, "phase", "show", PHASE)["completed"]["reason"] == "it is given up"
-    assert document(cli, "audit", "--verify", "--limit", "3")["chain"]["sound"] is True
+    assert cli.document("phase", "show", PHASE)["completed"]["reason"] == "it is given up"
+    assert cli.document("audit", "--verify", "--limit", "3")["chain"]["sound"] is True
 
 
 @pytest.mark.parametrize(("words", "code"), [

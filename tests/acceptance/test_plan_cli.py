@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
-
-from tests.support import checkpoint_runs, live_state, servers
+from tests.support import checkpoint_runs, servers
 from tests.support.live_state import World, execute
 
 REHEARSE = ("plan", "--rehearse", "--sample", "60")
-
-
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
-
-
-def document(cli: servers.Cli, *args: str, code: int = 0) -> Any:
-    """Return the one JSON document of a command."""
-    result = cli(*args, "--json")
-    assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-    return json.loads(result.stdout)
 
 
 def databases(world: World) -> set[str]:
@@ -42,7 +23,7 @@ def test_what_is_expected_and_what_stands_in_the_way(cli: servers.Cli, world: Wo
     told = cli(*REHEARSE)
     assert told.exit_code == 0, told.stdout + told.stderr
     assert "✅ the sample came through all of it" in told.stdout
-    found = document(cli, *REHEARSE)
+    found = cli.document(*REHEARSE)
     for one in found["categories"]:
         assert one["sampled"] > 0
         assert 0 <= one["migrate_seconds"]["least"] <= one["migrate_seconds"]["most"]
@@ -50,12 +31,12 @@ def test_what_is_expected_and_what_stands_in_the_way(cli: servers.Cli, world: Wo
 
     # A budget is counted in: so many records a second cannot be gone through faster.
     world.configure(rate_limit="1/s")
-    slow = {one["category"]: one for one in document(cli, *REHEARSE)["categories"]}
+    slow = {one["category"]: one for one in cli.document(*REHEARSE)["categories"]}
     assert slow["user-sessions"]["migrate_seconds"]["least"] >= slow["user-sessions"]["records"] * 0.9
 
     # A record that cannot be transformed, and a column that nobody has declared.
     world.flat_sql("UPDATE flat.learning_data SET payload = 'no'; ALTER TABLE flat.configuration ADD COLUMN more text")
-    wrong = document(cli, *REHEARSE, code=3)
+    wrong = cli.document(*REHEARSE, code=3)
     assert any("cannot be transformed" in one for one in wrong["blockers"])
     assert any("more" in one and one.startswith("configuration") for one in wrong["blockers"])
     world.flat_sql("ALTER TABLE flat.configuration DROP COLUMN more")

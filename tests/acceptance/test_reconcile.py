@@ -46,15 +46,6 @@ class Place:
         self._flat.close()
         self._hier.close()
 
-    def ok(self, *args: str, code: int = 0) -> servers.CliResult:
-        result = self.cli(*args)
-        assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-        assert "Traceback" not in result.stderr
-        return result
-
-    def document(self, *args: str, code: int = 0) -> Any:
-        return json.loads(self.ok(*args, "--json", code=code).stdout)
-
     def flat(self, sql: str) -> Any:
         return _value(self._flat, sql)
 
@@ -63,9 +54,9 @@ class Place:
 
     def migrated(self) -> None:
         """Sample data, dual-write, and everything of one category migrated; workers have to be there."""
-        self.ok("sample-data", "load", "--scale", "0.0002")
-        self.ok("mode", "migration", "--enable", "--attest")
-        self.ok("state", "migrate", "--category", SLUG)
+        self.cli.run("sample-data", "load", "--scale", "0.0002")
+        self.cli.run("mode", "migration", "--enable", "--attest")
+        self.cli.run("state", "migrate", "--category", SLUG)
 
     def until(self, true: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + 60
@@ -96,12 +87,12 @@ class TestBeat:
     def test_drift_is_repaired_by_itself_and_the_log_says_so(self, place: Place, workers: Workers, beat: Beat) -> None:
         workers(1)
         beat()
-        place.ok("configure", "reconciliation", "--interval", "1h")
+        place.cli.run("configure", "reconciliation", "--interval", "1h")
         place.migrated()
         assert place.log.exists()
         with place.log.open() as followed:
             # An hour is no time to wait for; a changed interval acts at once.
-            shown = place.ok(
+            shown = place.cli.run(
                 "configure", "reconciliation", "--interval", "1s", "--auto-fix", "true", "--alert-threshold", "1%",
                 "--share", "1",
             ).stdout  # fmt: skip
@@ -121,12 +112,12 @@ class TestBeat:
         assert len(repairs) == 2
         assert 'cause="foreign write to the target" action=written' in repairs[0]
         assert f" category={SLUG} " in repairs[0]
-        place.ok("state", "verify", "--category", SLUG)
-        assert place.document("reconcile")["last_round"]["error"] is None
+        place.cli.run("state", "verify", "--category", SLUG)
+        assert place.cli.document("reconcile")["last_round"]["error"] is None
 
     def test_two_beats_make_no_more_rounds(self, place: Place, workers: Workers, beat: Beat) -> None:
         workers(2)
-        place.ok("configure", "reconciliation", "--interval", "2s")
+        place.cli.run("configure", "reconciliation", "--interval", "2s")
         place.migrated()
         beat()
         beat()
@@ -161,7 +152,7 @@ class TestFull:
         place.migrated()
         place.hier(BREAK.format(3))
         report = tmp_path / "reconcile-report.json"
-        done = place.ok("reconcile", "--full", "--fix-mode", "auto", "--report", str(report))
+        done = place.cli.run("reconcile", "--full", "--fix-mode", "auto", "--report", str(report))
         assert "✅ Neuron States: 200 compared, 3 drifted, 3 repaired" in done.stdout.splitlines()
         document = json.loads(report.read_text())
         assert document["kind"] == "reconcile-report"
@@ -171,29 +162,29 @@ class TestFull:
         assert all(one["clean"] for one in document["categories"])
         assert place.hier(f"SELECT clean_from > (SELECT max(found_at) FROM hal9mig.drifts) FROM hal9mig.sweeps "
                           f"WHERE category = '{SLUG}'")  # fmt: skip
-        place.ok("state", "verify", "--category", SLUG)
+        place.cli.run("state", "verify", "--category", SLUG)
 
     def test_what_is_left_is_a_problem(self, place: Place, workers: Workers) -> None:
         workers(1)
         place.migrated()
         place.hier(AHEAD)
         place.hier(BREAK.format(1))
-        only = place.document("reconcile", "--full", "--fix-mode", "off", "--category", SLUG, code=3)
+        only = place.cli.document("reconcile", "--full", "--fix-mode", "off", "--category", SLUG, code=3)
         assert (only["drifted"], only["repaired"], only["left"]) == (2, 0, 2)
-        safe = place.document("reconcile", "--full", "--category", SLUG, code=3)
+        safe = place.cli.document("reconcile", "--full", "--category", SLUG, code=3)
         assert (safe["repaired"], safe["left"]) == (1, 1)
         assert "newer" in safe["drifts"][-1]["reason"] or "version" in str(safe["drifts"])
-        held = place.document("reconcile", "--full", "--fix-mode", "auto", "--category", SLUG, code=3)
+        held = place.cli.document("reconcile", "--full", "--fix-mode", "auto", "--category", SLUG, code=3)
         assert held["error"]["code"] == "RECORDS_QUARANTINED"
         assert held["drifts"][0]["action"] == "quarantined"
-        assert place.document("quarantine", "list")["held"] == {SLUG: 1}
+        assert place.cli.document("quarantine", "list")["held"] == {SLUG: 1}
 
     def test_wrong_usage(self, place: Place) -> None:
-        place.ok("reconcile", "--fix-mode", "auto", code=2)
-        place.ok("reconcile", "--full", "--report", "/nowhere/report.json", code=4)
-        place.ok("reconcile", "--full", "--fix-mode", "ask", code=4)
-        place.ok("configure", "reconciliation", "--auto-fix", "perhaps", code=2)
-        place.ok("configure", "reconciliation", "--share", "0", code=2)
+        place.cli.run("reconcile", "--fix-mode", "auto", code=2)
+        place.cli.run("reconcile", "--full", "--report", "/nowhere/report.json", code=4)
+        place.cli.run("reconcile", "--full", "--fix-mode", "ask", code=4)
+        place.cli.run("configure", "reconciliation", "--auto-fix", "perhaps", code=2)
+        place.cli.run("configure", "reconciliation", "--share", "0", code=2)
 
 
 class TestFix:
@@ -207,19 +198,19 @@ class TestFix:
             "INSERT INTO hier.unit_connections (unit_id, ordinal, target_id, connection_type, weight) "
             "VALUES (gen_random_uuid(), 1, gen_random_uuid(), 'forward', 1)"
         )
-        place.ok("state", "fix", "--auto", "--category", SLUG, code=4)
+        place.cli.run("state", "fix", "--auto", "--category", SLUG, code=4)
         assert place.hier("SELECT count(*) FROM hal9mig.drifts") == 0
-        safe = place.document("state", "fix", "--auto", "--safe-only", "--category", SLUG, code=3)
+        safe = place.cli.document("state", "fix", "--auto", "--safe-only", "--category", SLUG, code=3)
         assert (safe["repaired"], safe["left"]) == (2, 1)
-        everything = place.ok("state", "fix", "--auto", "--yes", "--category", SLUG).stdout
+        everything = place.cli.run("state", "fix", "--auto", "--yes", "--category", SLUG).stdout
         assert everything.endswith("✅ Neuron States: 200 compared, 1 drifted, 1 repaired\n")
-        place.ok("state", "verify", "--category", SLUG)
-        assert place.ok("state", "fix", "--auto", "--safe-only").exit_code == 0
+        place.cli.run("state", "verify", "--category", SLUG)
+        assert place.cli.run("state", "fix", "--auto", "--safe-only").exit_code == 0
 
     def test_wrong_usage(self, place: Place) -> None:
         for words in ((), ("--auto", "--interactive"), ("--safe-only", "--interactive"), ("--auto", "--guidance")):
-            place.ok("state", "fix", *words, code=2)
-        place.ok("state", "fix", "--interactive", "--guidance", code=4)
+            place.cli.run("state", "fix", *words, code=2)
+        place.cli.run("state", "fix", "--interactive", "--guidance", code=4)
 
     def test_one_by_one_with_guidance(self, place: Place, workers: Workers, stack_env: dict[str, str]) -> None:
         workers(1)
@@ -240,7 +231,7 @@ class TestFix:
         with terminal(stack_env, "state", "fix", "--interactive", "--category", SLUG) as told:
             told("stop")
             assert "0 left" not in told("", answer="f")
-        place.ok("state", "verify", "--category", SLUG)
+        place.cli.run("state", "verify", "--category", SLUG)
         assert place.hier("SELECT count(*) FROM hal9mig.quarantine WHERE status = 'held'") == 0
 
 

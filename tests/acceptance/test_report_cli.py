@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from hal9mig.ledger import audit, check_results, phases, quarantine
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
-from tests.support import live_state, servers
+from tests.support import servers
 from tests.support.live_state import World
 
 FORMS = ("pdf", "html", "md", "json")
-
-
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
 
 
 def written(cli: servers.Cli, folder: pathlib.Path, form: str, *more: str) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hal9mig import settings
-from tests.support import live_state, servers
+from tests.support import servers
 from tests.support.live_state import World
 
 Workers = Callable[..., list[servers.Running]]
@@ -19,10 +19,9 @@ GONE = "redis://127.0.0.1:1/0"
 
 
 @pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        opened.load()
-        yield opened
+def world(world: World) -> World:
+    world.load()
+    return world
 
 
 def looked(cli: servers.Cli, *words: str, code: int, **more: Any) -> dict[str, dict[str, Any]]:
@@ -120,9 +119,7 @@ def test_done_is_what_is_covered(cli: servers.Cli, world: World) -> None:
         "SELECT 'new.' || n, '{}', 1, 'test', now() FROM generate_series(1, 50) n"
     )
     world.drain()
-    told = cli("state", "status", "--json")
-    assert told.exit_code == 0, told.stderr
-    (one,) = [one for one in json.loads(told.stdout)["categories"] if one["category"] == "configuration"]
+    (one,) = [one for one in cli.document("state", "status")["categories"] if one["category"] == "configuration"]
     assert (one["migrated"], one["covered"], one["flat_records"]) == (before, before + 50, before + 50)
     (row,) = [row.split("\t") for row in cli("state", "status").stdout.splitlines() if row.startswith("configuration")]
     assert row[5] == "100%"

@@ -7,7 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import psycopg2
 import pytest
@@ -65,10 +65,9 @@ def die(env: Mapping[str, str], what: str, before: str) -> None:
 
 
 @pytest.fixture
-def world(stores: Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        opened.load()
-        yield opened
+def world(world: World) -> World:
+    world.load()
+    return world
 
 
 def takes(world: World, side: model.StoreName) -> bool:

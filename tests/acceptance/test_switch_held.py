@@ -25,7 +25,6 @@ from hal9mig.stores import barrier
 from hal9mig.stores.write_mode import Mode
 from tests.support import live_state, migration_driver
 from tests.support.live_state import CONFIGURATION, NEURONS, SESSIONS, World, session
-from tests.support.servers import Stores
 from tests.support.writers import Writers
 
 KEY = "00000000-0000-4000-8000-{:012d}".format
@@ -45,10 +44,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def world(stores: Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        opened.load()
-        yield opened
+def world(world: World) -> World:
+    world.load()
+    return world
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 import secrets
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import psycopg2
@@ -319,6 +320,25 @@ class Cli:
         finally:
             started.kill()
         return CliResult(started.returncode, stdout, stderr)
+
+    def run(
+        self, *args: str, code: int = 0, timeout: float = 120, env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+    ) -> CliResult:  # fmt: skip
+        """Run a command to its end and check its exit code, and that there is no traceback."""
+        result = self(*args, timeout=timeout, env=env, stdin=stdin)
+        assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stderr
+        return result
+
+    def document(self, *args: str, code: int = 0, env: Mapping[str, str] | None = None) -> Any:
+        """Run a command with ``--json`` and return its one document, with an error in it unless the code is 0."""
+        found = json.loads(self.run(*args, "--json", code=code, env=env).stdout)
+        assert found["schema"] == 1
+        assert ("error" in found) == (code != 0)
+        if code:
+            assert found["error"]["exit_code"] == code
+        return found
 
     def start(
         self, *args: str, env: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
