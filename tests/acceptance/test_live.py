@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,10 +14,7 @@ import pytest
 from hal9mig import errors, model
 from hal9mig.engine import dispatcher
 from hal9mig.engine.coordinator import Coordinator, MigrateOrder
-from hal9mig.engine.reconcile import alarm_rules
-from hal9mig.engine.transfer import follower
-from hal9mig.ledger import quarantine, runs, tuning, workers
-from hal9mig.stores import capture
+from hal9mig.ledger import quarantine, runs, workers
 from hal9mig.stores.write_mode import Mode
 from tests.support import live_state, migration_driver, servers
 from tests.support.live_state import CONFIGURATION, NEURONS, SESSIONS, World, neuron
@@ -39,12 +36,6 @@ CATEGORY = Category(
     rebuild="SELECT n.note_id AS id, n.body FROM notebook.notes AS n WHERE RANGE(n.note_id)",
 )
 """
-
-
-@pytest.fixture
-def world(stores: servers.Stores, stack_env: dict[str, str]) -> Iterator[World]:
-    with live_state.opened(stores, stack_env) as opened:
-        yield opened
 
 
 def persistent(act: Callable[[], Any]) -> Any:
@@ -218,154 +209,6 @@ class TestSequences:
             world.switch.return_to_flat()
             world.assert_equal()
             assert world.flat_sql("SELECT count(*), max(id) FROM public.notes") == [(12, 12)]
-
-
-class TestJournal:
-    """What waits is bounded by the records that were written, not by the writes, and goes once it is applied."""
-
-    def update(self, world: World, times: int) -> None:
-        for _ in range(times):
-            world.flat_sql("UPDATE flat.user_sessions SET version = version + 1")
-
-    def test_bounded_while_nobody_applies(self, world: World) -> None:
-        world.only(SESSIONS)
-        world.load(0.0002, SESSIONS)
-        world.switch.enable()
-        world.migrate()
-        world.configure(journal_alarm="300")
-        with world.system.ledger.begin() as paused:
-            assert follower.lane_lock(paused, 0)
-            assert world.follow() is None
-            self.update(world, 10)
-            assert world.waiting() == 200
-            with world.system.ledger.begin() as opened:
-                tuned = tuning.reconciliation(opened)
-            source = world.desk.flat("test")
-            assert alarm_rules.journal(world.system, source, tuned).records == 20
-        world.drain()
-        world.assert_equal()
-
-    def test_bounded_in_flat_only(self, world: World) -> None:
-        """After a way back capture goes on, so that nothing has to be copied again."""
-        world.only(SESSIONS)
-        world.load(0.0002, SESSIONS)
-        world.prepare()
-        world.switch.return_to_flat()
-        self.update(world, 30)
-        assert world.waiting() == 600
-        assert follower.Caller(world.system).call(world.desk.flat("test"), world.desk.hier("test")) == 0
-        assert world.waiting() == 20
-        world.switch.enable()
-        world.drain()
-        world.assert_equal()
-
-    def test_what_came_while_it_was_applied_and_shortened_stays(self, world: World) -> None:
-        """An applier prunes the lines that it saw; a line that stands for them and for a later one is another."""
-        world.only(SESSIONS)
-        world.load(0.0002, SESSIONS)
-        world.switch.enable()
-        world.migrate()
-        self.update(world, 2)
-        source = world.desk.flat("test")
-        seen = capture.entries(source, [SESSIONS], limit=100)
-        self.update(world, 1)
-        assert capture.compact(source) == 40
-        capture.prune(source, seen)
-        assert world.waiting() == 20
-        world.drain()
-        world.assert_equal()
-
-    def test_shortened_while_somebody_prunes(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It waits for nobody who may wait for it, part by part."""
-        monkeypatch.setattr(capture, "_PART", 25)
-        world.only(SESSIONS)
-        world.load(0.0002, SESSIONS)
-        world.switch.enable()
-        world.migrate()
-        self.update(world, 5)
-        source, pruning = world.desk.flat("test"), world.desk.flat("pruning")
-        with pruning, pruning.cursor() as cursor:
-            cursor.execute(
-                "DELETE FROM hal9cap.journal WHERE id IN (SELECT id FROM hal9cap.journal ORDER BY id LIMIT 7)"
-            )
-            assert capture.compact(source) == 20 * 5 - 7 - 20
-        assert world.waiting() == 20
-        assert capture.compact(source) == 0
-        world.drain()
-        world.assert_equal()
-
-    def test_few_keys_that_are_written_often_are_applied_once(self, world: World) -> None:
-        """All rows of a hot key are taken together, in the journal's order, and no more keys than asked for."""
-        world.only(SESSIONS)
-        world.load(0.0002, SESSIONS)
-        world.switch.enable()
-        self.update(world, 100)
-        source = world.desk.flat("test")
-        (few, every) = (capture.entries(source, [SESSIONS], limit=limit) for limit in (5, 100))
-        assert len(few) == 5
-        assert len(every) == 20
-        assert sum(len(entry.ids) for entry in every) == world.waiting() == 2000
-        assert {entry.key for entry in every[:5]} == {entry.key for entry in few}
-        assert world.follow() == follower.Followed(written=20, deleted=0, rejected=0, emptied=True)
-        world.assert_equal()
-
-
-class TestLanes:
-    """As many workers follow the journal as it takes, but one slot is left to batches that wait."""
-
-    @pytest.fixture
-    def call(self, world: World) -> Callable[[], int]:
-        """Sends workers to a journal that holds enough for three."""
-        world.only(SESSIONS)
-        world.load(0.0002, SESSIONS)
-        world.switch.enable()
-        for _ in range(3 * follower.CHUNK // 20):
-            world.flat_sql("UPDATE flat.user_sessions SET version = version + 1")
-        return lambda: follower.Caller(world.system).call(world.desk.flat("test"), world.desk.hier("test"))
-
-    def report(self, world: World, count: int) -> None:
-        with world.system.ledger.begin() as opened:
-            for number in range(count):
-                workers.report(
-                    opened, name=f"worker {number}", host="here", pid=1, slots=1, draining=False, memory_bytes=0,
-                    cpu_percent=0.0,
-                )  # fmt: skip
-
-    @pytest.mark.parametrize(("workers", "lanes"), [(1, 1), (2, 2), (8, 3)])
-    def test_of_all_workers(self, world: World, call: Callable[[], int], workers: int, lanes: int) -> None:
-        self.report(world, workers)
-        assert call() == lanes
-
-    def test_that_are_followed_get_nobody_else(self, world: World, call: Callable[[], int]) -> None:
-        self.report(world, 3)
-        with world.system.ledger.begin() as one:
-            assert follower.lane_lock(one, 1)
-            assert call() == 2
-        assert call() == 3
-
-    def test_a_slot_is_left_to_batches(self, world: World, call: Callable[[], int]) -> None:
-        self.report(world, 3)
-        run_id = world.start(SESSIONS)
-        assert call() == 2
-        Coordinator(world.system, actor="test").cancel(run_id)
-        assert call() == 3
-
-    @pytest.mark.parametrize(("workers", "busy"), [(1, True), (1, False), (4, False)])
-    def test_nobody_calls_out_of_turn(self, world: World, call: Callable[[], int], workers: int, busy: bool) -> None:
-        """Together no more often than one worker alone, and half the time of the only slot."""
-        self.report(world, workers)
-        if busy:
-            world.start(SESSIONS)
-        now = [0.0]
-        caller = follower.Caller(world.system, clock=lambda: now[0])
-
-        def at(moment: float) -> int:
-            now[0] = moment
-            return caller.call(world.desk.flat("test"), world.desk.hier("test"))
-
-        pause = 2 * follower.TURN if busy else workers * follower.CALL_EVERY
-        lanes = min(workers, 3)
-        assert [at(0), at(pause - 0.01), at(pause), at(pause + 0.01)] == [lanes, 0, lanes, 0]
 
 
 class TestUnobservable:

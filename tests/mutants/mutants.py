@@ -79,7 +79,7 @@ MUTANTS = (
         '                "gone AS (DELETE FROM hal9cap.journal j USING free f WHERE j.id = f.id "\n'
         '                "RETURNING j.category, j.key, j.at), "\n'
         '                "kept AS (INSERT INTO hal9cap.journal (category, key, at) SELECT category, key, min(at) FROM gone WHERE false "\n',
-        tests=["tests/acceptance/test_live.py::TestJournal"],
+        tests=["tests/acceptance/test_journal.py"],
     ),
     Mutant(
         rule="an apply marks its keys first",
