@@ -126,11 +126,11 @@ class World:
             with self.system.ledger.begin() as opened:
                 assert runs.get(opened, run_id).status is model.RunStatus.SUCCEEDED
 
-    def start(self, category: str) -> int:
+    def start(self, category: str, *, filter: str = "") -> int:
         """Start a migration that this process will work, batch by batch, and return its run's number."""
         with self.system.ledger.begin() as opened:
             return runs.create(
-                opened, kind=model.RunKind.MIGRATE, category=category, priority=model.Priority.NORMAL, filter="",
+                opened, kind=model.RunKind.MIGRATE, category=category, priority=model.Priority.NORMAL, filter=filter,
                 options={}, serial=False, actor="test",
             )  # fmt: skip
 
