@@ -39,20 +39,15 @@ class TestRefusals:
         assert execute(stores.hier_url, "SELECT count(*) FROM hal9mig.runs")[0][0] == 0
         return told.stderr
 
-    def test_a_wrong_order(self, cli: servers.Cli, stores: servers.Stores) -> None:
+    def test_a_filter_that_no_field_fits(self, cli: servers.Cli, stores: servers.Stores) -> None:
         base = self.MIGRATE
         for arguments, words in (
-            (("state", "migrate", "--category", "sessions"), ["'sessions'", "user-sessions"]),
             ((*base, "--filter", "colour=red"), ["'colour'", "fields of user-sessions"]),
             ((*base, "--filter", "active=perhaps"), ["active=perhaps", "perhaps", "active (boolean)"]),
-            ((*base, "--rate-limit", "10/day"), ["10/day", "100/s"]),
-            ((*base, "--batch-mode", "--verify-each"), ["--batch-mode and --validate-each exclude each other"]),
-            ((*base, "--batch-size", "0"), ["--batch-size"]),
-            ((*base, "--checkpoint-interval", "-1"), ["--checkpoint-interval"]),
         ):
             self.refused(cli, stores, 2, *words, arguments=arguments)
 
-    def test_a_server_that_is_down(self, cli: servers.Cli, stores: servers.Stores) -> None:
+    def test_a_server_that_is_down_is_named(self, cli: servers.Cli, stores: servers.Stores) -> None:
         gone = "postgresql://hal9:geheim@127.0.0.1:1/flat"
         for name in ("HAL9_FLAT_URL", "HAL9_HIER_URL"):
             said = self.refused(cli, stores, 5, "127.0.0.1:1", "cannot be reached", "hint: ", env={name: gone})

@@ -47,18 +47,6 @@ def test_the_lines_of_the_runbook(driver: Driver, workers: Workers, cli: Cli, tm
     assert f"{RECORDS} records from the files; 0 new or changed" in again.stdout
 
 
-def test_wrong_words(cli: Cli) -> None:
-    for line, words in (
-        ("learning export --output a --system hierarchical", "exported from the flat store"),
-        ("learning import --input a --system flat", "into the hierarchical store"),
-        ("learning export", "--output"),
-        ("learning export --output a --format parquet", "'parquet'"),
-        ("learning transform --input a --output b --dry-run --detach", "exclude each other"),
-        ("learning import --input a --batch-size none", "--batch-size"),
-    ):
-        assert words in cli.document(*line.split(), code=2)["error"]["message"], line
-
-
 def test_workers_that_die_at_any_point_of_an_import(
     driver: Driver, workers: Workers, cli: Cli, tmp_path: pathlib.Path
 ) -> None:

@@ -22,25 +22,14 @@ def world(world: World) -> World:
     return world
 
 
-class TestUsage:
-    """What is wrong with the words changes nothing."""
-
-    def test_contradictions(self, cli: servers.Cli, world: World) -> None:
-        for words in ((*ENABLE, "--disable-dual-write"), ("mode", "migration")):
-            told = cli.run(*words, code=2)
-            assert "Give either --enable or --disable-dual-write" in told.stderr
-        assert cli.run("mode", "nonsense", code=2).stdout == ""
-        assert (world.line.mode, world.line.epoch) == ("flat-only", 1)
-        assert cli.document(*ENABLE, "--disable-dual-write", code=2)["error"]["code"] == "CONFLICTING_FLAGS"
-
-    def test_too_early(self, cli: servers.Cli, world: World) -> None:
-        """Without workers nothing would be applied; without dual-write there is nothing to leave."""
-        assert "No worker is alive" in cli.run(*ENABLE, code=4).stderr
-        told = cli.document(*LEAVE, code=4)
-        assert told["error"]["code"] == "GATE_CLOSED"
-        assert "hal9-migrate mode migration --enable" in told["next_steps"]
-        assert "it was so already" in cli.run(*BACK).stderr
-        assert (world.line.mode, world.line.epoch) == ("flat-only", 1)
+def test_what_comes_too_early_is_refused(cli: servers.Cli, world: World) -> None:
+    """Without workers nothing would be applied; without dual-write there is nothing to leave."""
+    assert "No worker is alive" in cli.run(*ENABLE, code=4).stderr
+    told = cli.document(*LEAVE, code=4)
+    assert told["error"]["code"] == "GATE_CLOSED"
+    assert "hal9-migrate mode migration --enable" in told["next_steps"]
+    assert "it was so already" in cli.run(*BACK).stderr
+    assert (world.line.mode, world.line.epoch) == ("flat-only", 1)
 
 
 class TestWholeWay:

@@ -6,8 +6,6 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from hal9mig.engine.reconcile import monitor
 from hal9mig.ledger import monitors, raised_alarms
 from tests.support import servers
@@ -74,12 +72,3 @@ def test_nobody_looking_is_not_clean(world: World) -> None:
     assert "nobody looked for" in state.problems[0]
     with world.system.ledger.begin() as session:
         assert [one.name for one in raised_alarms.find(session, open=True)] == [monitor.UNWATCHED]
-
-
-@pytest.mark.parametrize("words", [
-    (), ("--phase", "canary"), (*MONITOR[1:], "--duration", "0s"), (*MONITOR[1:], "--detach", "--stop"),
-])  # fmt: skip
-def test_wrong_words(cli: servers.Cli, words: tuple[str, ...]) -> None:
-    result = cli("monitor", *words)
-    assert result.exit_code == 2, result.stderr
-    assert "Traceback" not in result.stderr

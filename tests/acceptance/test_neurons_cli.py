@@ -121,20 +121,9 @@ def test_a_plan_is_shown_asked_about_and_carried_out_once(world: World, run: Run
     assert world.hier_sql("SELECT count(*) FROM hal9mig.quarantine") == [(1,)]
 
 
-def test_wrong_words_and_wrong_order(world: World, run: Run, tmp_path: pathlib.Path) -> None:
+def test_an_empty_store_a_layer_that_is_none_and_a_missing_table(world: World, run: Run) -> None:
     assert "There is no layer 'substrat'" in run("neurons verify --layer substrat", 2).stderr
-    assert "Missing option '--layer'" in run("neurons verify", 2).stderr
-    assert "nowhere" in run("neurons group --output nowhere/groups.json", 4).stderr
-    assert "--dry-run is for --fix-orphaned" in run("neurons validate-connections --dry-run", 2).stderr
-    run("neurons test-signals --samples 0", 2)
     assert document(run, "neurons group")["total"] == 0
-    # An empty store, and one that lacks a table.
     assert "(0 of 0 units migrated)" in run(CONNECTIONS).stdout
     world.hier_sql("DROP TABLE hier.unit_connections")
     assert "unit_connections" in run(CONNECTIONS, 4).stderr
-
-
-def test_a_store_that_is_gone(cli: servers.Cli) -> None:
-    away = {"HAL9_FLAT_URL": "postgresql://hal9@127.0.0.1:1/gone"}
-    for line in ("neurons group", CONNECTIONS, SIGNALS, "neurons verify --layer substrate"):
-        assert cli(*line.split(), env=away).exit_code == 5

@@ -179,13 +179,6 @@ class TestFull:
         assert held["drifts"][0]["action"] == "quarantined"
         assert place.cli.document("quarantine", "list")["held"] == {SLUG: 1}
 
-    def test_wrong_usage(self, place: Place) -> None:
-        place.cli.run("reconcile", "--fix-mode", "auto", code=2)
-        place.cli.run("reconcile", "--full", "--report", "/nowhere/report.json", code=4)
-        place.cli.run("reconcile", "--full", "--fix-mode", "ask", code=4)
-        place.cli.run("configure", "reconciliation", "--auto-fix", "perhaps", code=2)
-        place.cli.run("configure", "reconciliation", "--share", "0", code=2)
-
 
 class TestFix:
     """``state fix``: all at once, or one by one."""
@@ -206,11 +199,6 @@ class TestFix:
         assert everything.endswith("✅ Neuron States: 200 compared, 1 drifted, 1 repaired\n")
         place.cli.run("state", "verify", "--category", SLUG)
         assert place.cli.run("state", "fix", "--auto", "--safe-only").exit_code == 0
-
-    def test_wrong_usage(self, place: Place) -> None:
-        for words in ((), ("--auto", "--interactive"), ("--safe-only", "--interactive"), ("--auto", "--guidance")):
-            place.cli.run("state", "fix", *words, code=2)
-        place.cli.run("state", "fix", "--interactive", "--guidance", code=4)
 
     def test_one_by_one_with_guidance(self, place: Place, workers: Workers, stack_env: dict[str, str]) -> None:
         workers(1)

@@ -6,8 +6,6 @@ import json
 import pathlib
 from typing import Any
 
-import pytest
-
 from hal9mig.ledger import audit, check_results, phases, quarantine
 from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
 from tests.support import servers
@@ -76,12 +74,3 @@ def test_what_the_ledger_says(cli: servers.Cli, world: World, tmp_path: pathlib.
     before = written(cli, tmp_path, "pdf")
     assert cli("attest", "team-confidence").exit_code == 0
     assert written(cli, tmp_path, "pdf") != before
-
-
-@pytest.mark.parametrize(("words", "code"), [
-    (("--output", "x.docx"), 2), (("--output", "nowhere/x.pdf"), 4), ((), 2),
-])  # fmt: skip
-def test_wrong_words(cli: servers.Cli, words: tuple[str, ...], code: int) -> None:
-    result = cli("report", "--phase", "state-migration", *words)
-    assert result.exit_code == code, result.stderr
-    assert "Traceback" not in result.stderr

@@ -38,10 +38,3 @@ def test_fails_is_shown_again_and_mended(cli: servers.Cli, world: World, workers
     told = cli.run("ux-test", "--sample-users", "3", "--verify-sessions").stdout
     assert "3 users logged in" in told.splitlines()[0]
     assert "valid sessions keep user_id, token_hash, expires_at in both stores" in told
-
-
-def test_wrong_words(cli: servers.Cli, world: World) -> None:
-    cli.run(*VALIDATE, "--tests", "speed", code=2)
-    cli.run(*VALIDATE, "--sample", "0", code=2)
-    cli.run(*VALIDATE, "--failed-only", "--fix-and-retry", code=2)
-    cli.run("ux-test", "--sample-users", "0", code=2)

@@ -69,11 +69,6 @@ class TestDifferences:
         number = execute(stores.hier_url, "SELECT max(id) FROM hal9mig.runs WHERE category = 'neuron-states'")[0][0]
         assert cli.run("runs", "show", str(number), "--watch", code=3).stdout.splitlines() == [neurons]
 
-    def test_a_report_needs_its_folder_before_anything_starts(self, cli: servers.Cli, stores: servers.Stores) -> None:
-        told = cli.run("state", "verify", "--report", "nowhere/report.json", code=4)
-        assert "nowhere" in told.stderr
-        assert execute(stores.hier_url, "SELECT count(*) FROM hal9mig.runs")[0][0] == 0
-
     def test_verdicts_without_unicode(self, cli: servers.Cli, workers: Workers) -> None:
         cli.run("sample-data", "load", "--scale", "0.001", "--category", "configuration")
         workers(1)

@@ -111,7 +111,53 @@ BAD = [
     ("learning test --noise nan", ["'--noise'", "no number"], ["--help"]),
     ("learning verify-gradients --absolute inf", ["'--absolute'", "no number"], ["--help"]),
     ("state validate --seed 99999999999999999999999", ["'--seed'", "2147483647"], ["--help"]),
+    ("plan", ["--rehearse"], []),
+    ("plan --rehearse --sample 0", ["--sample"], []),
+    ("configure state-migration --rate-limit 5/week", ["--rate-limit", "'5/week'"], ["100/s"]),
+    ("configure state-migration --validation-mode sample:0", ["--validation-mode", "'sample:0'"], ["sample:0.1"]),
+    ("neurons verify", ["--layer"], ["--help"]),
+    ("neurons validate-connections --dry-run", ["--dry-run is for --fix-orphaned"], []),
+    ("neurons test-signals --samples 0", ["--samples"], []),
     ("ux-test --sample-users 0", ["--sample-users"], ["1000"]),
+    ("benchmark --operations fly", ["'fly'"], ["read, write, update"]),
+    ("benchmark --operations ,", ["','"], ["read, write, update"]),
+    ("benchmark --rounds 2", ["--rounds", "5<=x<=1000"], ["--help"]),
+    ("benchmark --plot x.jpg", [".jpg"], [".svg"]),
+    ("benchmark --categories none", ["'none'"], ["metadata"]),
+    ("benchmark --sla soon", ["--sla", "'soon'"], ["30s"]),
+    ("config export --output x", ["--all", "--key"], ["config export --all"]),
+    ("config export --all --key a --output x", ["--all", "--key"], []),
+    ("config compare --system1 flat --system2 flat", ["same store"], ["--system2 hierarchical"]),
+    ("config test-reload --changes 0", ["--changes"], ["--help"]),
+    ("config test-reload --within 0s", ["--within", "'0s'"], ["30s"]),
+    ("monitor", ["--phase"], ["post-state-migration"]),
+    ("monitor --phase canary", ["'canary'"], ["post-state-migration"]),
+    ("monitor --phase post-state-migration --duration 0s", ["--duration", "'0s'"], ["30s"]),
+    ("monitor --phase post-state-migration --detach --stop", ["--detach", "--stop", "exclude each other"], []),
+    ("attest nonsense", ["'nonsense'"], ["backup"]),
+    ("validate", ["--phase"], ["--help"]),
+    ("phase complete state-migration --force", ["--force and --reason"], ["--reason"]),
+    ("report --phase state-migration", ["--output"], ["--help"]),
+    ("report --phase state-migration --output x.docx", ["'.docx'"], [".pdf, .html, .md, .json"]),
+    ("state validate --category metadata --tests speed", ["'speed'"], ["continuity,integrity,performance"]),
+    ("state validate --category metadata --sample 0", ["--sample", "'0'"], ["1000"]),
+    ("state validate --category metadata --failed-only --fix-and-retry", ["--failed-only", "--fix-and-retry"], []),
+    ("reconcile --fix-mode auto", ["pass over everything"], ["reconcile --full"]),
+    ("configure reconciliation --auto-fix perhaps", ["--auto-fix", "'perhaps'"], ["true or false"]),
+    ("configure reconciliation --share 0", ["--share", "'0'"], ["10%"]),
+    ("state fix", ["--auto or --interactive"], ["--safe-only"]),
+    ("state fix --auto --interactive", ["--auto or --interactive"], []),
+    ("state fix --safe-only --interactive", ["--safe-only is for --auto"], []),
+    ("state fix --auto --guidance", ["--guidance is for --interactive"], []),
+    ("mode migration", ["--enable or --disable-dual-write"], ["--help"]),
+    ("mode migration --enable --disable-dual-write", ["--enable or --disable-dual-write"], ["--help"]),
+    ("mode nonsense", ["'nonsense'"], ["mode --help"]),
+    ("learning export", ["--output"], ["--help"]),
+    ("learning export --output a --system hierarchical", ["exported from the flat store"], ["--system flat"]),
+    ("learning export --output a --format parquet", ["'parquet'"], ["--help"]),
+    ("learning transform --input a --output b --dry-run --detach", ["--dry-run and --detach exclude each other"], []),
+    ("learning import --input a --system flat", ["into the hierarchical store"], ["--system hierarchical"]),
+    ("learning import --input a --batch-size none", ["--batch-size", "'none'"], ["1000"]),
     ("--config nowhere.toml state status", ["nowhere.toml"], []),
 ]
 
@@ -141,9 +187,32 @@ def test_a_bad_line_is_refused_with_its_reason(
     assert set(error) == {"code", "message", "hint", "context", "exit_code"}
 
 
-def test_one_document_and_a_stream_of_them_exclude_each_other(command: CommandLine) -> None:
-    told = command("state", "diff", "--json", "--jsonl")
-    assert told.document["error"]["code"] == "CONFLICTING_FLAGS"
+#: What is understood and cannot be done, whatever there is in the stores: the line, and words of the message.
+REFUSED = [
+    ("phase complete canary", "no phase 'canary'"),
+    ("phase show nonsense", "no phase 'nonsense'"),
+    ("validate --phase nonsense", "no phase 'nonsense'"),
+    ("neurons group --output nowhere/groups.json", "nowhere"),
+    ("config export --all --output nowhere/x", "nothing was exported"),
+    ("report --phase state-migration --output nowhere/x.pdf", "nothing was written"),
+    ("state verify --report nowhere/report.json", "nothing was compared"),
+    ("reconcile --full --report nowhere/report.json", "nothing was compared"),
+    ("reconcile --full --fix-mode ask", "no terminal to ask on"),
+    ("state fix --interactive --guidance", "no terminal to ask on"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), REFUSED)
+def test_what_cannot_be_is_refused_before_a_server_is_looked_for(line: str, words: str, command: CommandLine) -> None:
+    told = command(*shlex.split(line))
+    assert (told.exit_code, told.out) == (4, ""), told.err
+    assert words in told.err.splitlines()[0]
+    assert "\n  hint: " in told.err
+
+
+@pytest.mark.parametrize("line", ["state diff --jsonl", "mode migration --enable --disable-dual-write"])
+def test_flags_that_exclude_each_other_have_a_code_for_programs(line: str, command: CommandLine) -> None:
+    assert command(*line.split(), "--json").document["error"]["code"] == "CONFLICTING_FLAGS"
 
 
 def test_a_group_without_a_command_shows_its_help(command: CommandLine) -> None:
