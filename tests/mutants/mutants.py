@@ -10,7 +10,8 @@ _MEETINGS = "tests/property/test_live_state.py::test_each_meeting_by_itself"
 _HELD = "tests/acceptance/test_switch_held.py"
 _SWITCH = "tests/acceptance/test_switch.py"
 _SLOW = "tests/integration/test_client_switches.py::test_who_was_slow_since_before_a_switch_writes_nothing_over_what_came_after"
-_RESTORE = "tests/integration/test_restore_crashes.py"
+_BETWEEN = "tests/integration/restores/test_between_the_swaps.py::TestBetween"
+_EVERY_STEP = "tests/integration/restores/test_every_step.py::TestEveryStep"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,20 +234,20 @@ MUTANTS = (
         path="hal9mig/engine/checkpoint/swap.py",
         old="            capture.hold(connection, reason)",
         new="            pass",
-        tests=[f"{_RESTORE}::TestBetween"],
+        tests=[_BETWEEN],
     ),
     Mutant(
         rule="the ruling store is swapped first",
         path="hal9mig/engine/checkpoint/swap.py",
         old="key=lambda store: store is not now.ruling)",
         new="key=lambda store: store is now.ruling)",
-        tests=[f"{_RESTORE}::TestBetween"],
+        tests=[_BETWEEN],
     ),
     Mutant(
         rule="each store notes a restore with the swap itself",
         path="hal9mig/engine/checkpoint/swap.py",
         old="            restore_notes.note(cursor.connection, self._mark)",
         new="            pass",
-        tests=[f"{_RESTORE}::TestEveryStep"],
+        tests=[_EVERY_STEP],
     ),
 )  # fmt: skip
