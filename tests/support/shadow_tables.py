@@ -127,6 +127,16 @@ class World:
 
 
 @contextlib.contextmanager
+def database(cluster: Cluster) -> Iterator[World]:
+    """Make a database for the length of a block."""
+    made = World(cluster)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
 def opened(url: str) -> Iterator[Cursor]:
     """Open a cursor that commits each statement."""
     made = psycopg2.connect(url)
