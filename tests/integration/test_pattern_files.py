@@ -7,29 +7,20 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from hal9mig import errors, model
-from hal9mig.engine.desk import Desk
-from hal9mig.engine.pattern_files import origin
 from hal9mig.engine.pattern_files.folder import PatternFolder
 from hal9mig.engine.pattern_files.orders import ExportOrder
 from hal9mig.engine.switch import gate
-from hal9mig.engine.switch.switch import Switch
-from hal9mig.engine.transfer import follower
-from hal9mig.engine.transfer.reader import Step
 from hal9mig.ledger import runs
 from hal9mig.stores import write_mode
 from hal9mig.stores.write_mode import Mode
 from tests.support import live_state
-from tests.support.learning_folders import LEARNING, Folders
+from tests.support.learning_folders import LEARNING, RECORDS, TUNED, Folders
 from tests.support.migration_driver import Driver
-from tests.support.servers import Stores
-
-RECORDS = 40
-TUNED = {"batch-size": "15", "checkpoint-interval": "5"}
 
 
 @pytest.fixture
@@ -83,14 +74,6 @@ def enter(driver: Driver, state: write_mode.WriteState) -> None:
         hier.commit()
 
 
-def flat(driver: Driver, sql: str, *values: object) -> list[tuple[object, ...]]:
-    return live_state.execute(driver.stores.flat_url, sql, *values)
-
-
-def keys(driver: Driver) -> list[str]:
-    return [str(key) for (key,) in flat(driver, "SELECT pattern_id::text FROM flat.learning_data ORDER BY pattern_id")]
-
-
 def patterns(driver: Driver) -> int:
     return int(live_state.execute(driver.stores.hier_url, "SELECT count(*) FROM hier.patterns")[0][0])
 
@@ -127,15 +110,22 @@ class TestTheWay:
 
     @pytest.mark.parametrize("records", [0, 1])
     def test_next_to_nothing(self, folders: Folders, records: int) -> None:
-        first = keys(folders.driver)[0]
-        flat(folders.driver, "DELETE FROM flat.learning_data WHERE pattern_id <> %s OR %s = 0", first, records)
+        first = folders.keys()[0]
+        live_state.execute(
+            folders.driver.stores.flat_url,
+            "DELETE FROM flat.learning_data WHERE pattern_id <> %s OR %s = 0",
+            first,
+            records,
+        )
         folders.export(), folders.transform()
         assert folders.take().done_records == records
         folders.driver.assert_equal(LEARNING, records=records)
 
     def test_what_cannot_be_transformed_is_counted_and_goes_to_quarantine(self, folders: Folders) -> None:
-        bad = keys(folders.driver)[7]
-        flat(folders.driver, "UPDATE flat.learning_data SET payload = 'none' WHERE pattern_id = %s", bad)
+        bad = folders.keys()[7]
+        live_state.execute(
+            folders.driver.stores.flat_url, "UPDATE flat.learning_data SET payload = 'none' WHERE pattern_id = %s", bad
+        )
         folders.export(tuned=TUNED)
         run = folders.transform()
         assert [key for key, _ in folders.files.refusals(run)] == [(bad,)]
@@ -155,7 +145,9 @@ class TestTwice:
         assert made.files.transform(str(made.exported), str(made.transformed))[0] is None
         assert before == {path: path.read_bytes() for path in before}
         made.take()
-        flat(made.driver, "UPDATE flat.learning_data SET version = version + 1, kind = 'new'")
+        live_state.execute(
+            made.driver.stores.flat_url, "UPDATE flat.learning_data SET version = version + 1, kind = 'new'"
+        )
         made.take()
         made.driver.assert_equal(LEARNING, records=RECORDS)
 
@@ -328,77 +320,3 @@ class TestRefused:
         """Write a manifest anew, sealed as if it had been written so."""
         path = root / "manifest.json"
         path.write_text(json.dumps(gate.sealed(change(json.loads(path.read_text())))))
-
-
-class TestWrittenMeanwhile:
-    """The application goes on writing: what it wrote last stays, whatever the files hold."""
-
-    @pytest.fixture
-    def live(self, stores: Stores, stack_env: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Folders]:
-        """Both folders, and from then on every write is captured."""
-        driver = Driver(stores, stack_env)
-        driver.load(LEARNING, RECORDS)
-        made = Folders(driver, tmp_path)
-        made.export(tuned=TUNED), made.transform()
-        Switch(driver.system, actor="test").enable()
-        yield made
-        driver.close()
-
-    @pytest.mark.parametrize("applied", [True, False])
-    def test_between_the_look_at_the_flat_store_and_the_write(
-        self, live: Folders, monkeypatch: pytest.MonkeyPatch, applied: bool
-    ) -> None:
-        """One that is applied meanwhile is left alone; one that waits in the journal comes after."""
-        driver = live.driver
-        changed, deleted, again, *_ = keys(driver)
-        original = origin.FiledSteps.steps
-        times: list[int] = []
-
-        def disturbed(self: origin.FiledSteps) -> Iterator[Step]:
-            for step in original(self):
-                if not times:
-                    times.append(1)
-                    flat(
-                        driver,
-                        "UPDATE flat.learning_data SET kind = 'newer', version = 0 WHERE pattern_id = %s",
-                        changed,
-                    )
-                    flat(driver, "DELETE FROM flat.learning_data WHERE pattern_id = %s", deleted)
-                    flat(driver, "UPDATE flat.learning_data SET payload = NULL WHERE pattern_id = %s", again)
-                    if applied:
-                        follow(driver)
-                yield step
-
-        monkeypatch.setattr(origin.FiledSteps, "steps", disturbed)
-        live.take(tuned=TUNED)
-        follow(driver)
-        driver.assert_equal(LEARNING, records=RECORDS - 1)
-
-    def test_files_that_are_old(self, live: Folders) -> None:
-        """Changed, deleted, deleted and begun anew with a lower version, and new ones on both sides of every range."""
-        driver = live.driver
-        first, second, third, *_ = keys(driver)
-        flat(driver, "UPDATE flat.learning_data SET meta = '{\"newer\": 1.0}' WHERE pattern_id = %s", first)
-        flat(driver, "DELETE FROM flat.learning_data WHERE pattern_id = %s", second)
-        flat(driver, "UPDATE flat.learning_data SET version = -5, kind = 'anew' WHERE pattern_id = %s", third)
-        flat(
-            driver,
-            "INSERT INTO flat.learning_data SELECT (n || 'fffffff-ffff-4fff-bfff-ffffffffffff')::uuid, neuron_id, "
-            "kind, pattern, payload, meta, recorded_at, 1 FROM flat.learning_data, generate_series(1, 3) n "
-            "WHERE pattern_id = %s",
-            first,
-        )
-        run = live.take(tuned=TUNED)
-        assert live.files.origins(run) == {"from_files": RECORDS - 3, "read_anew": 5}
-        follow(driver)
-        driver.assert_equal(LEARNING, records=RECORDS + 2)
-
-
-def follow(driver: Driver) -> None:
-    """Apply what waits in the journal."""
-    desk = Desk(driver.system)
-    try:
-        while live_state.execute(driver.stores.flat_url, "SELECT 1 FROM hal9cap.journal LIMIT 1"):
-            follower.work(driver.system, desk.flat("follow"), desk.hier("follow"), lane=0, lanes=1)
-    finally:
-        desk.clear()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from hal9mig import model
 from hal9mig.engine.pattern_files.orders import ExportOrder, PatternFiles
+from tests.support import live_state
 from tests.support.migration_driver import Driver
 
 LEARNING = "learning-data"
+#: Records in three files, each of some steps.
+RECORDS = 40
+TUNED = {"batch-size": "15", "checkpoint-interval": "5"}
 
 
 class Folders:
@@ -23,6 +28,14 @@ class Folders:
         self.driver = driver
         self.files = PatternFiles(driver.system, actor="test")
         self.exported, self.transformed = folder / "exported", folder / "transformed"
+
+    def flat_sql(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run a statement in the flat store, as an application does."""
+        return live_state.execute(self.driver.stores.flat_url, sql, *values)
+
+    def keys(self) -> list[str]:
+        """Return the keys of the flat store's records, in their order."""
+        return [key for (key,) in self.flat_sql("SELECT pattern_id::text FROM flat.learning_data ORDER BY pattern_id")]
 
     def export(self, *, layout: str = "hierarchical", tuned: Mapping[str, str] | None = None) -> model.Run:
         """Export and return the run, which has succeeded."""
