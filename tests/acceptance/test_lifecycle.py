@@ -53,42 +53,39 @@ def assert_copied_up_to_the_cursor(driver: Driver, run_id: int) -> None:
 
 
 class TestOrders:
-    def test_a_pause_acts_in_the_middle_of_a_batch(
-        self, driver: Driver, workers: Workers, tmp_path: pathlib.Path
-    ) -> None:
-        """After its transaction; a resumed run goes on behind it and does nothing twice."""
+    @pytest.fixture
+    def begun(self, driver: Driver, workers: Workers, tmp_path: pathlib.Path) -> int:
+        """A run whose one batch is in the middle."""
         driver.load(NEURONS, RECORDS)
         workers(1, env=slow(tmp_path))
-        run = driver.start(tuned=ONE_BATCH)
-        driver.reach(run, 300)
-        driver.coordinator.pause(run)
-        stands(driver, run, Status.PAUSED)
-        assert_copied_up_to_the_cursor(driver, run)
-        assert driver.coordinator.pause(run).status is Status.PAUSED
-        driver.coordinator.resume(run)
-        driver.finish(run)
+        run_id = driver.start(tuned=ONE_BATCH)
+        driver.reach(run_id, 300)
+        return run_id
+
+    def test_a_pause_acts_in_the_middle_of_a_batch(self, driver: Driver, begun: int) -> None:
+        """After its transaction; a resumed run goes on behind it and does nothing twice."""
+        driver.coordinator.pause(begun)
+        stands(driver, begun, Status.PAUSED)
+        assert_copied_up_to_the_cursor(driver, begun)
+        assert driver.coordinator.pause(begun).status is Status.PAUSED
+        driver.coordinator.resume(begun)
+        driver.finish(begun)
         driver.assert_equal(records=RECORDS)
-        driver.assert_once(run)
-        assert driver.coordinator.resume(run).status is Status.SUCCEEDED
+        driver.assert_once(begun)
+        assert driver.coordinator.resume(begun).status is Status.SUCCEEDED
         for order in (driver.coordinator.pause, driver.coordinator.cancel):
             with pytest.raises(errors.IllegalTransition):
-                order(run)
+                order(begun)
 
-    def test_a_cancelled_run_leaves_what_it_has_done_and_can_be_taken_up(
-        self, driver: Driver, workers: Workers, tmp_path: pathlib.Path
-    ) -> None:
+    def test_a_cancelled_run_leaves_what_it_has_done_and_can_be_taken_up(self, driver: Driver, begun: int) -> None:
         """Another may be started in its place, too."""
-        driver.load(NEURONS, RECORDS)
-        workers(1, env=slow(tmp_path))
-        run = driver.start(tuned=ONE_BATCH)
-        driver.reach(run, 300)
-        driver.coordinator.cancel(run)
-        stands(driver, run, Status.CANCELLED)
-        assert_copied_up_to_the_cursor(driver, run)
-        driver.coordinator.retry(run)
-        driver.finish(run)
+        driver.coordinator.cancel(begun)
+        stands(driver, begun, Status.CANCELLED)
+        assert_copied_up_to_the_cursor(driver, begun)
+        driver.coordinator.retry(begun)
+        driver.finish(begun)
         driver.assert_equal(records=RECORDS)
-        driver.assert_once(run)
+        driver.assert_once(begun)
         driver.migrate(tuned=ONE_BATCH)
 
     def test_a_run_that_no_record_is_to_blame_for_fails_and_can_be_retried(
