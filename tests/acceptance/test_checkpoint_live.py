@@ -14,8 +14,8 @@ from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
 from hal9mig.engine.switch.switch import Switch
 from hal9mig.sample import loading
 from hal9mig.stores.write_mode import Mode
-from tests.acceptance.test_traffic import Live, drained
 from tests.support import checkpoint_runs
+from tests.support.live_traffic import Live, drained
 from tests.support.migration_driver import Driver, connected, until
 from tests.support.servers import Cli, Running, Stores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pathlib
@@ -25,6 +26,24 @@ class Result(NamedTuple):
     def document(self) -> Any:
         """The JSON document on stdout."""
         return json.loads(self.out)
+
+
+class Stream(io.TextIOWrapper):
+    """A stream of a chosen encoding that is a terminal or none."""
+
+    def __init__(self, encoding: str, *, terminal: bool = False):
+        self.raw_bytes = io.BytesIO()
+        self._terminal = terminal
+        super().__init__(self.raw_bytes, encoding=encoding, write_through=True)
+
+    def isatty(self) -> bool:
+        """Whether it plays a terminal."""
+        return self._terminal
+
+    @property
+    def text(self) -> str:
+        """What was written."""
+        return self.raw_bytes.getvalue().decode(self.encoding)
 
 
 class CommandLine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import io
 import json
 import pathlib
 import subprocess
@@ -16,24 +15,7 @@ import redis
 
 from hal9mig import errors
 from hal9mig.cli import confirm, console, error_text, invocation, main
-
-
-class Stream(io.TextIOWrapper):
-    """A stream of a chosen encoding that is a terminal or none."""
-
-    def __init__(self, encoding: str, *, terminal: bool = False):
-        self.raw_bytes = io.BytesIO()
-        self._terminal = terminal
-        super().__init__(self.raw_bytes, encoding=encoding, write_through=True)
-
-    def isatty(self) -> bool:
-        """Whether it plays a terminal."""
-        return self._terminal
-
-    @property
-    def text(self) -> str:
-        """What was written."""
-        return self.raw_bytes.getvalue().decode(self.encoding)
+from tests.unit.commandline import Stream
 
 
 def test_a_table_in_a_pipe_is_tabs_and_a_row_stays_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

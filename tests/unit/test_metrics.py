@@ -20,7 +20,7 @@ from hal9mig.dashboard.reader import Away
 from hal9mig.ledger.pace import Felt, Pace
 from hal9mig.ledger.totals import Reconciled, Totals, Work
 from tests.support.servers import ROOT
-from tests.unit.test_dashboard_page import made
+from tests.unit.overviews import made
 
 RULES = ROOT / "config" / "prometheus" / "rules.yml"
 PAGE = ROOT / "docs" / "metrics.md"

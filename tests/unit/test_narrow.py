@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from hal9mig.cli import console, run_progress
+from tests.unit.commandline import Stream
 from tests.unit.runs import run
-from tests.unit.test_cli_console import Stream
 
 
 @pytest.mark.parametrize(
