@@ -159,7 +159,7 @@ class TestNames:
     """What a checkpoint may be called."""
 
     @pytest.mark.parametrize("name", ["a", "A-1", "before.2026_01+x", "9" * 128])
-    def test_good(self, kept: Archive, name: str) -> None:
+    def test_a_good_name_is_taken(self, kept: Archive, name: str) -> None:
         kept.put_manifest(manifest(name))
         assert kept.names() == [name]
         assert kept.manifest(name).name == name
@@ -167,7 +167,7 @@ class TestNames:
     @pytest.mark.parametrize(
         "name", ["", ".", "..", ".a", "-a", "a/b", "../a", "a\n", "ä", "a b", "a\0", "a\\b", "~", "*", "a" * 129]
     )
-    def test_bad(self, kept: Archive, name: str) -> None:
+    def test_a_bad_name_is_refused_by_whatever_takes_one(self, kept: Archive, name: str) -> None:
         calls = (kept.manifest, kept.exists, kept.delete, archive.check_name, lambda one: put(kept, one))
         for call in calls:
             with pytest.raises(errors.UsageError, match="cannot be a checkpoint's name"):
@@ -200,7 +200,7 @@ class TestListing:
         assert Archive("memory://nowhere/at/all").listing() == ([], [])
         assert not (tmp_path / "a").exists()
 
-    def test_newest_first(self, kept: Archive) -> None:
+    def test_the_newest_comes_first(self, kept: Archive) -> None:
         for name, hours in (("middle", 1), ("newest", 2), ("oldest", 0)):
             kept.put_manifest(manifest(name, hours=hours))
         found, unusable = kept.listing()

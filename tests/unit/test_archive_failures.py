@@ -109,7 +109,7 @@ class TestNoRoom:
         assert told.startswith("ARCHIVE_FULL 1 There is no room left at /")
         assert there == "False"
 
-    def test_free_bytes(self, folder: pathlib.Path) -> None:
+    def test_how_much_room_there_is(self, folder: pathlib.Path) -> None:
         """Known for a folder, before it is made; another storage cannot tell."""
         free = Archive(str(folder / "a" / "b")).free_bytes()
         assert free is not None
@@ -121,13 +121,13 @@ class TestNoRoom:
 class TestUnreachable:
     """A storage that does not work is told as such, without its password."""
 
-    def test_no_driver(self) -> None:
+    def test_a_storage_without_a_driver(self) -> None:
         with pytest.raises(errors.InvalidSettings, match="nowhere") as caught:
             Archive("nowhere://user:geheim@host/place")
         assert "geheim" not in caught.value.message
         assert "HAL9_CHECKPOINT_URL" in str(caught.value.hint)
 
-    def test_no_server(self) -> None:
+    def test_a_storage_that_does_not_answer(self) -> None:
         with pytest.raises(errors.ArchiveUnreachable, match="refused") as caught:
             Archive("ftp://user:geheim@127.0.0.1:1/place")
         assert "geheim" not in caught.value.message

@@ -204,7 +204,7 @@ class TestDamaged:
                 else:
                     assert one.damage == f"the file ends at byte {max(end, offset)}"
 
-    def test_missing(self) -> None:
+    def test_a_file_that_is_missing(self) -> None:
         _, made = packed(self.LINES)
         found = list(chunk.salvage(None, made))
         assert {(one.damage, tuple(one.rows)) for one in found} == {("the file is missing", ())}

@@ -34,7 +34,7 @@ NONE = CheckpointListing(manifests=(), unusable=(), under_way=())
 class TestCheckpoint:
     """One checkpoint in words."""
 
-    def test_a_full_one(self) -> None:
+    def test_a_full_one_says_how_large_and_of_when_it_is(self) -> None:
         assert checkpoint_flow.summary(BEFORE) == (
             "2,000 rows, 500 kB (2 MB uncompressed), verified; as of 2026-01-02T03:04:05Z, mode flat-only"
         )
@@ -44,7 +44,7 @@ class TestCheckpoint:
         text = checkpoint_flow.summary(MARKER)
         assert text.startswith("a marker, counts and digests of 2,000 flat records; restorable: no;")
 
-    def test_the_document(self) -> None:
+    def test_the_document_says_whether_it_can_be_restored(self) -> None:
         found = checkpoint_flow.document(BEFORE)
         assert (found["name"], found["restorable"], found["verified"]) == ("before", True, True)
         assert found["description"] is None
@@ -57,7 +57,7 @@ class TestCheckpoint:
         made = datetime.datetime.strptime(name, "checkpoint-%Y%m%d-%H%M%S").replace(tzinfo=datetime.UTC)
         assert abs((datetime.datetime.now(datetime.UTC) - made).total_seconds()) < 60
 
-    def test_a_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_plan_says_how_much_and_how_long(self, capsys: pytest.CaptureFixture[str]) -> None:
         plan = SavePlan(
             name="before", scope=("neuron-states",), rows=5000, bytes=4_000_000, free_bytes=None, chunks=3,
             expected=Expected(least=120.0, seconds=120.0, basis="at its budget of 50/s"), rate=units.parse_rate("50/s"),
@@ -143,7 +143,7 @@ class TestRuns:
             ("restore", "Checkpoint before was not restored, and nothing was changed: full"),
         ],
     )
-    def test_a_failure(self, kind: str, words: str) -> None:
+    def test_a_failure_says_what_was_not_done(self, kind: str, words: str) -> None:
         problem = run_result.problem(of_before(model.RunKind(kind), status=model.RunStatus.FAILED, reason="full"))
         assert problem is not None
         assert (problem.message, problem.exit_code) == (words, 1)

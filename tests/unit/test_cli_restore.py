@@ -37,7 +37,7 @@ DONE = Restored(
 class TestLosses:
     """What would be lost, and the question about it."""
 
-    def test_by_table(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_they_are_listed_by_table(self, capsys: pytest.CaptureFixture[str]) -> None:
         nothing = dataclasses.replace(LOSS, category="metadata", changed=0, added=0)
         restore_flow.show_losses(invoked(), [LOSS, nothing])
         assert capsys.readouterr().out.splitlines() == [
@@ -46,11 +46,11 @@ class TestLosses:
             "neuron-states\tflat.neuron_states\t3\t1\t0",
         ]
 
-    def test_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_that_nothing_is_lost_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
         restore_flow.show_losses(invoked(), [dataclasses.replace(LOSS, changed=0, added=0)])
         assert capsys.readouterr().out == "Nothing was written since the checkpoint; nothing would be lost.\n"
 
-    def test_the_document(self) -> None:
+    def test_the_document_has_each_table(self) -> None:
         assert restore_flow.loss_document([LOSS]) == [
             {"store": "flat", "category": "neuron-states", "table": "flat.neuron_states", "changed": 3, "added": 1,
              "removed": 0}
@@ -85,7 +85,9 @@ class TestLosses:
             (False, "", False),
         ],
     )
-    def test_the_question(self, whole: bool, typed: str, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_whoever_gives_up_all_types_the_name(
+        self, whole: bool, typed: str, good: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for stream in ("stdin", "stderr"):
             monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
         asked: list[str] = []
@@ -121,7 +123,7 @@ class TestLosses:
 class TestRestored:
     """What a restore did."""
 
-    def test_in_words(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_rows_and_what_was_left_alone_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         same = Untouched(category="metadata", store="flat", before=CategoryDigest(records=8, digest=255),
                          after=CategoryDigest(records=8, digest=255))  # fmt: skip
         written = dataclasses.replace(same, category="configuration", after=CategoryDigest(records=9, digest=1))
@@ -138,7 +140,7 @@ class TestRestored:
             "next: hal9-migrate state verify",
         ]
 
-    def test_damages(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_first_damages_are_told_and_all_are_in_the_document(self, capsys: pytest.CaptureFixture[str]) -> None:
         damage = Damage(file=FILE, frame=0, rows=5, why="byte 0: it is cut off", after=None, upto=("7", "x"))
         done = dataclasses.replace(
             DONE, damages=(damage,) * 25, quarantined=5, offered=4, next_steps=("hal9-migrate quarantine list",)

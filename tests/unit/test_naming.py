@@ -31,7 +31,7 @@ class TestByName:
         ("text", "name"),
         [("pre", "pre"), ("pre-", "pre-1"), ("n", "nightly"), ("nightly", "nightly"), ("latest", "nightly")],
     )
-    def test_found(self, text: str, name: str) -> None:
+    def test_a_name_or_its_beginning_is_found(self, text: str, name: str) -> None:
         assert choose.find(self.ALL, text).name == name
 
     @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ class TestByName:
             ("nightly-1", ["There is no checkpoint"]),
         ],
     )
-    def test_not_found(self, text: str, words: list[str]) -> None:
+    def test_what_is_not_found_says_what_there_is(self, text: str, words: list[str]) -> None:
         with pytest.raises(errors.NotFound) as caught:
             choose.find(self.ALL, text)
         assert all(word in caught.value.message for word in words)
@@ -90,7 +90,7 @@ class TestForRollback:
     def test_by_name_anything_that_holds_the_data(self, changes: dict[str, object]) -> None:
         assert choose.for_rollback([manifest(**changes)], "on", [SESSIONS], {SESSIONS: at(2)}).name == "one"  # type: ignore[arg-type]
 
-    def test_a_marker(self) -> None:
+    def test_a_marker_cannot_be_gone_back_to(self) -> None:
         with pytest.raises(errors.NotRestorable, match="one is a marker"):
             choose.for_rollback([manifest(kind="marker")], "one", [SESSIONS], {})
 
@@ -103,7 +103,7 @@ class TestForRollback:
 class TestForRecovery:
     """The newest that can be relied on, where none is named."""
 
-    def test_the_newest(self) -> None:
+    def test_the_newest_is_taken(self) -> None:
         every = [
             manifest("old"), manifest("good", hours=1), manifest("marker", hours=2, kind="marker"),
             manifest("unverified", hours=3, verified=False), manifest("safety", hours=4, label="safety"),
@@ -121,7 +121,7 @@ class TestForRecovery:
         with pytest.raises(errors.NotRestorable, match="and not user-sessions"):
             choose.for_recovery(every, "neurons", [SESSIONS])
 
-    def test_by_name(self) -> None:
+    def test_one_that_is_named_is_taken(self) -> None:
         every = [manifest("unverified", verified=False), manifest("marker", kind="marker")]
         assert choose.for_recovery(every, "unv", ()).name == "unverified"
         with pytest.raises(errors.NotRestorable):
