@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from hal9mig.categories.declaration import Category, Column, Pass, Role, Source, Target
 from hal9mig.stores import category_check
-from tests.support import servers, verify_bench
 from tests.support.verify_bench import Bench, summary
 
 MADE = """
@@ -41,12 +40,6 @@ def domains(key: str, pos: str, name: str) -> Category:
         ),
         rebuild="SELECT a.id, a.pos, a.name FROM public.domains a WHERE RANGE(a.id)",
     )
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    with verify_bench.opener(stores) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(

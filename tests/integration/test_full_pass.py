@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -13,16 +13,9 @@ from hal9mig.engine.reconcile import full_pass, sweep
 from hal9mig.engine.reconcile.full_pass import PassOrder
 from hal9mig.engine.reconcile.repair import Action, RepairPolicy
 from hal9mig.ledger import runs, sweeps
-from tests.support import servers, verify_bench
 from tests.support.verify_bench import Bench, keyed
 
 SLUG, RECORDS = "keyed", 500
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    with verify_bench.opener(stores) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from hal9mig.ledger import quarantine
 from hal9mig.stores import capture, capture_triggers, category_check, write_mode
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.write_mode import Mode, WriteState
-from tests.support import servers, verify_bench
+from tests.support import servers
 from tests.support.verify_bench import Bench, keyed, summary
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
@@ -40,13 +40,6 @@ VALUES = {
     "timestamp without time zone": ("2026-02-01 00:00:00.500", "2026-02-01 00:00:00.5"),
     "boolean": ("yes", "t"),
 }
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    """Opens a bench on this test's stores, with categories of its own."""
-    with verify_bench.opener(stores) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-import pytest
+from collections.abc import Callable
 
 from hal9mig.engine.compare import judge
 from hal9mig.engine.compare.judge import Judgement
@@ -12,14 +10,7 @@ from hal9mig.engine.reconcile.repair import Action, Mender, RepairPolicy
 from hal9mig.ledger import quarantine
 from hal9mig.ledger.drifts import Cause
 from hal9mig.stores import write_mode
-from tests.support import servers, verify_bench
 from tests.support.verify_bench import Bench, keyed, summary
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    with verify_bench.opener(stores) as opened:
-        yield opened
 
 
 def sides(bench: Bench) -> judge.Sides:

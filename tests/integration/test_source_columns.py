@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,12 +17,6 @@ from hal9mig.ledger import raised_alarms
 from hal9mig.stores import category_check
 from tests.support import migration_driver, servers, verify_bench
 from tests.support.verify_bench import Bench, keyed
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    with verify_bench.opener(stores) as opened:
-        yield opened
 
 
 def problems(bench: Bench) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 
@@ -12,6 +12,7 @@ from hal9mig.ledger.check_results import CheckOutcome, CheckVerdict
 from hal9mig.model import StoreName
 from tests.support import live_state, servers
 from tests.support.live_state import CONFIGURATION, NEURONS, SESSIONS, World, session
+from tests.support.verify_bench import Bench, keyed
 
 METADATA = "metadata"
 PASSED, FAILED, SKIPPED = CheckVerdict.PASSED, CheckVerdict.FAILED, CheckVerdict.SKIPPED
@@ -171,14 +172,14 @@ class TestChain:
         return checked(world, METADATA)["integrity:chain"]
 
     @pytest.mark.parametrize("at", [0, 3, -1])
-    def test_lost(self, world: World, entries: list[int], at: int) -> None:
+    def test_an_entry_that_was_lost(self, world: World, entries: list[int], at: int) -> None:
         assert self.chain(world).measured["hierarchical_entries"] == len(entries)
         world.hier_sql("DELETE FROM hier.audit_events WHERE id = %s", entries[at])
         found = self.chain(world)
         assert found.verdict is FAILED
         assert f"entry {entries[at]} in the {StoreName.HIERARCHICAL} store only" in found.detail
 
-    def test_changed(self, world: World, entries: list[int]) -> None:
+    def test_an_entry_that_was_changed(self, world: World, entries: list[int]) -> None:
         world.hier_sql(
             'UPDATE hier.audit_events SET payload = payload || \'{"actor": "HAL"}\' WHERE id = ANY(%s)', entries[2:4]
         )
@@ -206,16 +207,13 @@ def test_reads_that_take_too_long(world: World) -> None:
     assert found.measured["flat_p50_ms"] <= found.measured["flat_p95_ms"]
 
 
-def test_a_category_of_somebodys_own(stores: servers.Stores) -> None:
+def test_a_category_of_somebodys_own(open_bench: Callable[..., Bench]) -> None:
     """It has the generic checks, of its declaration."""
-    from tests.support import verify_bench
-
-    with verify_bench.opener(stores) as opened:
-        bench = opened(verify_bench.keyed(("id", "integer"), ("part", "text")))
-        for run in (bench.flat, bench.hier):
-            run("CREATE TABLE public.keyed (id integer, part text, value text, PRIMARY KEY (id, part))")
-            run("INSERT INTO public.keyed SELECT n, 'p/' || n, 'v' FROM generate_series(1, 9) n")
-        bench.covered("keyed")
-        assert [one.name for one in validation.checks_of(bench.system.category("keyed"))] == [
-            "continuity", "integrity:constraints", "integrity:references", "integrity:digests", "performance:read",
-        ]  # fmt: skip
+    bench = open_bench(keyed(("id", "integer"), ("part", "text")))
+    for run in (bench.flat, bench.hier):
+        run("CREATE TABLE public.keyed (id integer, part text, value text, PRIMARY KEY (id, part))")
+        run("INSERT INTO public.keyed SELECT n, 'p/' || n, 'v' FROM generate_series(1, 9) n")
+    bench.covered("keyed")
+    assert [one.name for one in validation.checks_of(bench.system.category("keyed"))] == [
+        "continuity", "integrity:constraints", "integrity:references", "integrity:digests", "performance:read",
+    ]  # fmt: skip

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from hal9mig import errors
 from hal9mig.engine.compare import suspects, verify_report
 from hal9mig.ledger import verify_results
-from tests.support import servers, verify_bench
 from tests.support.verify_bench import NEURONS, Bench, add_neurons, unit
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    """Opens a bench on this test's stores, with categories of its own."""
-    with verify_bench.opener(stores) as opened:
-        yield opened
-
-
-@pytest.fixture
-def bench(open_bench: Callable[..., Bench]) -> Bench:
-    """A bench on this test's stores."""
-    return open_bench()
 
 
 def test_what_is_listed_is_bounded_and_what_is_counted_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

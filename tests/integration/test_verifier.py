@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from hal9mig.sample import loading
-from tests.support import servers, verify_bench
 from tests.support.verify_bench import NEURONS, Bench, add_neurons, keys, summary, unit
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    """Opens a bench on this test's stores, with categories of its own."""
-    with verify_bench.opener(stores) as opened:
-        yield opened
-
-
-@pytest.fixture
-def bench(open_bench: Callable[..., Bench]) -> Bench:
-    """A bench on this test's stores."""
-    return open_bench()
 
 
 def test_every_category_before_and_after_its_migration(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -16,22 +16,8 @@ from hal9mig.ledger import quarantine
 from hal9mig.sample import loading
 from hal9mig.stores import connection, projection, schema
 from tests.categories.accounts import ACCOUNTS, SOURCE_DDL, TARGET_DDL
-from tests.support import servers, verify_bench
+from tests.support import servers
 from tests.support.verify_bench import Bench, keyed, summary
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    """Opens a bench on this test's stores, with categories of its own."""
-    with verify_bench.opener(stores) as opened:
-        yield opened
-
-
-@pytest.fixture
-def bench(open_bench: Callable[..., Bench]) -> Bench:
-    """A bench on this test's stores."""
-    return open_bench()
-
 
 TEXTS = [
     "",

@@ -12,21 +12,7 @@ from hal9mig import errors, model
 from hal9mig.engine.compare import keystream, suspects, verifier
 from hal9mig.ledger import batches, runs
 from hal9mig.stores import connection, write_mode
-from tests.support import servers, verify_bench
 from tests.support.verify_bench import NEURONS, Bench, add_neurons, keyed, keys, summary, unit
-
-
-@pytest.fixture
-def open_bench(stores: servers.Stores) -> Iterator[Callable[..., Bench]]:
-    """Opens a bench on this test's stores, with categories of its own."""
-    with verify_bench.opener(stores) as opened:
-        yield opened
-
-
-@pytest.fixture
-def bench(open_bench: Callable[..., Bench]) -> Bench:
-    """A bench on this test's stores."""
-    return open_bench()
 
 
 def test_what_a_filter_has_migrated_is_covered_and_the_rest_pending(bench: Bench) -> None:
