@@ -6,7 +6,6 @@ import pathlib
 import subprocess
 from collections.abc import Iterator
 
-import psycopg2
 import pytest
 
 from hal9mig import errors, model, settings
@@ -18,6 +17,7 @@ from hal9mig.engine.system import System
 from hal9mig.ledger import instants, runs
 from tests.support import checkpoint_runs, servers
 from tests.support.checkpoint_runs import ALL, CONFIGURATION, LEARNING, METADATA, NEURONS, SESSIONS, Keeping
+from tests.support.live_state import execute
 from tests.support.migration_driver import Driver, connected, until
 
 FLAT, HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
@@ -57,15 +57,16 @@ def keeping(prepared: Keeping) -> Iterator[Keeping]:
 
 def change(driver: Driver) -> None:
     """Write to every category in both stores, as an application that has gone wrong."""
-    with connected(driver.stores.flat_url) as cursor:
-        cursor.execute("UPDATE flat.user_sessions SET user_agent = 'other' WHERE active")
-        cursor.execute("DELETE FROM flat.neuron_states WHERE layer = 'protocol'")
-        cursor.execute("DELETE FROM flat.learning_data")
-        cursor.execute("UPDATE flat.configuration SET value = '1'")
-        cursor.execute("DELETE FROM flat.operational_metadata WHERE type = 'audit'")
-    with connected(driver.stores.hier_url) as cursor:
-        cursor.execute("DELETE FROM hier.unit_connections")
-        cursor.execute("UPDATE hier.sessions SET user_agent = 'other'")
+    execute(
+        driver.stores.flat_url,
+        "UPDATE flat.user_sessions SET user_agent = 'other' WHERE active;"
+        "DELETE FROM flat.neuron_states WHERE layer = 'protocol'; DELETE FROM flat.learning_data;"
+        "UPDATE flat.configuration SET value = '1'; DELETE FROM flat.operational_metadata WHERE type = 'audit'",
+    )
+    execute(
+        driver.stores.hier_url,
+        "DELETE FROM hier.unit_connections; UPDATE hier.sessions SET user_agent = 'other'",
+    )
 
 
 class TestRoundTrip:
@@ -83,11 +84,8 @@ class TestRoundTrip:
         assert checkpoint_runs.both(driver) == before
         assert [checkpoint_runs.shape(url, [schema]) for url, schema in places] == shapes
         for url, _ in places:
-            with connected(url) as cursor:
-                cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hal9_shadow%'")
-                assert not cursor.fetchall()
-                cursor.execute("SELECT * FROM hal9cap.hold")
-                assert not cursor.fetchall()
+            assert not execute(url, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hal9_shadow%'")
+            assert not execute(url, "SELECT * FROM hal9cap.hold")
 
     def test_what_counts_as_migrated_comes_back_too(self, keeping: Keeping) -> None:
         """Later runs are undone: what they had covered is not there any more."""
@@ -114,7 +112,7 @@ class TestRoundTrip:
         driver.assert_equal(NEURONS)
         keeping.roll_back("one")
 
-    def test_a_category_alone(self, keeping: Keeping) -> None:
+    def test_a_category_alone_comes_back_and_the_others_stay(self, keeping: Keeping) -> None:
         """The others are bit-equal, in both stores, and proven so."""
         driver = keeping.driver
         change(driver)
@@ -136,8 +134,7 @@ class TestRoundTrip:
     def test_a_standstill_ends_with_everything(self, keeping: Keeping) -> None:
         """Where the stores are of another mode, one category that is right again does not make the others so."""
         driver = keeping.driver
-        with connected(driver.stores.hier_url) as cursor:
-            cursor.execute("UPDATE hal9mig.mode SET standstill = 'of another mode'")
+        execute(driver.stores.hier_url, "UPDATE hal9mig.mode SET standstill = 'of another mode'")
         keeping.roll_back("one", CONFIGURATION)
         with driver.system.ledger.begin() as session:
             assert instants.standstill(session) == "of another mode"
@@ -181,21 +178,19 @@ def coverage(driver: Driver) -> list[str]:
 class TestTaking:
     """Taking checkpoints."""
 
-    def test_a_marker(self, keeping: Keeping) -> None:
+    def test_a_marker_counts_and_restores_nothing(self, keeping: Keeping) -> None:
         """Counts and digests of both stores, and nothing to restore."""
         made = keeping.take("marker", full=False, description="done")
         assert not made.restorable
         assert made.description == "done"
         assert set(made.digests) == set(ALL)
-        driver = keeping.driver
-        with connected(driver.stores.flat_url) as cursor:
-            cursor.execute("SELECT count(*) FROM flat.user_sessions")
-            assert made.digests[SESSIONS]["flat"].records == cursor.fetchone()[0]
+        ((count,),) = execute(keeping.driver.stores.flat_url, "SELECT count(*) FROM flat.user_sessions")
+        assert made.digests[SESSIONS]["flat"].records == count
         assert made.digests[SESSIONS]["flat"] == made.digests[SESSIONS]["hierarchical"]
         with pytest.raises(errors.NotRestorable):
             keeping.checkpoints.plan_restore("marker")
 
-    def test_two_at_once(self, keeping: Keeping) -> None:
+    def test_two_at_once_are_both_whole(self, keeping: Keeping) -> None:
         """Both are whole; of one name there is only one."""
         first, _ = keeping.checkpoints.take(CheckpointOrder(name="a", categories=(SESSIONS,)))
         with pytest.raises(errors.NameTaken):
@@ -209,7 +204,7 @@ class TestTaking:
         with pytest.raises(errors.NameTaken):
             keeping.checkpoints.take(CheckpointOrder(name="a"))
 
-    def test_within_a_budget_of_its_own(self, keeping: Keeping) -> None:
+    def test_it_is_held_to_a_budget_of_its_own(self, keeping: Keeping) -> None:
         """Each record is counted once, parts go with theirs; the migrations' budget holds no checkpoint."""
         driver = keeping.driver
         driver.configure(rate_limit="1/h")
@@ -232,7 +227,7 @@ class TestTaking:
         driver.coordinator.cancel(slow.id)
         assert driver.work(slow.id).status is model.RunStatus.CANCELLED
 
-    def test_a_keeper_that_dies(self, keeping: Keeping) -> None:
+    def test_a_keeper_that_dies_leaves_a_whole_one(self, keeping: Keeping) -> None:
         """Newer snapshots are taken; files that are equal under them are kept, others are written anew."""
         driver = keeping.driver
         run, _ = keeping.checkpoints.take(CheckpointOrder(name="resumed", verify=True))
@@ -261,14 +256,13 @@ class TestTaking:
             len(table.chunks) for table in made.tables
         )
         change(driver)
-        with connected(driver.stores.flat_url) as cursor:
-            cursor.execute("UPDATE flat.user_sessions SET active = NOT active")
+        execute(driver.stores.flat_url, "UPDATE flat.user_sessions SET active = NOT active")
         keeping.roll_back("resumed")
         plan = keeping.checkpoints.plan_restore("resumed")
         found = keeping.checkpoints.losses(keeping.finished(keeping.checkpoints.weigh(plan)))
         assert not any(one.total for one in found)
 
-    def test_paused_and_resumed(self, keeping: Keeping) -> None:
+    def test_one_that_is_paused_goes_on_when_resumed(self, keeping: Keeping) -> None:
         driver = keeping.driver
         run, _ = keeping.checkpoints.take(CheckpointOrder(name="paused", categories=(NEURONS,)))
         driver.work(run.id, until=lambda: driver.run(run.id).done_batches >= 2)
@@ -278,7 +272,7 @@ class TestTaking:
         assert driver.work(run.id).status is model.RunStatus.SUCCEEDED
         assert keeping.checkpoints.find("paused").rows
 
-    def test_cancelled(self, keeping: Keeping) -> None:
+    def test_one_that_is_cancelled_leaves_nothing(self, keeping: Keeping) -> None:
         """Nothing of it is left, and it is never listed."""
         driver = keeping.driver
         run, _ = keeping.checkpoints.take(CheckpointOrder(name="cancelled"))
@@ -292,7 +286,7 @@ class TestTaking:
         driver.coordinator.retry(run.id)
         assert driver.work(run.id).status is model.RunStatus.SUCCEEDED
 
-    def test_retention(self, keeping: Keeping) -> None:
+    def test_the_oldest_are_pruned(self, keeping: Keeping) -> None:
         """The oldest go, but for the newest verified one of each category."""
         values = keeping.driver.system.settings
         object.__setattr__(values, "checkpoint_keep", 2)
@@ -307,7 +301,7 @@ class TestTaking:
 class TestRefusals:
     """What cannot be taken or restored, and why."""
 
-    def test_another_schema(self, keeping: Keeping) -> None:
+    def test_another_schema_is_named(self, keeping: Keeping) -> None:
         """Refused before anything is done, naming what is different."""
         with connected(keeping.driver.stores.flat_url) as cursor:
             cursor.execute("ALTER TABLE flat.neuron_states ADD COLUMN colour text")
@@ -317,7 +311,7 @@ class TestRefusals:
             finally:
                 cursor.execute("ALTER TABLE flat.neuron_states DROP COLUMN colour")
 
-    def test_a_lost_database(self, keeping: Keeping) -> None:
+    def test_a_lost_database_hides_no_checkpoint(self, keeping: Keeping) -> None:
         """What there is to go back to can be seen without it."""
         env = {"HAL9_CHECKPOINT_URL": keeping.driver.system.settings.checkpoint_url,
                "HAL9_FLAT_URL": "postgresql://nobody@127.0.0.1:1/gone", "HAL9_HIER_URL": "postgresql://nobody@127.0.0.1:1/gone",
@@ -326,7 +320,7 @@ class TestRefusals:
         assert [one.name for one in listing.manifests] == ["one"]
         assert "127.0.0.1:1/gone cannot be reached" in listing.unknown
 
-    def test_an_older_revision(self, keeping: Keeping) -> None:
+    def test_an_older_revision_is_refused(self, keeping: Keeping) -> None:
         made = keeping.checkpoints.find("one")
         old = type(made)(**{**vars(made), "name": "old", "schemas": {**made.schemas, "flat": "0000"}})
         keeping.archive.put_manifest(old)
@@ -336,7 +330,7 @@ class TestRefusals:
             keeping.checkpoints.plan_restore("old")
         assert "docs/checkpoints.md" in caught.value.hint
 
-    def test_a_migration_under_way(self, keeping: Keeping) -> None:
+    def test_a_migration_under_way_stands_in_the_way(self, keeping: Keeping) -> None:
         """It stands in the way; with force it is cancelled."""
         driver = keeping.driver
         run = driver.start(METADATA)
@@ -347,7 +341,7 @@ class TestRefusals:
         assert keeping.finished(restore).status is model.RunStatus.SUCCEEDED
         assert driver.run(run).status is model.RunStatus.CANCELLED
 
-    def test_a_restore_under_way(self, keeping: Keeping) -> None:
+    def test_nothing_begins_beside_a_restore(self, keeping: Keeping) -> None:
         """No migration and no second restore begins beside it."""
         driver = keeping.driver
         plan = keeping.checkpoints.plan_restore("one", (CONFIGURATION,))
@@ -357,7 +351,7 @@ class TestRefusals:
                 order()
         assert keeping.finished(run).status is model.RunStatus.SUCCEEDED
 
-    def test_no_room(self, keeping: Keeping, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_room_is_told(self, keeping: Keeping, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Said before it begins; and where it fills meanwhile, the run fails and leaves nothing."""
         folder = tmp_path / "small"
         folder.mkdir()
@@ -388,19 +382,15 @@ class TestRefusals:
         with driver.system.ledger.begin() as session:
             assert CONFIGURATION not in runs.current(session)
 
-    def test_a_writer_that_does_not_end(self, keeping: Keeping) -> None:
+    def test_the_swap_gives_way_to_a_reader_that_does_not_end(self, keeping: Keeping) -> None:
         """The swap gives way and tries again, and readers and writers go on in between."""
         driver = keeping.driver
         change(driver)
         plan = keeping.checkpoints.plan_restore("one")
         run = keeping.checkpoints.rollback(plan)
-        connection = psycopg2.connect(driver.stores.flat_url)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT count(*) FROM flat.user_sessions")
-                tried = lambda: any(one["kind"] == "swap" and one["error"] for one in driver.batches(run.id))  # noqa: E731
-                driver.work(run.id, until=tried)
-                assert tried()
-        finally:
-            connection.close()
+        with connected(driver.stores.flat_url) as cursor:
+            cursor.execute("BEGIN; SELECT count(*) FROM flat.user_sessions")
+            tried = lambda: any(one["kind"] == "swap" and one["error"] for one in driver.batches(run.id))  # noqa: E731
+            driver.work(run.id, until=tried)
+            assert tried()
         assert driver.work(run.id).status is model.RunStatus.SUCCEEDED
