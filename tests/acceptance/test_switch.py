@@ -101,7 +101,7 @@ class TestKilled:
     """Before each step the process that switches is gone; the next one ends what it began, or goes back."""
 
     @pytest.mark.parametrize("at", range(len(ENABLE)))
-    def test_enable(self, world: World, at: int) -> None:
+    def test_while_dual_write_is_enabled(self, world: World, at: int) -> None:
         with pytest.raises(Killed, match=ENABLE[at]):
             switch.Switch(world.system, pause=nth(at)).enable({"backup": True})
         assert takes(world, model.StoreName.FLAT)
@@ -111,7 +111,7 @@ class TestKilled:
         assert not world.switch.enable().changed
 
     @pytest.mark.parametrize("at", range(len(LEAVE)))
-    def test_leave_and_go_on(self, world: World, at: int) -> None:
+    def test_while_flat_is_left_and_the_next_goes_on(self, world: World, at: int) -> None:
         world.prepare()
         with world.client() as state:
             state.put(SESSIONS, session(KEY(1), "before"))
@@ -135,7 +135,7 @@ class TestKilled:
         assert world.notes(SESSIONS)[KEY(1)] == "before"
 
     @pytest.mark.parametrize("at", range(len(LEAVE)))
-    def test_leave_and_go_back(self, world: World, at: int) -> None:
+    def test_while_flat_is_left_and_the_next_goes_back(self, world: World, at: int) -> None:
         world.prepare()
         with pytest.raises(Killed, match=LEAVE[at]):
             world.leave(switch.Switch(world.system, pause=nth(at)))
@@ -152,7 +152,7 @@ class TestKilled:
         world.assert_equal()
 
     @pytest.mark.parametrize("at", range(len(BACK)))
-    def test_back(self, world: World, at: int) -> None:
+    def test_on_the_way_back(self, world: World, at: int) -> None:
         world.prepare(over=True)
         with world.client() as state:
             state.put(SESSIONS, session(KEY(1), "written there"))
@@ -205,7 +205,7 @@ class TestKilled:
 
 
 class TestTwoOperators:
-    def test_at_once(self, world: World, stack_env: dict[str, str], stores: Stores) -> None:
+    def test_both_at_once_have_one_effect(self, world: World, stack_env: dict[str, str], stores: Stores) -> None:
         """Each pair of them has one effect: one changes the mode, the other finds it so."""
         with live_state.opened(stores, stack_env) as other, concurrent.futures.ThreadPoolExecutor() as pool:
 

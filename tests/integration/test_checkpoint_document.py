@@ -157,7 +157,7 @@ class TestLoading:
             assert cursor.fetchone() == (None,)
 
 
-def test_the_format(keeping: Keeping, folder: pathlib.Path) -> None:
+def test_who_knows_only_the_document_finds_every_row(keeping: Keeping, folder: pathlib.Path) -> None:
     """A reader that knows nothing but the document finds every row, and every hash as it should be."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     bare = {name: value for name, value in manifest.items() if name != "sha256"}

@@ -63,7 +63,7 @@ class TestPredicates:
         assert found["quarantine within policy"] == "0 held, 0 allowed"
         gate.require(ready.look())
 
-    def test_nothing_done_yet(self, world: World) -> None:
+    def test_it_is_closed_while_nothing_is_done(self, world: World) -> None:
         """Each blocker is named, with the command that comes next, each command once."""
         closed = {one.name: one.next_command for one in world.closed()}
         assert closed == {
@@ -85,7 +85,7 @@ class TestPredicates:
         found = {one.name: one for one in world.closed()}
         assert found["coverage of configuration"].evidence == "0 of 0 migrated"
 
-    def test_coverage_by_filters(self, world: World) -> None:
+    def test_filters_that_cover_everything_together_count(self, world: World) -> None:
         """Runs that together cover every record are as good as one; one that is missing is counted."""
         world.switch.enable()
         world.pretend_worker()
@@ -103,7 +103,7 @@ class TestPredicates:
                 assert only_closed(world).name == "coverage of user-sessions"
         assert world.closed() == []
 
-    def test_a_migration_under_way(self, ready: World) -> None:
+    def test_a_migration_under_way_closes_it(self, ready: World) -> None:
         run_id = ready.start(SESSIONS)
         assert only_closed(ready).evidence == f"run {run_id} (user-sessions, planning)"
         while ready.batch(run_id):
@@ -113,7 +113,7 @@ class TestPredicates:
         ready.pass_over()
         assert ready.closed() == []
 
-    def test_quarantine(self, ready: World) -> None:
+    def test_a_record_in_quarantine_closes_it(self, ready: World) -> None:
         (key,) = ready.flat_sql("SELECT session_id::text FROM flat.user_sessions LIMIT 1")[0]
         with ready.system.ledger.begin() as session:
             quarantine.hold(
@@ -124,7 +124,7 @@ class TestPredicates:
         ready.configure(quarantine_policy="1")
         assert ready.closed() == []
 
-    def test_drift(self, ready: World) -> None:
+    def test_open_drift_closes_it(self, ready: World) -> None:
         (key,) = ready.flat_sql("SELECT session_id::text FROM flat.user_sessions LIMIT 1")[0]
         ready.hier_sql(
             "INSERT INTO hal9mig.drifts (category, key, kind, cause) VALUES (%s, %s, %s, 'foreign write')",
@@ -136,12 +136,12 @@ class TestPredicates:
         ready.pass_over()
         assert ready.closed() == []
 
-    def test_no_worker(self, ready: World) -> None:
+    def test_no_worker_closes_it(self, ready: World) -> None:
         with ready.system.ledger.begin() as session:
             workers.leave(session, name="pretended", pid=1)
         assert only_closed(ready).evidence == "none"
 
-    def test_lag(self, ready: World) -> None:
+    def test_lag_closes_it(self, ready: World) -> None:
         ready.flat_sql("UPDATE flat.configuration SET version = version + 1")
         assert ready.closed() == []
         ready.flat_sql("UPDATE hal9cap.journal SET at = at - interval '1 minute'")
@@ -178,7 +178,7 @@ class TestBehindTheBarrier:
         assert ready.waiting(model.StoreName.HIERARCHICAL) == 0
 
     @pytest.mark.parametrize("table", ["hier.sessions", "hier.session_attributes", "hier.config_values"])
-    def test_a_table_without_its_trigger(self, ready: World, table: str) -> None:
+    def test_a_table_without_its_trigger_keeps_the_mode(self, ready: World, table: str) -> None:
         def drop() -> None:
             ready.hier_sql(f"DROP TRIGGER hal9cap_update ON {table}")
 
@@ -186,7 +186,7 @@ class TestBehindTheBarrier:
             ready.switch.leave_flat(lambda: (drop(), evidence(ready))[1])  # type: ignore[func-returns-value]
         assert ready.states()[0].mode is Mode.DUAL_WRITE
 
-    def test_counts_that_differ(self, ready: World) -> None:
+    def test_counts_that_differ_keep_the_mode(self, ready: World) -> None:
         ready.hier_sql(f"{capture.APPLY}; DELETE FROM hier.config_values")
         with pytest.raises(errors.GateClosed, match="1 flat records, 0 hierarchical ones and 0 in quarantine") as found:
             ready.leave()

@@ -158,7 +158,7 @@ class TestPoison:
 class TestAgain:
     """A second run over the same records."""
 
-    def test_changes_nothing(self, driver: Driver) -> None:
+    def test_it_writes_not_one_row(self, driver: Driver) -> None:
         """Not one row is written."""
         driver.load(NEURONS, 50)
         driver.copy(tuned=TINY)

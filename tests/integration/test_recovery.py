@@ -290,7 +290,7 @@ class TestMore:
         assert (done.quarantined, done.offered, done.brought, list(done.damages)) == (0, 0, 0, [])
         assert checkpoint_runs.both(keeping.driver) == everything
 
-    def test_without_quarantine(self, keeping: Keeping, made: Manifest) -> None:
+    def test_without_quarantine_a_damage_ends_it(self, keeping: Keeping, made: Manifest) -> None:
         flip(keeping, made.table(HIER, "hier.sessions"), 0)
         before = checkpoint_runs.both(keeping.driver)
         run = keeping.recover(NAME, quarantine=False)
@@ -324,7 +324,7 @@ class TestMore:
         keeping.driver.coordinator.retry(run.id)
         assert keeping.finished(run).status is model.RunStatus.SUCCEEDED
 
-    def test_one_category(self, keeping: Keeping, made: Manifest) -> None:
+    def test_one_category_is_recovered_alone(self, keeping: Keeping, made: Manifest) -> None:
         """The others are left as they are."""
         table = made.table(FLAT, "flat.user_sessions")
         remove(keeping, table, 0)

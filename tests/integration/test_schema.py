@@ -298,13 +298,13 @@ class TestMessagePack:
     """The SQL functions give what the reference implementation gives, at every edge of a head's size."""
 
     @pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 65535, 65536, 65537])
-    def test_array(self, stores: servers.Stores, length: int) -> None:
+    def test_an_array_has_its_head(self, stores: servers.Stores, length: int) -> None:
         expected = msgpack.Packer().pack_array_header(length).hex()
         assert ask(stores.hier_url, f"SELECT encode(hier.msgpack_array({length}), 'hex')") == [(expected,)]
 
     @pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 65535, 65536])
     @pytest.mark.parametrize("letter", ["a", "é"])
-    def test_str(self, stores: servers.Stores, length: int, letter: str) -> None:
+    def test_a_text_has_its_head(self, stores: servers.Stores, length: int, letter: str) -> None:
         text = (letter * length)[: length // len(letter.encode())]
         with opened(stores.hier_url) as made, made.cursor() as cursor:
             cursor.execute("SELECT hier.msgpack_str(%s)", (text,))
@@ -313,7 +313,7 @@ class TestMessagePack:
         assert bytes(row[0]) == msgpack.packb(text)
 
     @pytest.mark.parametrize("length", [0, 1, 255, 256, 65535, 65536])
-    def test_bin(self, stores: servers.Stores, length: int) -> None:
+    def test_bytes_have_their_head(self, stores: servers.Stores, length: int) -> None:
         data = bytes(range(256)) * (length // 256) + bytes(length % 256)
         with opened(stores.hier_url) as made, made.cursor() as cursor:
             cursor.execute("SELECT hier.msgpack_bin(%s)", (data,))
