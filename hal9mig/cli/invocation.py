@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec
 
 import click
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hal9mig.ledger.database import Ledger
 
 PROGRAM = "hal9-migrate"
+P = ParamSpec("P")
 
 
 class Invocation:
@@ -131,3 +132,12 @@ def current(context: click.Context) -> Invocation:
         options = context.find_root().params
         found.config, found.data_dir = options.get("config"), options.get("data_dir")
     return found
+
+
+def pass_call(command: Callable[Concatenate[Invocation, P], None]) -> Callable[P, None]:
+    """Give a command its invocation as the first argument."""
+
+    def called(*args: P.args, **given: P.kwargs) -> None:
+        command(current(click.get_current_context()), *args, **given)
+
+    return functools.update_wrapper(called, command)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from hal9mig import errors
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Attest something that no program can look at, such as that ten sessions were looked at by hand.
 
@@ -24,12 +25,11 @@ Examples:
 @click.option("--phase", default="state-migration", show_default=True, metavar="PHASE", help="The phase it is about.")
 @click.option("--note", default="", metavar="TEXT", help="What was seen.")
 @options.output
-@click.pass_context
-def attest(context: click.Context, item: str, phase: str, note: str) -> None:
+@pass_call
+def attest(call: Invocation, item: str, phase: str, note: str) -> None:
     from hal9mig.checks import phase as phase_checks
     from hal9mig.ledger import audit, database, phases
 
-    call = invocation.current(context)
     phase_checks.known(phase)
     if item not in phases.ITEMS:
         raise errors.UsageError(f"There is no item {item!r} to attest.", hint=f"one of {', '.join(phases.ITEMS)}")

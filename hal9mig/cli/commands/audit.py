@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """List what was done, the newest first, and with --verify prove that nothing in the record was changed.
 
@@ -26,11 +27,10 @@ Examples:
 @click.option("--limit", type=options.COUNT, default="50", show_default=True, help="At most so many events.")
 @click.option("--verify", is_flag=True, help="Follow the chain of hashes from its beginning.")
 @options.output
-@click.pass_context
-def audit(context: click.Context, run_id: int | None, limit: str, verify: bool) -> None:
+@pass_call
+def audit(call: Invocation, run_id: int | None, limit: str, verify: bool) -> None:
     from hal9mig.ledger import audit as ledger_audit
 
-    call = invocation.current(context)
     with call.ledger.begin() as session:
         found = ledger_audit.events(session, run_id=run_id, limit=units.parse_count(limit))
         chain = ledger_audit.follow(session) if verify else None

@@ -7,7 +7,8 @@ import pathlib
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import check_table, invocation, options, report_file
+from hal9mig.cli import check_table, options, report_file
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Measure reads, writes and updates of both stores in rounds that take turns, category by category.
 
@@ -34,9 +35,9 @@ Examples:
 @click.option("--plot", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @click.option("--report", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Write the figures as JSON.")
 @options.output
-@click.pass_context
+@pass_call
 def benchmark(
-    context: click.Context,
+    call: Invocation,
     operations: str,
     names: tuple[str, ...],
     everything: bool,
@@ -52,7 +53,6 @@ def benchmark(
     from hal9mig.checks import benchmark_plot
     from hal9mig.ledger import database
 
-    call = invocation.current(context)
     order = engine.BenchmarkOrder(
         operations=engine.operations(operations), rounds=rounds, samples=samples,
         sla=units.parse_duration(sla, none=True) * 1000, seed=seed,

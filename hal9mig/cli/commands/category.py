@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.round_trip import RoundTrip
 
 _SLUG = re.compile(r"[a-z][a-z0-9-]*")
@@ -55,9 +55,8 @@ def category() -> None:
 
 @category.command("list", help=_LIST)
 @options.output
-@click.pass_context
-def list_(context: click.Context) -> None:
-    call = invocation.current(context)
+@pass_call
+def list_(call: Invocation) -> None:
     registry = call.system.registry
     found = [
         {
@@ -83,9 +82,8 @@ def list_(context: click.Context) -> None:
 )  # fmt: skip
 @click.option("--output", required=True, type=click.Path(path_type=pathlib.Path), help="The file to write.")
 @options.output
-@click.pass_context
-def new(context: click.Context, name: str, source: str, targets: tuple[str, ...], output: pathlib.Path) -> None:
-    call = invocation.current(context)
+@pass_call
+def new(call: Invocation, name: str, source: str, targets: tuple[str, ...], output: pathlib.Path) -> None:
     if not _SLUG.fullmatch(name):
         raise errors.UsageError(f"{name!r} is no name of a category.", hint="lower-case words joined by hyphens")
     if any(name in (one.slug, *one.aliases) for one in call.system.registry.ordered()) or name == "all":
@@ -111,13 +109,12 @@ def new(context: click.Context, name: str, source: str, targets: tuple[str, ...]
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @click.option("--sample", default="1000", metavar="N", show_default=True, help="Records taken there and back, at most.")
 @options.output
-@click.pass_context
-def check(context: click.Context, file: pathlib.Path, sample: str) -> None:
+@pass_call
+def check(call: Invocation, file: pathlib.Path, sample: str) -> None:
     from hal9mig.categories import registry
     from hal9mig.engine import round_trip
     from hal9mig.engine.system import System
 
-    call = invocation.current(context)
     count = units.parse_count(sample)
     if count > _MOST:
         # Whoever applies a write of the same records waits until all of the sample is rolled back.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, lazy_group, options
+from hal9mig.cli import lazy_group, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.ledger.mode import Certificate
@@ -35,11 +36,10 @@ def certificates() -> None:
 
 @certificates.command("list", help=_LIST)
 @options.output
-@click.pass_context
-def list_(context: click.Context) -> None:
+@pass_call
+def list_(call: Invocation) -> None:
     from hal9mig.ledger import mode
 
-    call = invocation.current(context)
     with call.ledger.begin() as session:
         found = mode.certificates(session, limit=1000)
     if not call.json and found:
@@ -55,11 +55,10 @@ def list_(context: click.Context) -> None:
 @certificates.command(help=_SHOW)
 @click.argument("number", type=int, metavar="NUMBER")
 @options.output
-@click.pass_context
-def show(context: click.Context, number: int) -> None:
+@pass_call
+def show(call: Invocation, number: int) -> None:
     from hal9mig.ledger import mode
 
-    call = invocation.current(context)
     with call.ledger.begin() as session:
         found = [one for one in mode.certificates(session, limit=100_000) if one.id == number]
     if not found:

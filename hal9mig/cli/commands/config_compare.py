@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model
-from hal9mig.cli import check_table, invocation, options, report_file
+from hal9mig.cli import check_table, options, report_file
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,12 +36,11 @@ _STORES = click.Choice([str(store) for store in model.StoreName])
     "--report", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Write it as text, or as .json."
 )
 @options.output
-@click.pass_context
-def compare(context: click.Context, system1: str, system2: str, report: pathlib.Path | None) -> None:
+@pass_call
+def compare(call: Invocation, system1: str, system2: str, report: pathlib.Path | None) -> None:
     from hal9mig.checks import configuration, single
     from hal9mig.ledger import database
 
-    call = invocation.current(context)
     if system1 == system2:
         raise errors.UsageError(
             "--system1 and --system2 are the same store.", hint="--system1 flat --system2 hierarchical"

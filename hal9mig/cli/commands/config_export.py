@@ -7,8 +7,9 @@ import pathlib
 import click
 
 from hal9mig import errors, model
-from hal9mig.cli import invocation, options, report_file
+from hal9mig.cli import options, report_file
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Write the application's configuration into a JSON file: every key with its value, by whom and when it was
 set, and its version. It is read from the store that rules, or from the one that --system names.
@@ -37,9 +38,9 @@ _STORES = click.Choice([str(store) for store in model.StoreName])
 @click.option("--include-secrets", is_flag=True, help="Do not mask secrets.")
 @click.option("--output", required=True, type=click.Path(path_type=pathlib.Path), metavar="FILE", help="The file.")
 @options.output
-@click.pass_context
+@pass_call
 def export(
-    context: click.Context,
+    call: Invocation,
     everything: bool,
     prefix: str | None,
     system: str | None,
@@ -48,7 +49,6 @@ def export(
 ) -> None:
     from hal9mig.checks import configuration
 
-    call = invocation.current(context)
     if everything == (prefix is not None):
         raise errors.UsageError("Say either --all or --key.", hint="hal9-migrate config export --all --output F")
     report_file.require_folder(output, undone="nothing was exported")

@@ -7,7 +7,8 @@ import functools
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import check_table, confirm, invocation, options
+from hal9mig.cli import check_table, confirm, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Change reserved keys of the application's configuration, wait each time until it is seen, and undo it.
 
@@ -29,12 +30,11 @@ Examples:
 @click.option("--within", type=options.DURATION, default="5s", show_default=True, help="The time for each.")
 @options.yes
 @options.output
-@click.pass_context
-def test_reload(context: click.Context, changes: int, verify_application: bool, within: str) -> None:
+@pass_call
+def test_reload(call: Invocation, changes: int, verify_application: bool, within: str) -> None:
     from hal9mig.checks import configuration, reload, single
     from hal9mig.ledger import database
 
-    call = invocation.current(context)
     seconds = units.parse_duration(within)
     if not 0 < seconds <= 600:
         raise errors.UsageError("--within is more than nothing and at most 10m.", hint="--within 5s")

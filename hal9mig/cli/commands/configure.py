@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, settings, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
 from hal9mig.cli.commands import configure_reconciliation
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.ledger.tuning import Shown, Tuning
     from hal9mig.stores.store_size import Records
 
@@ -53,9 +53,8 @@ configure.add_command(configure_reconciliation.reconciliation)
 @configure.command(help=_SHOW)
 @click.option("--origin", is_flag=True, help="Say of each value who set it.")
 @options.output
-@click.pass_context
-def show(context: click.Context, origin: bool) -> None:
-    call = invocation.current(context)
+@pass_call
+def show(call: Invocation, origin: bool) -> None:
     found = call.settings
     shown = [
         (setting, settings.shown(setting, found.values[setting.key]), found.origins[setting.key])
@@ -125,11 +124,10 @@ def show(context: click.Context, origin: bool) -> None:
     help="Records that may be in quarantine when the gate is passed.  [default: 0]",
 )
 @options.output
-@click.pass_context
-def state_migration(context: click.Context, /, **given: str | None) -> None:
+@pass_call
+def state_migration(call: Invocation, /, **given: str | None) -> None:
     from hal9mig.ledger import database, tuning, workers
 
-    call = invocation.current(context)
     values = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
     with call.ledger.begin() as session:
         tuning.change(session, values, actor=database.actor())

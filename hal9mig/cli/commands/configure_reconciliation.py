@@ -7,8 +7,9 @@ from collections.abc import Callable
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
 from hal9mig.cli.console import both_ways
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Set how the two stores are kept in step; it acts at once, at the next round.
 
@@ -57,9 +58,9 @@ def _read(name: str) -> Callable[[str], object]:
     help="Writes waiting in a journal above which it alerts.  [default: 100000]",
 )
 @options.output
-@click.pass_context
+@pass_call
 def reconciliation(
-    context: click.Context,
+    call: Invocation,
     interval: str | None,
     auto_fix: str | None,
     alert_threshold: str | None,
@@ -71,7 +72,6 @@ def reconciliation(
     from hal9mig.stores import connection, store_size
     from hal9mig.stores.write_mode import Mode
 
-    call = invocation.current(context)
     given = {
         "reconcile-interval": interval,
         "auto-fix": None if auto_fix is None else auto_fix.lower(),

@@ -10,7 +10,8 @@ import sys
 import click
 
 from hal9mig import errors, logs
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Show where everything stands in a browser: progress, drift, quarantine, workers, checkpoints, and buttons.
 
@@ -46,9 +47,9 @@ Examples:
 )
 @click.option("--anyone-may-read", is_flag=True, help="Show the page to whoever reaches it; buttons ask for the token.")
 @options.output
-@click.pass_context
+@pass_call
 def dashboard(
-    context: click.Context,
+    call: Invocation,
     address: str | None,
     port: int | None,
     token_file: pathlib.Path | None,
@@ -58,7 +59,6 @@ def dashboard(
     from hal9mig.dashboard import access as accesses
     from hal9mig.dashboard import server
 
-    call = invocation.current(context)
     known = call.settings
     resolved = dataclasses.replace(
         known,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.stores.schema import SchemaState
 
 # Not imported from where they are told: that takes the driver, and a help page needs none.
@@ -55,12 +55,11 @@ def db() -> None:
 @db.command(help=_UPGRADE)
 @click.option("--dry-run", is_flag=True, help="Show how far each schema is, and change nothing.")
 @options.output
-@click.pass_context
-def upgrade(context: click.Context, dry_run: bool) -> None:
+@pass_call
+def upgrade(call: Invocation, dry_run: bool) -> None:
     # Late: Alembic takes its time.
     from hal9mig.stores import schema
 
-    call = invocation.current(context)
     urls = call.settings.require_flat(), call.settings.require_hier()
     before = schema.status(*urls)
     if not dry_run:
@@ -81,13 +80,12 @@ def upgrade(context: click.Context, dry_run: bool) -> None:
 @click.option("--as", "role", type=click.Choice(_ROLES), default="worker", show_default=True,
               help="Whose rights to check.")  # fmt: skip
 @options.output
-@click.pass_context
-def check(context: click.Context, names: tuple[str, ...], everything: bool, role: str) -> None:
+@pass_call
+def check(call: Invocation, names: tuple[str, ...], everything: bool, role: str) -> None:
     import psycopg2.errors
 
     from hal9mig.stores import category_check, connection, rights, schema
 
-    call = invocation.current(context)
     categories = call.categories(options.chosen(names, everything))
     flat_url, hier_url = call.settings.require_flat(), call.settings.require_hier()
     patience = call.settings.connect_timeout
@@ -149,11 +147,10 @@ def check(context: click.Context, names: tuple[str, ...], everything: bool, role
 @click.option("--store", "only", type=click.Choice(["flat", "hierarchical"]), help="One store's only.")
 @click.option("--role", "given", multiple=True, metavar="NAME=ROLE", help="The account that stands for a role.")
 @options.output
-@click.pass_context
-def grants(context: click.Context, only: str | None, given: tuple[str, ...]) -> None:
+@pass_call
+def grants(call: Invocation, only: str | None, given: tuple[str, ...]) -> None:
     from hal9mig.stores import connection, rights
 
-    call = invocation.current(context)
     names = _named(given)
     urls = {
         model.StoreName.FLAT: call.settings.require_flat(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from hal9mig import model
-from hal9mig.cli import confirm, invocation, options
+from hal9mig.cli import confirm, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Take capture out of both stores, so that they are as if this program had never been there.
 
@@ -32,12 +33,11 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show the SQL, and change nothing.")
 @options.yes
 @options.output
-@click.pass_context
-def finish(context: click.Context, keep: str | None, give_up_way_back: bool, drop_ledger: bool, dry_run: bool) -> None:
+@pass_call
+def finish(call: Invocation, keep: str | None, give_up_way_back: bool, drop_ledger: bool, dry_run: bool) -> None:
     from hal9mig.engine import finish as engine
     from hal9mig.ledger import database
 
-    call = invocation.current(context)
     made = engine.plan(
         call.system, keep=None if keep is None else model.StoreName(keep),
         way_back=not (give_up_way_back or dry_run), ledger=drop_ledger,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from hal9mig import errors
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 #: What each exit code means.
 EXIT_CODES: dict[int, str] = {
@@ -33,9 +34,8 @@ def manual() -> None:
 
 @manual.command("exit-codes", help=_HELP)
 @options.output
-@click.pass_context
-def exit_codes(context: click.Context) -> None:
-    call = invocation.current(context)
+@pass_call
+def exit_codes(call: Invocation) -> None:
     if not call.json:
         call.console.table(["CODE", "MEANING"], list(EXIT_CODES.items()), numbers=("CODE",))
     call.conclude({"exit_codes": {str(code): meaning for code, meaning in EXIT_CODES.items()}})

@@ -8,7 +8,8 @@ import shlex
 import click
 
 from hal9mig import errors
-from hal9mig.cli import invocation, learning_files, options, run_result
+from hal9mig.cli import learning_files, options, run_result
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
 _HELP = """Write the learning data of the flat store into Parquet files, on the workers.
@@ -46,9 +47,9 @@ Examples:
     "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
 )
 @options.output
-@click.pass_context
+@pass_call
 def export(
-    context: click.Context,
+    call: Invocation,
     system: str,
     layout: str,
     output: pathlib.Path,
@@ -57,7 +58,6 @@ def export(
     detach: bool,
     timeout: str | None,
 ) -> None:
-    call = invocation.current(context)
     learning_files.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     if system != "flat":
         raise errors.UsageError(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, learning_files, options, run_result
+from hal9mig.cli import learning_files, options, run_result
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.coordinator import MigratePlan
 
 _HELP = """Write transformed files into the hierarchical store, on the workers: a migration like any other.
@@ -54,9 +54,9 @@ Examples:
     "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
 )
 @options.output
-@click.pass_context
+@pass_call
 def import_(
-    context: click.Context,
+    call: Invocation,
     source: pathlib.Path,
     system: str,
     preserve_timestamps: bool,
@@ -65,7 +65,6 @@ def import_(
     detach: bool,
     timeout: str | None,
 ) -> None:
-    call = invocation.current(context)
     learning_files.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     if system != "hierarchical":
         raise errors.UsageError(

@@ -6,7 +6,8 @@ import functools
 
 import click
 
-from hal9mig.cli import check_table, invocation, options
+from hal9mig.cli import check_table, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Recall stored patterns from noisy cues in both stores, and compare the answers, their distances and how often
 they are right; exit 3 where a cue recalls another pattern, or the same at another distance.
@@ -25,12 +26,11 @@ Examples:
 )
 @click.option("--seed", type=options.SEED, default=1, show_default=True, help="Which patterns, and which noise.")
 @options.output
-@click.pass_context
-def test(context: click.Context, patterns: int, compare_systems: bool, noise: float, seed: int) -> None:
+@pass_call
+def test(call: Invocation, patterns: int, compare_systems: bool, noise: float, seed: int) -> None:
     from hal9mig.checks import recall, single
     from hal9mig.ledger import database
 
-    call = invocation.current(context)
     call.system.require_ready()
     outcome = single.run(
         call.system, "learning-data", functools.partial(recall.check, noise=noise), command="learning test",

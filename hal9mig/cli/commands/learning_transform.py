@@ -7,8 +7,9 @@ import pathlib
 import click
 
 from hal9mig import errors, model
-from hal9mig.cli import invocation, learning_files, options, run_result
+from hal9mig.cli import learning_files, options, run_result
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
 _HELP = """Turn exported files into files of the hierarchical tables, on the workers.
@@ -36,9 +37,9 @@ Examples:
     "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
 )
 @options.output
-@click.pass_context
+@pass_call
 def transform(
-    context: click.Context,
+    call: Invocation,
     source: pathlib.Path,
     output: pathlib.Path,
     validate_schemas: bool,
@@ -46,7 +47,6 @@ def transform(
     detach: bool,
     timeout: str | None,
 ) -> None:
-    call = invocation.current(context)
     learning_files.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     from hal9mig.engine.pattern_files.orders import PatternFiles
 

@@ -6,7 +6,8 @@ import functools
 
 import click
 
-from hal9mig.cli import check_table, invocation, options
+from hal9mig.cli import check_table, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Compute the gradients of a sample of records again, by central differences of the loss that each names, from
 what each store holds; exit 3 where one deviates from what is stored beside it by more than the tolerance.
@@ -28,12 +29,11 @@ Examples:
 @click.option("--absolute", type=options.FiniteRange(0), default=1e-5, show_default=True, help="And by this much.")
 @click.option("--seed", type=options.SEED, default=1, show_default=True, help="Which records.")
 @options.output
-@click.pass_context
-def verify_gradients(context: click.Context, sample_size: int, relative: float, absolute: float, seed: int) -> None:
+@pass_call
+def verify_gradients(call: Invocation, sample_size: int, relative: float, absolute: float, seed: int) -> None:
     from hal9mig.checks import gradients, single
     from hal9mig.ledger import database
 
-    call = invocation.current(context)
     call.system.require_ready()
     outcome = single.run(
         call.system, "learning-data", functools.partial(gradients.check, relative=relative, absolute=absolute),

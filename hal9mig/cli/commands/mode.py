@@ -11,9 +11,9 @@ import click
 from hal9mig import errors, units
 from hal9mig.cli import confirm, finished, invocation, lazy_group, options, standing_still
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.switch.gate import Predicate
     from hal9mig.engine.switch.switch import Switched
 
@@ -119,9 +119,8 @@ def mode(context: click.Context) -> None:
 @click.option("--attest", is_flag=True, help="Confirm beforehand what cannot be checked: canary, backup, team.")
 @options.yes
 @options.output
-@click.pass_context
-def migration(context: click.Context, enable: bool, disable_dual_write: bool, dry_run: bool, attest: bool) -> None:
-    call = invocation.current(context)
+@pass_call
+def migration(call: Invocation, enable: bool, disable_dual_write: bool, dry_run: bool, attest: bool) -> None:
     if enable == disable_dual_write:
         raise errors.ConflictingFlags(
             "Give either --enable or --disable-dual-write: they lead to different modes.",
@@ -138,11 +137,10 @@ def migration(context: click.Context, enable: bool, disable_dual_write: bool, dr
 @click.option("--reason", default="", help="Why a safety check is overridden; kept in the audit.")
 @options.yes
 @options.output
-@click.pass_context
-def flat_only(context: click.Context, force: bool, reason: str) -> None:
+@pass_call
+def flat_only(call: Invocation, force: bool, reason: str) -> None:
     from hal9mig.engine.switch.switch import Switch
 
-    call = invocation.current(context)
     switch = Switch(call.system)
     try:
         done = switch.return_to_flat()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.reconcile.monitor import WindowState
 
 _HELP = """Monitor both stores for a time: what drifts, what goes to quarantine, and whether somebody looks at all.
@@ -38,9 +38,9 @@ _EVERY, _POLL = 10.0, 0.5
 @click.option("--stop", is_flag=True, help="End the window that is open, and say what it came to.")
 @click.option("--list", "listed", is_flag=True, help="List windows, the newest first.")
 @options.output
-@click.pass_context
+@pass_call
 def monitor(
-    context: click.Context,
+    call: Invocation,
     phase: str | None,
     duration: str,
     alert_on_drift: bool,
@@ -51,7 +51,6 @@ def monitor(
     from hal9mig.engine.reconcile import monitor as engine
     from hal9mig.ledger import database, monitors
 
-    call = invocation.current(context)
     if sum((detach, stop, listed)) > 1:
         raise errors.ConflictingFlags("--detach, --stop and --list exclude each other.", hint="give one of them")
     if phase is None and not listed:

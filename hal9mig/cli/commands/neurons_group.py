@@ -8,8 +8,9 @@ import pathlib
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options, report_file
+from hal9mig.cli import options, report_file
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Count the units of each layer, and check that they add up; exit 3 when they do not.
 
@@ -35,12 +36,11 @@ Examples:
     help="Write the groups as JSON; at once or not at all.",
 )
 @options.output
-@click.pass_context
-def group(context: click.Context, by: str, file: pathlib.Path | None) -> None:
+@pass_call
+def group(call: Invocation, by: str, file: pathlib.Path | None) -> None:
     from hal9mig.checks import layers
     from hal9mig.ledger import check_results, database
 
-    call = invocation.current(context)
     if file is not None:
         report_file.require_folder(file, undone="nothing was counted")
     call.system.require_ready()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from hal9mig.cli import checkpoint_flow, invocation, options
+from hal9mig.cli import checkpoint_flow, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Keep the neuron states of both stores as they are now: a full, verified checkpoint of this category.
 
@@ -22,9 +23,9 @@ Examples:
 @click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
-@click.pass_context
+@pass_call
 def snapshot(
-    context: click.Context,
+    call: Invocation,
     pre_migration: bool,
     name: str | None,
     rate_limit: str | None,
@@ -45,4 +46,4 @@ def snapshot(
         label=label,
         tuning={} if rate_limit is None else {"rate-limit": rate_limit},
     )
-    checkpoint_flow.perform(invocation.current(context), order, dry_run=dry_run, detach=detach, timeout=timeout)
+    checkpoint_flow.perform(call, order, dry_run=dry_run, detach=detach, timeout=timeout)

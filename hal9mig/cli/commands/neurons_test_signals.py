@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import connections, invocation, options
+from hal9mig.cli import connections, options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.checks.signals import SignalFindings
-    from hal9mig.cli.invocation import Invocation
 
 _MOST_SHOWN = 20
 _HELP = """Send signals along real connections in both stores; exit 3 when path, order or value differ.
@@ -39,12 +39,11 @@ Examples:
     "--steps", type=click.IntRange(1, 1000), default=16, show_default=True, help="How far a signal goes at most."
 )
 @options.output
-@click.pass_context
-def test_signals(context: click.Context, samples: str, whole: bool, seed: int, steps: int) -> None:
+@pass_call
+def test_signals(call: Invocation, samples: str, whole: bool, seed: int, steps: int) -> None:
     from hal9mig.checks import signals
     from hal9mig.ledger import check_results, database
 
-    call = invocation.current(context)
     wanted = units.parse_count(samples)
     if not 1 <= wanted <= signals.MOST_SAMPLES:
         raise errors.UsageError(f"--samples takes 1 to {signals.MOST_SAMPLES:,}, not {wanted:,}.")

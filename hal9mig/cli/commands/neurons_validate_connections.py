@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors
-from hal9mig.cli import confirm, connections, invocation, options
+from hal9mig.cli import confirm, connections, options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.checks.connection_findings import ConnectionFindings
     from hal9mig.checks.orphaned_connections import Mended
-    from hal9mig.cli.invocation import Invocation
 
 _COMMAND = "neurons validate-connections"
 _HELP = """Check that units are connected alike in both stores; exit 3 when something differs or is orphaned.
@@ -40,11 +40,10 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="With --fix-orphaned: show the plan, and change nothing.")
 @options.yes
 @options.output
-@click.pass_context
-def validate_connections(context: click.Context, deep: bool, fix: bool, dry_run: bool) -> None:
+@pass_call
+def validate_connections(call: Invocation, deep: bool, fix: bool, dry_run: bool) -> None:
     from hal9mig.checks import orphaned_connections
 
-    call = invocation.current(context)
     if dry_run and not fix:
         raise errors.ConflictingFlags(
             "--dry-run is for --fix-orphaned.", hint="hal9-migrate neurons validate-connections --deep"

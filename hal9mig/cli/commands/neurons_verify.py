@@ -7,8 +7,8 @@ import contextlib
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import comparison, connections, invocation, options
-from hal9mig.cli.invocation import Invocation
+from hal9mig.cli import comparison, connections, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _SLUG = "neuron-states"
 _HELP = """Compare one layer's units and their connections in both stores; exit 3 when something differs.
@@ -28,11 +28,10 @@ Examples:
 @click.option("--layer", required=True, metavar="LAYER", help="substrate, protocol, cognitive, ..., or your own.")
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
-@click.pass_context
-def verify(context: click.Context, layer: str, timeout: str | None) -> None:
+@pass_call
+def verify(call: Invocation, layer: str, timeout: str | None) -> None:
     from hal9mig.engine.compare import verify_report
 
-    call = invocation.current(context)
     call.system.require_ready()
     _require_layer(call, layer)
     (compared,) = comparison.compare(

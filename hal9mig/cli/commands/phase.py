@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, lazy_group, options, phase_validation
+from hal9mig.cli import lazy_group, options, phase_validation
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.checks.phase import PhaseStanding
-    from hal9mig.cli.invocation import Invocation
 
 _COMPLETE = """Note that a phase is complete.
 
@@ -51,12 +51,11 @@ def phase() -> None:
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.yes
 @options.output
-@click.pass_context
-def complete(context: click.Context, name: str, validates: bool, force: bool, reason: str, timeout: str | None) -> None:
+@pass_call
+def complete(call: Invocation, name: str, validates: bool, force: bool, reason: str, timeout: str | None) -> None:
     from hal9mig.checks import phase as phase_checks
     from hal9mig.ledger import database
 
-    call = invocation.current(context)
     phase_checks.known(name)
     if force != bool(reason.strip()):
         raise errors.UsageError("--force and --reason go together.", hint='add --force --reason "..."')
@@ -88,12 +87,11 @@ def _wanted(call: Invocation, now: PhaseStanding) -> bool:
 
 @phase.command("list", help=_LIST)
 @options.output
-@click.pass_context
-def list_(context: click.Context) -> None:
+@pass_call
+def list_(call: Invocation) -> None:
     from hal9mig.checks import phase as phase_checks
     from hal9mig.ledger import phases
 
-    call = invocation.current(context)
     call.system.require_ready()
     now = phase_checks.standing(call.system, phases.STATE_MIGRATION)
     at = now.completion.at if now.completion and now.complete else None
@@ -107,12 +105,11 @@ def list_(context: click.Context) -> None:
 @phase.command(help=_SHOW)
 @click.argument("name", metavar="PHASE")
 @options.output
-@click.pass_context
-def show(context: click.Context, name: str) -> None:
+@pass_call
+def show(call: Invocation, name: str) -> None:
     from hal9mig.checks import phase as phase_checks
     from hal9mig.ledger import phases
 
-    call = invocation.current(context)
     phase_checks.known(name)
     call.system.require_ready()
     now = phase_checks.standing(call.system, name)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.engine.rehearsal import Expected, RehearsalReport
@@ -30,11 +31,10 @@ Examples:
 @click.option("--rehearse", is_flag=True, help="Take a sample through all of it.")
 @click.option("--sample", type=options.COUNT, default="2000", show_default=True, help="Records of each category.")
 @options.output
-@click.pass_context
-def plan(context: click.Context, rehearse: bool, sample: str) -> None:
+@pass_call
+def plan(call: Invocation, rehearse: bool, sample: str) -> None:
     from hal9mig.engine import rehearsal
 
-    call = invocation.current(context)
     if not rehearse:
         raise errors.UsageError(
             "Say --rehearse: without it there is nothing measured to plan by. What one migration would do is told by "
@@ -57,7 +57,7 @@ def plan(context: click.Context, rehearse: bool, sample: str) -> None:
     call.conclude(_document(found), failed)
 
 
-def _show(call: invocation.Invocation, found: RehearsalReport) -> None:
+def _show(call: Invocation, found: RehearsalReport) -> None:
     rows = [
         [one.category, units.format_count(one.records), units.format_count(one.sampled), _told(one.migrate),
          _told(one.verify)]

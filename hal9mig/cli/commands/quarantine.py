@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import confirm, invocation, options
+from hal9mig.cli import confirm, options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.transfer.quarantine_retry import Retrial
     from hal9mig.ledger.quarantine import Held
 
@@ -57,11 +57,10 @@ def quarantine() -> None:
 @click.option("--status", type=click.Choice(_STATES), default="held", show_default=True, help="Which records.")
 @click.option("--limit", type=options.COUNT, default="100", show_default=True, help="At most so many.")
 @options.output
-@click.pass_context
-def list_(context: click.Context, names: tuple[str, ...], everything: bool, status: str, limit: str) -> None:
+@pass_call
+def list_(call: Invocation, names: tuple[str, ...], everything: bool, status: str, limit: str) -> None:
     from hal9mig.ledger import quarantine as ledger_quarantine
 
-    call = invocation.current(context)
     most = units.parse_count(limit)
     found = _held(call, options.chosen(names, everything), status=None if status == "all" else status, limit=most)
     with call.ledger.begin() as session:
@@ -85,9 +84,8 @@ def list_(context: click.Context, names: tuple[str, ...], everything: bool, stat
 @quarantine.command(help=_SHOW)
 @click.argument("number", metavar="ID", type=click.IntRange(1))
 @options.output
-@click.pass_context
-def show(context: click.Context, number: int) -> None:
-    call = invocation.current(context)
+@pass_call
+def show(call: Invocation, number: int) -> None:
     record = _get(call, number)
     if not call.json:
         for name, value in (
@@ -109,13 +107,10 @@ def show(context: click.Context, number: int) -> None:
 @click.option("--all", "every", is_flag=True, help="Every record that is held, of all categories or of --category.")
 @options.categories
 @options.output
-@click.pass_context
-def retry(
-    context: click.Context, numbers: tuple[int, ...], every: bool, names: tuple[str, ...], everything: bool
-) -> None:
+@pass_call
+def retry(call: Invocation, numbers: tuple[int, ...], every: bool, names: tuple[str, ...], everything: bool) -> None:
     from hal9mig.engine.transfer import quarantine_retry
 
-    call = invocation.current(context)
     wanted = options.chosen(names, everything)
     records = _records(call, numbers, every=every, names=wanted)
     done = []
@@ -144,11 +139,10 @@ def retry(
 @click.argument("numbers", metavar="ID...", type=click.IntRange(1), nargs=-1, required=True)
 @options.yes
 @options.output
-@click.pass_context
-def drop(context: click.Context, numbers: tuple[int, ...]) -> None:
+@pass_call
+def drop(call: Invocation, numbers: tuple[int, ...]) -> None:
     from hal9mig.engine.transfer import quarantine_retry
 
-    call = invocation.current(context)
     records = [_get(call, number) for number in dict.fromkeys(numbers)]
     for record in records:
         if record.status != "held":

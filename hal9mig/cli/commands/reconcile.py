@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import full_pass, invocation, options, report_file, standing_still
+from hal9mig.cli import full_pass, options, report_file, standing_still
 from hal9mig.cli.console import both_ways, counted
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hal9mig import model
-    from hal9mig.cli.invocation import Invocation
 
 _HELP = """Show how the two stores are kept in step; with --full, compare everything now and repair what drifted.
 
@@ -51,9 +51,9 @@ SCHEMA_VERSION = 1
 @options.categories
 @options.yes
 @options.output
-@click.pass_context
+@pass_call
 def reconcile(
-    context: click.Context,
+    call: Invocation,
     full: bool,
     fix_mode: str | None,
     report: pathlib.Path | None,
@@ -62,7 +62,6 @@ def reconcile(
     names: tuple[str, ...],
     everything: bool,
 ) -> None:
-    call = invocation.current(context)
     if not full:
         if fix_mode or report or timeout or detach or names or everything:
             raise errors.UsageError(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors
-from hal9mig.cli import invocation, options, report_file
+from hal9mig.cli import options, report_file
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.report.model import Report
@@ -34,12 +35,11 @@ _FORMS = (".pdf", ".html", ".md", ".json")
     "--output", required=True, type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Where to write it."
 )
 @options.output
-@click.pass_context
-def report(context: click.Context, phase: str, detailed: bool, output: pathlib.Path) -> None:
+@pass_call
+def report(call: Invocation, phase: str, detailed: bool, output: pathlib.Path) -> None:
     from hal9mig.checks import phase as phase_checks
     from hal9mig.report import phase_report
 
-    call = invocation.current(context)
     phase_checks.known(phase)
     form = output.suffix.lower()
     if form not in _FORMS:

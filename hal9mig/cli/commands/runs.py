@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import click
 
 from hal9mig import model, units
-from hal9mig.cli import invocation, options, run_progress, run_result, wait
+from hal9mig.cli import options, run_progress, run_result, wait
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
-
-if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
 
 _LIST = """List runs, the newest first.
 
@@ -66,11 +63,10 @@ def runs() -> None:
 @click.option("--active", is_flag=True, help="Only runs that have not ended.")
 @click.option("--limit", type=options.COUNT, default="20", show_default=True, help="At most so many.")
 @options.output
-@click.pass_context
-def list_(context: click.Context, names: tuple[str, ...], everything: bool, active: bool, limit: str) -> None:
+@pass_call
+def list_(call: Invocation, names: tuple[str, ...], everything: bool, active: bool, limit: str) -> None:
     from hal9mig.ledger import runs as ledger_runs
 
-    call = invocation.current(context)
     wanted = options.chosen(names, everything)
     most = units.parse_count(limit)
     slugs = [category.slug for category in call.categories(wanted)] if wanted else [None]
@@ -98,9 +94,8 @@ def list_(context: click.Context, names: tuple[str, ...], everything: bool, acti
 @click.option("--watch", is_flag=True, help="Wait for its end, with progress; the exit code is that of its end.")
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
-@click.pass_context
-def show(context: click.Context, run: int, watch: bool, timeout: str | None) -> None:
-    call = invocation.current(context)
+@pass_call
+def show(call: Invocation, run: int, watch: bool, timeout: str | None) -> None:
     if watch or timeout is not None:
         _watch(call, run, None if timeout is None else units.parse_duration(timeout))
     else:
@@ -199,11 +194,8 @@ def _urgency(row: list[object]) -> int:
     return ["failed", "leased", "queued", "planned", "done"].index(str(row[2]))
 
 
-def _steer(
-    context: click.Context, run_id: int, act: Callable[[Invocation], Callable[[int], model.Run]], steps: list[str]
-) -> None:
-    call = invocation.current(context)
-    run = act(call)(run_id)
+def _steer(call: Invocation, order: Callable[[int], model.Run], run_id: int, steps: list[str]) -> None:
+    run = order(run_id)
     if not call.json:
         call.console.line(f"{run.name} of {run.category}: {run_standing.state(run)}")
         for step in steps:
@@ -214,30 +206,30 @@ def _steer(
 @runs.command(help=_PAUSE)
 @click.argument("run", type=options.RUN)
 @options.output
-@click.pass_context
-def pause(context: click.Context, run: int) -> None:
-    _steer(context, run, lambda call: call.coordinator.pause, [f"hal9-migrate runs resume {run}"])
+@pass_call
+def pause(call: Invocation, run: int) -> None:
+    _steer(call, call.coordinator.pause, run, [f"hal9-migrate runs resume {run}"])
 
 
 @runs.command(help=_RESUME)
 @click.argument("run", type=options.RUN)
 @options.output
-@click.pass_context
-def resume(context: click.Context, run: int) -> None:
-    _steer(context, run, lambda call: call.coordinator.resume, [f"hal9-migrate runs show {run} --watch"])
+@pass_call
+def resume(call: Invocation, run: int) -> None:
+    _steer(call, call.coordinator.resume, run, [f"hal9-migrate runs show {run} --watch"])
 
 
 @runs.command(help=_CANCEL)
 @click.argument("run", type=options.RUN)
 @options.output
-@click.pass_context
-def cancel(context: click.Context, run: int) -> None:
-    _steer(context, run, lambda call: call.coordinator.cancel, [f"hal9-migrate runs retry {run}"])
+@pass_call
+def cancel(call: Invocation, run: int) -> None:
+    _steer(call, call.coordinator.cancel, run, [f"hal9-migrate runs retry {run}"])
 
 
 @runs.command(help=_RETRY)
 @click.argument("run", type=options.RUN)
 @options.output
-@click.pass_context
-def retry(context: click.Context, run: int) -> None:
-    _steer(context, run, lambda call: call.coordinator.retry, [f"hal9-migrate runs show {run} --watch"])
+@pass_call
+def retry(call: Invocation, run: int) -> None:
+    _steer(call, call.coordinator.retry, run, [f"hal9-migrate runs show {run} --watch"])

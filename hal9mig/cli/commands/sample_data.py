@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import confirm, invocation, options
+from hal9mig.cli import confirm, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.cli.console import Console
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.sample import Loaded, LoadProgress, Shape
     from hal9mig.sample.traffic import Summary
 
@@ -79,9 +79,9 @@ def sample_data() -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted and loaded, and change nothing.")
 @options.yes
 @options.output
-@click.pass_context
+@pass_call
 def load(
-    context: click.Context,
+    call: Invocation,
     scale: float,
     seed: int,
     names: tuple[str, ...],
@@ -95,7 +95,6 @@ def load(
     from hal9mig import sample
     from hal9mig.categories import registry
 
-    call = invocation.current(context)
     flat_url = call.settings.require_flat()
     wanted = options.chosen(names, everything)
     shape = sample.Shape(scale=scale, seed=seed)
@@ -233,9 +232,9 @@ def _per_second(text: str) -> float:
 @click.option("--seed", type=int, default=1, show_default=True, metavar="N", help="Another seed, other writes.")
 @click.option("--bypass-client", is_flag=True, help="Plain SQL on the flat store, while it takes writes.")
 @options.output
-@click.pass_context
+@pass_call
 def traffic(
-    context: click.Context,
+    call: Invocation,
     writers: int,
     rate: str,
     duration: str,
@@ -252,7 +251,6 @@ def traffic(
     from hal9mig.categories import registry
     from hal9mig.sample import bypass, traffic, traffic_records
 
-    call = invocation.current(context)
     known = registry.builtin()
     plan = traffic.TrafficPlan(
         categories=[category.slug for category in known.select(options.chosen(names, everything))],
@@ -337,12 +335,11 @@ def _show_traffic(call: Invocation, path: pathlib.Path, done: Summary, counters:
     help="Which store to compare; both need empty journals.",
 )
 @options.output
-@click.pass_context
-def check_traffic(context: click.Context, path: pathlib.Path, store: str) -> None:
+@pass_call
+def check_traffic(call: Invocation, path: pathlib.Path, store: str) -> None:
     from hal9mig import client, model
     from hal9mig.sample import check_traffic as checking
 
-    call = invocation.current(context)
     stores = {"ruling": (), "both": tuple(model.StoreName)}.get(store)
     with client.connect(call.settings, application_name="hal9-traffic") as opened:
         done = checking.check(path, opened, (model.StoreName(store),) if stores is None else stores)

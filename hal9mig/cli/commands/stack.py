@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import click
 
 from hal9mig import errors, safe_text, settings, units
-from hal9mig.cli import invocation
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.embedded import daemon, programs, record
 from hal9mig.embedded import stack as stacks
 
@@ -64,12 +64,12 @@ def stack() -> None:
     help="The dashboard's port.  [env: HAL9_DASHBOARD_PORT; default: 5556]",
 )
 @click.option("--detach", is_flag=True, help="Return once everything is up, and leave it running.")
-@click.pass_context
+@pass_call
 def up(
-    context: click.Context, workers: int | None, flower_port: int | None, dashboard_port: int | None, detach: bool
+    call: Invocation, workers: int | None, flower_port: int | None, dashboard_port: int | None, detach: bool
 ) -> None:
     flags = {"stack.workers": workers, "stack.flower_port": flower_port, "dashboard.port": dashboard_port}
-    resolved = _starting(context, flags)
+    resolved = _starting(call, flags)
     status = record.read(resolved.data_dir)
     if status.supervisor:
         _already_up(resolved, status, workers)
@@ -89,23 +89,23 @@ def up(
 @stack.command(help=_STATUS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.option("--show-login", is_flag=True, help="Print Flower's login and the dashboard's token in full.")
-@click.pass_context
-def status(context: click.Context, as_json: bool, show_login: bool) -> None:
-    resolved = invocation.current(context).settings
+@pass_call
+def status(call: Invocation, as_json: bool, show_login: bool) -> None:
+    resolved = call.settings
     found = record.read(resolved.data_dir)
-    if as_json or invocation.current(context).json:
+    if as_json or call.json:
         click.echo(json.dumps(_document(found, show_login), indent=2))
     else:
         _show_status(resolved, found, show_login)
     if not found.healthy:
-        context.exit(errors.EXIT_PROBLEMS)
+        click.get_current_context().exit(errors.EXIT_PROBLEMS)
 
 
 @stack.command(help=_DOWN)
 @click.option("--timeout", default="3m", metavar="TIME", show_default=True, help="How long to wait for the end.")
-@click.pass_context
-def down(context: click.Context, timeout: str) -> None:
-    resolved = invocation.current(context).settings
+@pass_call
+def down(call: Invocation, timeout: str) -> None:
+    resolved = call.settings
     if not record.down(resolved.data_dir, _talk, timeout=units.parse_duration(timeout)):
         _talk(f"not running in {resolved.data_dir}")
 
@@ -125,8 +125,7 @@ def _talk(line: str) -> None:
     click.echo(safe_text.masked(line), err=True)
 
 
-def _starting(context: click.Context, flags: Mapping[str, object]) -> settings.Settings:
-    call = invocation.current(context)
+def _starting(call: Invocation, flags: Mapping[str, object]) -> settings.Settings:
     # The flags of `hal9-migrate` itself were read already; these join them.
     known = call.settings
     earlier = {key: known.values[key] for key, origin in known.origins.items() if origin == "flag"}

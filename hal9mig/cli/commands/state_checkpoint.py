@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import units
-from hal9mig.cli import checkpoint_flow, confirm, invocation, options
+from hal9mig.cli import checkpoint_flow, confirm, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.checkpoint.orders import CheckpointListing
 
 _HELP = """Keep both stores as they are at this instant, while the application goes on writing.
@@ -39,9 +39,9 @@ Examples:
 @click.option("--delete", "deleted", type=options.DELETED, metavar="NAME", help="Delete this checkpoint; asks first.")
 @options.yes
 @options.output
-@click.pass_context
+@pass_call
 def checkpoint(
-    context: click.Context,
+    call: Invocation,
     /,
     names: tuple[str, ...],
     everything: bool,
@@ -55,7 +55,6 @@ def checkpoint(
     timeout: str | None,
     deleted: str | None,
 ) -> None:
-    call = invocation.current(context)
     given = {
         "--name": name is not None, "--description": description is not None, "--full-backup": full_backup,
         "--verify": verify, "--category": bool(names) or everything, "--rate-limit": rate_limit is not None,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import comparison, invocation, options
+from hal9mig.cli import comparison, options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.ledger.verify_results import Difference
 
 _HELP = """Compare both stores and list the records that differ, a line each; exit 3 when there are any.
@@ -44,9 +44,9 @@ Examples:
 )
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
-@click.pass_context
+@pass_call
 def diff(
-    context: click.Context,
+    call: Invocation,
     names: tuple[str, ...],
     everything: bool,
     named: bool,
@@ -56,7 +56,6 @@ def diff(
     limit: str,
     timeout: str | None,
 ) -> None:
-    call = invocation.current(context)
     if jsonl and call.json:
         raise errors.ConflictingFlags(
             "--json and --jsonl exclude each other: one is a single document, the other a stream of them.",

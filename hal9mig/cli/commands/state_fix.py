@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import full_pass, invocation, options
+from hal9mig.cli import full_pass, options
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.reconcile.full_pass import Found
     from hal9mig.engine.reconcile.guidance import Choice, Guide
     from hal9mig.engine.reconcile.repair import Outcome
@@ -40,9 +40,9 @@ Examples:
 @options.categories
 @options.yes
 @options.output
-@click.pass_context
+@pass_call
 def fix(
-    context: click.Context,
+    call: Invocation,
     automatic: bool,
     safe_only: bool,
     interactive: bool,
@@ -53,7 +53,6 @@ def fix(
 ) -> None:
     from hal9mig.engine.reconcile.repair import RepairPolicy
 
-    call = invocation.current(context)
     _check(call, automatic=automatic, safe_only=safe_only, interactive=interactive, guidance=guidance)
     if automatic and not safe_only:
         full_pass.require_somebody(call)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import units
-from hal9mig.cli import checkpoint_flow, invocation, options, report_file
+from hal9mig.cli import checkpoint_flow, options, report_file
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.ledger.run_options import KeptOptions
 
 if TYPE_CHECKING:
@@ -33,11 +34,10 @@ Examples:
 
 @click.command("list-checkpoints", help=_LIST)
 @options.output
-@click.pass_context
-def list_checkpoints(context: click.Context) -> None:
+@pass_call
+def list_checkpoints(call: Invocation) -> None:
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
-    call = invocation.current(context)
     found = Checkpoints(call.system).listing()
     steps = [] if found.unknown else [f"hal9-migrate state checkpoint --delete {one.name}" for one in found.unusable]
     if not found.manifests and not found.under_way and not found.unknown:
@@ -97,11 +97,10 @@ def _row(one: Manifest, when: str, found: CheckpointListing) -> list[object]:
     help="Where to write it.",
 )  # fmt: skip
 @options.output
-@click.pass_context
-def export_manifest(context: click.Context, text: str, output: pathlib.Path) -> None:
+@pass_call
+def export_manifest(call: Invocation, text: str, output: pathlib.Path) -> None:
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
-    call = invocation.current(context)
     report_file.require_folder(output, undone="nothing was written")
     kept = Checkpoints(call.system)
     with checkpoint_flow.named(kept, text):

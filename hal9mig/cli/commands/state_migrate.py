@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model, units
-from hal9mig.cli import confirm, invocation, options, run_result, wait
+from hal9mig.cli import confirm, options, run_result, wait
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.coordinator import MigrateOrder, MigratePlan
 
 _HELP = """Copy records from the flat to the hierarchical store, on the workers.
@@ -165,9 +165,9 @@ class MigrateFlags:
 )
 @options.yes
 @options.output
-@click.pass_context
+@pass_call
 def migrate(
-    context: click.Context,
+    call: Invocation,
     /,
     names: tuple[str, ...],
     everything: bool,
@@ -177,7 +177,6 @@ def migrate(
     timeout: str | None,
     **given: object,
 ) -> None:
-    call = invocation.current(context)
     flags = MigrateFlags(filter=filter_, **given)  # type: ignore[arg-type]
     flags.check()
     for one, other in ((detach, "--detach"), (timeout is not None, "--timeout")):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from hal9mig import model, units
-from hal9mig.cli import invocation, options
-from hal9mig.engine import run_standing
-
-if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
+from hal9mig.cli import options
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.cli.repeat import repeated
+from hal9mig.engine import run_standing
 
 _HELP = """Show how far each category's newest migration is, and every run that is under way.
 
@@ -35,9 +32,8 @@ Examples:
     help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
 )
 @options.output
-@click.pass_context
-def progress(context: click.Context, names: tuple[str, ...], everything: bool, watch: str | None) -> None:
-    call = invocation.current(context)
+@pass_call
+def progress(call: Invocation, names: tuple[str, ...], everything: bool, watch: str | None) -> None:
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     repeated(call, lambda: _show(call, slugs), watch)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from hal9mig.cli import checkpoint_flow, invocation, options, restore_flow
+from hal9mig.cli import checkpoint_flow, options, restore_flow
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Restore from a backup that may be damaged: what is sound comes back, what is not goes to quarantine.
 
@@ -33,9 +34,9 @@ Examples:
 @restore_flow.flags
 @options.yes
 @options.output
-@click.pass_context
+@pass_call
 def recover(
-    context: click.Context,
+    call: Invocation,
     /,
     text: str,
     names: tuple[str, ...],
@@ -46,7 +47,6 @@ def recover(
 ) -> None:
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
-    call = invocation.current(context)
     flags = restore_flow.RestoreFlags(**given)
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     checkpoints = Checkpoints(call.system)

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from hal9mig import errors
-from hal9mig.cli import checkpoint_flow, invocation, options, restore_flow
+from hal9mig.cli import checkpoint_flow, options, restore_flow
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Go back to a checkpoint: both stores, of every category or of some.
 
@@ -33,9 +34,9 @@ Examples:
 @click.option("--detach", is_flag=True, help="Print the run's number and return once it has begun.")
 @options.yes
 @options.output
-@click.pass_context
+@pass_call
 def rollback(
-    context: click.Context,
+    call: Invocation,
     /,
     text: str,
     names: tuple[str, ...],
@@ -45,7 +46,6 @@ def rollback(
 ) -> None:
     from hal9mig.engine.checkpoint.orders import Checkpoints
 
-    call = invocation.current(context)
     flags = restore_flow.RestoreFlags(**given)
     flags.check()
     chosen = call.categories(options.chosen(names, everything))

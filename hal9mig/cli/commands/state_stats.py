@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options, run_progress
+from hal9mig.cli import options, run_progress
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.cli.repeat import repeated
 from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.ledger.workers import Worker
     from hal9mig.stores.store_size import Activity
 
@@ -38,9 +38,8 @@ Examples:
     help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
 )
 @options.output
-@click.pass_context
-def stats(context: click.Context, resources: bool, watch: str | None) -> None:
-    call = invocation.current(context)
+@pass_call
+def stats(call: Invocation, resources: bool, watch: str | None) -> None:
     repeated(call, lambda: _show(call, resources=resources), watch)
 
 

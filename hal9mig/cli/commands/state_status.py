@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import finished, invocation, options, standing_still
+from hal9mig.cli import finished, options, standing_still
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.category_standing import CategoryStanding
     from hal9mig.stores.connection import Connection
     from hal9mig.stores.schema import SchemaState
@@ -35,13 +35,12 @@ Examples:
 
 @click.command(help=_HELP)
 @options.output
-@click.pass_context
-def status(context: click.Context) -> None:
+@pass_call
+def status(call: Invocation) -> None:
     from hal9mig.engine import category_standing, standstill
     from hal9mig.ledger import mode, runs, tuning, workers
     from hal9mig.stores import capture, schema, store_size
 
-    call = invocation.current(context)
     categories = call.registry.ordered()
     flat_url, hier_url = call.settings.require_flat(), call.settings.require_hier()
     states = schema.status(flat_url, hier_url)

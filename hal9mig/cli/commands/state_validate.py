@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import error_text, full_pass, invocation, options
+from hal9mig.cli import error_text, full_pass, options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
     from hal9mig.checks.validation import Effort, Head
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.ledger.check_results import CheckOutcome
 
 _HELP = """Run the named checks of a category on both stores; exit 3 when one fails.
@@ -87,9 +87,9 @@ def _factor(text: str) -> float:
 )
 @click.option("--timeout", type=options.DURATION, help="Stop waiting for repairs after this time, with exit code 124.")
 @options.output
-@click.pass_context
+@pass_call
 def validate(
-    context: click.Context,
+    call: Invocation,
     names: tuple[str, ...],
     everything: bool,
     heads: tuple[str, ...] | None,
@@ -104,7 +104,6 @@ def validate(
 ) -> None:
     from hal9mig.checks.validation import Effort, Head
 
-    call = invocation.current(context)
     if failed_only and fix_and_retry:
         raise errors.ConflictingFlags(
             "--failed-only runs nothing, and --fix-and-retry does.", hint="leave one of them out"

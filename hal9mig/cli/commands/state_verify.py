@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import comparison, invocation, options, report_file
+from hal9mig.cli import comparison, options, report_file
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
-    from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.compare.verify_report import CategoryVerdict
 
 _HELP = """Compare both stores, record by record, in both directions; exit 3 when something differs.
@@ -53,9 +53,9 @@ Examples:
 )
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
-@click.pass_context
+@pass_call
 def verify(
-    context: click.Context,
+    call: Invocation,
     names: tuple[str, ...],
     everything: bool,
     named: bool,
@@ -68,7 +68,6 @@ def verify(
 ) -> None:
     from hal9mig.engine.compare import verify_report
 
-    call = invocation.current(context)
     totals = checksums or cross_reference or everything
     if report is not None:
         report_file.require_folder(report)

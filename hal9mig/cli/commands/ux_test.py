@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options
+from hal9mig.cli import options
 from hal9mig.cli.console import counted
+from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
     from hal9mig.checks.acting_users import Trial
@@ -43,15 +44,14 @@ Examples:
     help="How long a write may take to the other store.",
 )
 @options.output
-@click.pass_context
-def ux_test(context: click.Context, sample_users: str, verify_sessions: bool, seed: int, patience: str) -> None:
+@pass_call
+def ux_test(call: Invocation, sample_users: str, verify_sessions: bool, seed: int, patience: str) -> None:
     from hal9mig import client
     from hal9mig.checks import acting_users, continuity, sessions
     from hal9mig.checks.subject import Subject
     from hal9mig.engine.desk import Desk
     from hal9mig.ledger import check_results, database
 
-    call = invocation.current(context)
     users = units.parse_count(sample_users)
     if not 1 <= users <= acting_users.MOST_USERS:
         raise errors.UsageError(f"--sample-users is from 1 to {acting_users.MOST_USERS:,}.")
@@ -106,7 +106,7 @@ def _outcome(trial: Trial) -> CheckOutcome:
     )  # fmt: skip
 
 
-def _show(call: invocation.Invocation, trial: Trial, outcome: CheckOutcome, verified: CheckOutcome | None) -> None:
+def _show(call: Invocation, trial: Trial, outcome: CheckOutcome, verified: CheckOutcome | None) -> None:
     call.console.verdict(not trial.problems, outcome.detail)
     if verified is not None and verified.verdict == "skipped":
         call.console.line(f"Sessions not verified: {verified.detail}")

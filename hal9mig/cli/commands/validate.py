@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import invocation, options, phase_validation
+from hal9mig.cli import options, phase_validation
+from hal9mig.cli.invocation import Invocation, pass_call
 
 _HELP = """Judge a phase by all that shows how it went, a line each; exit 3 where one is not good.
 
@@ -27,11 +28,10 @@ Examples:
 @click.option("--comprehensive", is_flag=True, help="Compare and judge now, and keep what comes of it.")
 @click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
 @options.output
-@click.pass_context
-def validate(context: click.Context, phase: str, comprehensive: bool, timeout: str | None) -> None:
+@pass_call
+def validate(call: Invocation, phase: str, comprehensive: bool, timeout: str | None) -> None:
     from hal9mig.checks import phase as phase_checks
 
-    call = invocation.current(context)
     phase_checks.known(phase)
     call.system.require_ready()
     if comprehensive:
