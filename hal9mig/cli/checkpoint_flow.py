@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from hal9mig import errors, safe_text, units
 from hal9mig.cli import run_result, wait
@@ -25,9 +25,7 @@ def stamped(begin: str) -> str:
     return f"{begin}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
 
 
-def perform(
-    call: Invocation, order: CheckpointOrder, *, dry_run: bool = False, detach: bool = False, timeout: str | None = None
-) -> None:
+def perform(call: Invocation, order: CheckpointOrder, *, dry_run: bool, detach: bool, timeout: float | None) -> None:
     """Take a checkpoint and say what it holds.
 
     Raises:
@@ -48,9 +46,7 @@ def perform(
             call.console.say(f"watch: {steps[0]}")
         call.conclude({"run": run_standing.document(run), "checkpoint": order.name, "next_steps": steps})
         return
-    (run,) = wait.for_end(
-        call, [run], expected={run.id: plan.rows}, timeout=None if timeout is None else units.parse_duration(timeout)
-    )
+    (run,) = wait.for_end(call, [run], expected={run.id: plan.rows}, timeout=timeout)
     tell(call, checkpoints, run)
 
 
@@ -183,25 +179,3 @@ def named(checkpoints: Checkpoints, text: str) -> Iterator[None]:
                     hint="choose another: hal9-migrate state list-checkpoints",
                 ) from None
         raise
-
-
-def check_waiting(*, dry_run: bool, detach: bool, timeout: str | None) -> None:
-    """Raise where options about waiting exclude each other.
-
-    Raises:
-        errors.ConflictingFlags: they do.
-    """
-    if detach and timeout is not None:
-        refuse("--detach", "--timeout", "nothing is waited for")
-    for given, flag in ((detach, "--detach"), (timeout is not None, "--timeout")):
-        if dry_run and given:
-            refuse("--dry-run", flag, "a dry run starts nothing that could be waited for")
-
-
-def refuse(one: str, other: str, reason: str) -> NoReturn:
-    """Refuse two options together.
-
-    Raises:
-        errors.ConflictingFlags: always.
-    """
-    raise errors.ConflictingFlags(f"{one} and {other} exclude each other: {reason}.", hint="leave one of them out")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import units
 from hal9mig.cli import wait
 from hal9mig.cli.console import counted
 from hal9mig.engine import run_standing
@@ -21,25 +21,6 @@ if TYPE_CHECKING:
 
 #: A path as it is given; the orders check what is there.
 FOLDER = click.Path(path_type=pathlib.Path, file_okay=True)
-STORE = click.Choice(["flat", "hierarchical"])
-
-
-def check_waiting(*, dry_run: bool, detach: bool, timeout: str | None) -> None:
-    """Raise where options about waiting exclude each other.
-
-    Raises:
-        errors.ConflictingFlags: they do.
-    """
-    if dry_run and (detach or timeout is not None):
-        raise errors.ConflictingFlags(
-            f"--dry-run and {'--detach' if detach else '--timeout'} exclude each other: a dry run starts nothing that "
-            "could be waited for.",
-            hint="leave one of them out",
-        )
-    if detach and timeout is not None:
-        raise errors.ConflictingFlags(
-            "--detach and --timeout exclude each other: nothing is waited for.", hint="leave one of them out"
-        )
 
 
 def show_plan(call: Invocation, plan: FilesPlan, verb: str) -> None:
@@ -94,15 +75,14 @@ def detached(call: Invocation, run: model.Run) -> None:
     call.conclude({"run": run_standing.document(run), "next_steps": steps})
 
 
-def waited(call: Invocation, run: model.Run, *, records: int, timeout: str | None) -> model.Run:
+def waited(call: Invocation, run: model.Run, *, records: int, timeout: float | None) -> model.Run:
     """Wait for a run's end, and say which workers were left out.
 
     Raises: as ``wait.for_end``.
     """
     from hal9mig.engine.checkpoint import place
 
-    limit = None if timeout is None else units.parse_duration(timeout)
-    (run,) = wait.for_end(call, [run], expected={run.id: records}, timeout=limit)
+    (run,) = wait.for_end(call, [run], expected={run.id: records}, timeout=timeout)
     with call.ledger.begin() as session:
         out = place.left_out(session, run.id)
     for worker in out:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import pathlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,18 +18,19 @@ from hal9mig.cli import invocation
 
 F = TypeVar("F", bound=Callable[..., Any])
 if TYPE_CHECKING:
+    _ToAny = click.ParamType[Any]
     _ToText = click.ParamType[str]
     _ToNumber = click.ParamType[int]
 else:
     # Older versions of click have no such parameter.
-    _ToText = _ToNumber = click.ParamType
+    _ToAny = _ToText = _ToNumber = click.ParamType
 
 _COMPLETION_PATIENCE = 1.0  # seconds to try the ledger while somebody waits for a completion
 _MOST_RUNS = 20
 
 
-class Text(_ToText):
-    """A text that has to be readable as a quantity, and stays the text it is.
+class Quantity(_ToAny):
+    """A quantity, given as what its text says.
 
     Args:
         name: what the help calls it.
@@ -39,13 +41,21 @@ class Text(_ToText):
         self.name = name
         self._read = read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check a value."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a value."""
         try:
-            self._read(str(value))
+            return self._read(str(value))
         except errors.InvalidUnit as error:
             option = param.opts[0] if param is not None and param.opts else "the value"
             raise errors.InvalidUnit(f"{option}: {error.message}", hint=error.hint) from None
+
+
+class Text(Quantity):
+    """A quantity that stays the text it is, as the ledger keeps it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a value."""
+        super().convert(value, param, ctx)
         return str(value)
 
 
@@ -60,40 +70,33 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-def _rate(text: str) -> object:
-    return units.parse_rate(text)
+def tuned(name: str) -> Callable[[str], object]:
+    """Return the function of this name that reads what the ledger keeps."""
+
+    def read(text: str) -> object:
+        # Late: it lives beside the ledger, whose driver takes time to load.
+        from hal9mig.ledger import tuning
+
+        parse: Callable[[str], object] = getattr(tuning, name)
+        return parse(text)
+
+    return read
 
 
-def _validation(text: str) -> object:
-    # Late: it lives beside the ledger, whose driver takes time to load.
-    from hal9mig.ledger import tuning
-
-    return tuning.parse_validation(text)
-
-
-def _tolerance(text: str) -> object:
-    from hal9mig.ledger import tuning
-
-    return tuning.parse_tolerance(text)
-
-
-def _impact(text: str) -> object:
-    from hal9mig.ledger import tuning
-
-    return tuning.parse_impact(text)
-
-
-COUNT = Text("N", units.parse_count)
-DURATION = Text("TIME", units.parse_duration)
+COUNT = Quantity("N", units.parse_count)
+DURATION = Quantity("TIME", units.parse_duration)
 #: A duration that may be none at all.
-ANY_DURATION = Text("TIME", functools.partial(units.parse_duration, none=True))
+ANY_DURATION = Quantity("TIME", functools.partial(units.parse_duration, none=True))
 #: What the databases and Python's own generator both draw by.
 SEED = click.IntRange(0, 2**31 - 1)
-RATE = Text("RATE", _rate)
+STORE = click.Choice([str(store) for store in model.StoreName])
+COUNT_TEXT = Text("N", units.parse_count)
+DURATION_TEXT = Text("TIME", units.parse_duration)
+RATE = Text("RATE", units.parse_rate)
 BYTES = Text("SIZE", units.parse_bytes)
-VALIDATION = Text("MODE", _validation)
-TOLERANCE = Text("N", _tolerance)
-IMPACT = Text("SHARE", _impact)
+VALIDATION = Text("MODE", tuned("parse_validation"))
+TOLERANCE = Text("N", tuned("parse_tolerance"))
+IMPACT = Text("SHARE", tuned("parse_impact"))
 
 
 class _CategoryType(_ToText):
@@ -201,11 +204,26 @@ def output(command: F) -> F:
     )(command)
 
 
-def yes(command: F) -> F:
-    """Add ``--yes``."""
-    return click.option(
-        "--yes", is_flag=True, expose_value=False, callback=_note("yes"), help="Answer every question with yes."
-    )(command)
+yes = click.option(
+    "--yes", is_flag=True, expose_value=False, callback=_note("yes"), help="Answer every question with yes."
+)
+timeout = click.option("--timeout", type=DURATION, help="Stop waiting after this time, with exit code 124.")
+run_timeout = click.option(
+    "--timeout", type=DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
+)
+detach = click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
+watch = click.option(
+    "--watch", type=DURATION, is_flag=False, flag_value="5s", metavar="[=TIME]",
+    help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
+)  # fmt: skip
+filter_ = click.option(
+    "--filter", "filter_", default="", metavar="EXPR",
+    help="Only records of which this holds: field op value, joined by commas that mean and.",
+)  # fmt: skip
+report = click.option(
+    "--report", type=click.Path(path_type=pathlib.Path, dir_okay=False), metavar="FILE",
+    help="Write everything found as JSON; at once or not at all.",
+)  # fmt: skip
 
 
 def categories(command: F) -> F:
@@ -226,3 +244,25 @@ def chosen(names: Sequence[str], everything: bool) -> Sequence[str]:
     if any(not part.strip() for value in names for part in value.split(",")):
         raise errors.UsageError("--category has an empty name.", hint="leave it out for all, or name one")
     return [*names, "all"] if everything else names
+
+
+def check_waiting(*, dry_run: bool, detach: bool, timeout: float | None) -> None:
+    """Raise where options about waiting exclude each other.
+
+    Raises:
+        errors.ConflictingFlags: they do.
+    """
+    for given, flag in ((detach, "--detach"), (timeout is not None, "--timeout")):
+        if dry_run and given:
+            refuse("--dry-run", flag, "a dry run starts nothing that could be waited for")
+    if detach and timeout is not None:
+        refuse("--detach", "--timeout", "nothing is waited for")
+
+
+def refuse(one: str, other: str, reason: str) -> NoReturn:
+    """Refuse two options together.
+
+    Raises:
+        errors.ConflictingFlags: always.
+    """
+    raise errors.ConflictingFlags(f"{one} and {other} exclude each other: {reason}.", hint="leave one of them out")

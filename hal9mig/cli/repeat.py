@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hal9mig import errors, units
+from hal9mig import errors
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
 
 
-def repeated(call: Invocation, show: Callable[[], None], watch: str | None) -> None:
-    """Show once, or with ``--watch`` over and over; a terminal is cleared in between."""
-    if watch is None:
+def repeated(call: Invocation, show: Callable[[], None], every: float | None) -> None:
+    """Show once, or every so many seconds; a terminal is cleared in between."""
+    if every is None:
         show()
         return
-    pause = units.parse_duration(watch)
     try:
         while True:
             if call.console.out_is_terminal and not call.json:
@@ -26,6 +25,6 @@ def repeated(call: Invocation, show: Callable[[], None], watch: str | None) -> N
                 show()
             except errors.Unreachable as error:
                 call.console.say(f"error: {error.message}")
-            time.sleep(pause)
+            time.sleep(every)
     except KeyboardInterrupt:
         raise errors.Interrupted("Interrupted; nothing was stopped but the watching.", hint="") from None

@@ -30,7 +30,7 @@ class RestoreFlags:
     reason: str
     no_safety_checkpoint: bool
     dry_run: bool
-    timeout: str | None
+    timeout: float | None
     detach: bool = False
 
     def check(self) -> None:
@@ -40,9 +40,9 @@ class RestoreFlags:
             errors.ConflictingFlags: they do; the message says why.
         """
         if self.detach and self.timeout is not None:
-            checkpoint_flow.refuse("--detach", "--timeout", "nothing is waited for")
+            options.refuse("--detach", "--timeout", "nothing is waited for")
         if self.detach and self.dry_run:
-            checkpoint_flow.refuse("--dry-run", "--detach", "a dry run starts nothing that could be left alone")
+            options.refuse("--dry-run", "--detach", "a dry run starts nothing that could be left alone")
 
 
 def flags(command: options.F) -> options.F:
@@ -80,8 +80,7 @@ class Restore:
         self._plan = plan
         self._flags = flags
         self._verb = verb
-        limit = None if flags.timeout is None else units.parse_duration(flags.timeout)
-        self._deadline = None if limit is None else time.monotonic() + limit
+        self._deadline = None if flags.timeout is None else time.monotonic() + flags.timeout
 
     def carry_out(self, begin: Callable[[], model.Run]) -> None:
         """Show what would be lost, ask, keep what is replaced, and restore.

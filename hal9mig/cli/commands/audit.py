@@ -28,11 +28,11 @@ Examples:
 @click.option("--verify", is_flag=True, help="Follow the chain of hashes from its beginning.")
 @options.output
 @pass_call
-def audit(call: Invocation, run_id: int | None, limit: str, verify: bool) -> None:
+def audit(call: Invocation, run_id: int | None, limit: int, verify: bool) -> None:
     from hal9mig.ledger import audit as ledger_audit
 
     with call.ledger.begin() as session:
-        found = ledger_audit.events(session, run_id=run_id, limit=units.parse_count(limit))
+        found = ledger_audit.events(session, run_id=run_id, limit=limit)
         chain = ledger_audit.follow(session) if verify else None
     if not call.json:
         rows = [

@@ -6,7 +6,7 @@ import pathlib
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import check_table, options, report_file
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -44,7 +44,7 @@ def benchmark(
     compare_systems: bool,
     rounds: int,
     samples: int,
-    sla: str,
+    sla: float,
     seed: int,
     plot: pathlib.Path | None,
     report: pathlib.Path | None,
@@ -55,7 +55,7 @@ def benchmark(
 
     order = engine.BenchmarkOrder(
         operations=engine.operations(operations), rounds=rounds, samples=samples,
-        sla=units.parse_duration(sla, none=True) * 1000, seed=seed,
+        sla=sla * 1000, seed=seed,
     )  # fmt: skip
     chosen = call.categories(options.chosen(names, everything))
     if plot is not None and plot.suffix.lower() not in benchmark_plot.FORMATS:

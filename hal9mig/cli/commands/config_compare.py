@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, model
+from hal9mig import errors
 from hal9mig.cli import check_table, options, report_file
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -26,12 +26,11 @@ set, and its version; exit 3 where one differs. A write on its way is no differe
 Examples:
   hal9-migrate config compare --system1 flat --system2 hierarchical --report config-diff.txt
 """
-_STORES = click.Choice([str(store) for store in model.StoreName])
 
 
 @click.command(help=_HELP)
-@click.option("--system1", type=_STORES, default="flat", show_default=True, help="One store.")
-@click.option("--system2", type=_STORES, default="hierarchical", show_default=True, help="The other one.")
+@click.option("--system1", type=options.STORE, default="flat", show_default=True, help="One store.")
+@click.option("--system2", type=options.STORE, default="hierarchical", show_default=True, help="The other one.")
 @click.option(
     "--report", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Write it as text, or as .json."
 )

@@ -24,15 +24,12 @@ Examples:
 """
 
 
-_STORES = click.Choice([str(store) for store in model.StoreName])
-
-
 @click.command(help=_HELP)
 @click.option("--all", "everything", is_flag=True, help="Every key.")
 @click.option("--key", "prefix", metavar="KEY", help="This key and those below it.")
 @click.option(
     "--system",
-    type=click.Choice([str(store) for store in model.StoreName]),
+    type=options.STORE,
     help="The store.  [default: the one that rules]",
 )
 @click.option("--include-secrets", is_flag=True, help="Do not mask secrets.")

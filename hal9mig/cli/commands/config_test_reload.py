@@ -6,7 +6,7 @@ import functools
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import check_table, confirm, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -31,19 +31,18 @@ Examples:
 @options.yes
 @options.output
 @pass_call
-def test_reload(call: Invocation, changes: int, verify_application: bool, within: str) -> None:
+def test_reload(call: Invocation, changes: int, verify_application: bool, within: float) -> None:
     from hal9mig.checks import configuration, reload, single
     from hal9mig.ledger import database
 
-    seconds = units.parse_duration(within)
-    if not 0 < seconds <= 600:
+    if within > 600:
         raise errors.UsageError("--within is more than nothing and at most 10m.", hint="--within 5s")
     call.system.require_ready()
     if configuration.ruling(call.system) == "hierarchical":
         confirm.ask(
             call, f"The hierarchical store rules. Write {changes} changes of reserved keys to it, and undo them?"
         )
-    check = functools.partial(reload.check, changes=changes, within=seconds, application=verify_application)
+    check = functools.partial(reload.check, changes=changes, within=within, application=verify_application)
     outcome = single.run(call.system, "configuration", check, command="config test-reload", actor=database.actor())
     if not call.json:
         check_table.show(call, outcome, suggestions=True)

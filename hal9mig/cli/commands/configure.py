@@ -82,14 +82,18 @@ def show(call: Invocation, origin: bool) -> None:
 
 @configure.command("state-migration", help=_STATE_MIGRATION)
 @click.option(
-    "--batch-size", type=options.COUNT, help="Records a batch, cut at 32 MB: one task, one lease.  [default: 20000]"
+    "--batch-size",
+    type=options.COUNT_TEXT,
+    help="Records a batch, cut at 32 MB: one task, one lease.  [default: 20000]",
 )
 @click.option(
     "--rate-limit",
     type=options.RATE,
     help="Budget of the whole cluster: 100/s, 6000/m, 100batches/s, 20MB/s or off.  [default: off]",
 )
-@click.option("--parallel-workers", type=options.COUNT, help="Batches in hand at once, cluster-wide.  [default: 64]")
+@click.option(
+    "--parallel-workers", type=options.COUNT_TEXT, help="Batches in hand at once, cluster-wide.  [default: 64]"
+)
 @click.option(
     "--validation-mode",
     type=options.VALIDATION,
@@ -97,7 +101,7 @@ def show(call: Invocation, origin: bool) -> None:
 )
 @click.option(
     "--checkpoint-interval",
-    type=options.COUNT,
+    type=options.COUNT_TEXT,
     help="Records between durable cursors: one transaction.  [default: 2500]",
 )
 @click.option("--batch-bytes", type=options.BYTES, help="Bytes at which a transaction is cut.  [default: 8MB]")
@@ -109,7 +113,7 @@ def show(call: Invocation, origin: bool) -> None:
 )
 @click.option(
     "--max-replica-lag",
-    type=options.DURATION,
+    type=options.DURATION_TEXT,
     help="How far behind a replica may be while such work goes on.  [default: 10s]",
 )
 @click.option(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 
 from hal9mig import errors, units
@@ -24,22 +22,11 @@ Examples:
 """
 
 
-def _read(name: str) -> Callable[[str], object]:
-    def read(text: str) -> object:
-        # Late: it lives beside the ledger, whose driver takes time to load.
-        from hal9mig.ledger import tuning
-
-        parse: Callable[[str], object] = getattr(tuning, name)
-        return parse(text)
-
-    return read
-
-
 @click.command(help=_HELP)
-@click.option("--interval", type=options.DURATION, help="Time from one round to the next.  [default: 30s]")
+@click.option("--interval", type=options.DURATION_TEXT, help="Time from one round to the next.  [default: 30s]")
 @click.option(
     "--auto-fix",
-    type=options.Text("true|false", _read("parse_switch")),
+    type=options.Text("true|false", options.tuned("parse_switch")),
     help="Whether a round repairs what it finds, or only notes it.  [default: true]",
 )
 @click.option(
@@ -49,12 +36,12 @@ def _read(name: str) -> Callable[[str], object]:
 )
 @click.option(
     "--share",
-    type=options.Text("SHARE", _read("parse_portion")),
+    type=options.Text("SHARE", options.tuned("parse_portion")),
     help="Share of one core that comparing may take.  [default: 0.1]",
 )
 @click.option(
     "--journal-alarm",
-    type=options.COUNT,
+    type=options.COUNT_TEXT,
     help="Writes waiting in a journal above which it alerts.  [default: 100000]",
 )
 @options.output

@@ -144,7 +144,7 @@ def check(call: Invocation, names: tuple[str, ...], everything: bool, role: str)
 
 
 @db.command(help=_GRANTS)
-@click.option("--store", "only", type=click.Choice(["flat", "hierarchical"]), help="One store's only.")
+@click.option("--store", "only", type=options.STORE, help="One store's only.")
 @click.option("--role", "given", multiple=True, metavar="NAME=ROLE", help="The account that stands for a role.")
 @options.output
 @pass_call

@@ -25,7 +25,7 @@ Examples:
 
 @click.command(help=_HELP)
 @click.option(
-    "--keep", type=click.Choice([str(store) for store in model.StoreName]),
+    "--keep", type=options.STORE,
     help="The store that goes on.  [default: the one that rules]",
 )  # fmt: skip
 @click.option("--give-up-way-back", is_flag=True, help="Nobody wants to go back to the flat store any more.")

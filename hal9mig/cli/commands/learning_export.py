@@ -28,9 +28,7 @@ Examples:
 
 
 @click.command(help=_HELP)
-@click.option(
-    "--system", type=learning_files.STORE, default="flat", show_default=True, help="The store to read; flat only."
-)
+@click.option("--system", type=options.STORE, default="flat", show_default=True, help="The store to read; flat only.")
 @click.option(
     "--format",
     "layout",
@@ -42,10 +40,8 @@ Examples:
 @click.option("--output", type=learning_files.FOLDER, required=True, metavar="DIR", help="The folder to write.")
 @click.option("--rate-limit", type=options.RATE, help="Budget of this export: 20MB/s, 5000/s.  [default: off]")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and change nothing.")
-@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
-@click.option(
-    "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
-)
+@options.detach
+@options.run_timeout
 @options.output
 @pass_call
 def export(
@@ -56,9 +52,9 @@ def export(
     rate_limit: str | None,
     dry_run: bool,
     detach: bool,
-    timeout: str | None,
+    timeout: float | None,
 ) -> None:
-    learning_files.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
+    options.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     if system != "flat":
         raise errors.UsageError(
             "Learning data is exported from the flat store, whose records are what files are transformed from.",

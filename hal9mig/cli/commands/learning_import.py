@@ -37,7 +37,7 @@ Examples:
 )
 @click.option(
     "--system",
-    type=learning_files.STORE,
+    type=options.STORE,
     default="hierarchical",
     show_default=True,
     help="The store to write; hierarchical only.",
@@ -47,12 +47,10 @@ Examples:
     is_flag=True,
     help="Keep recorded_at as it was. It always is: another time would be a difference between the stores.",
 )
-@click.option("--batch-size", type=options.COUNT, help="Records a batch, cut at 32 MB.  [default: as configured]")
+@click.option("--batch-size", type=options.COUNT_TEXT, help="Records a batch, cut at 32 MB.  [default: as configured]")
 @click.option("--dry-run", is_flag=True, help="Check the input, show what would be done, and change nothing.")
-@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
-@click.option(
-    "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
-)
+@options.detach
+@options.run_timeout
 @options.output
 @pass_call
 def import_(
@@ -63,9 +61,9 @@ def import_(
     batch_size: str | None,
     dry_run: bool,
     detach: bool,
-    timeout: str | None,
+    timeout: float | None,
 ) -> None:
-    learning_files.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
+    options.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     if system != "hierarchical":
         raise errors.UsageError(
             "Files are imported into the hierarchical store; the flat one is what they were exported from.",

@@ -32,10 +32,8 @@ Examples:
     "--validate-schemas", is_flag=True, help="Compare the columns and counts in every file with what is declared first."
 )
 @click.option("--dry-run", is_flag=True, help="Check the input, show what would be written, and change nothing.")
-@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
-@click.option(
-    "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
-)
+@options.detach
+@options.run_timeout
 @options.output
 @pass_call
 def transform(
@@ -45,9 +43,9 @@ def transform(
     validate_schemas: bool,
     dry_run: bool,
     detach: bool,
-    timeout: str | None,
+    timeout: float | None,
 ) -> None:
-    learning_files.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
+    options.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     from hal9mig.engine.pattern_files.orders import PatternFiles
 
     files = PatternFiles(call.system)

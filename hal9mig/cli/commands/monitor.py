@@ -42,7 +42,7 @@ _EVERY, _POLL = 10.0, 0.5
 def monitor(
     call: Invocation,
     phase: str | None,
-    duration: str,
+    duration: float,
     alert_on_drift: bool,
     detach: bool,
     stop: bool,
@@ -56,8 +56,7 @@ def monitor(
     if phase is None and not listed:
         raise errors.UsageError("Name the window with --phase.", hint="--phase post-state-migration")
     name = None if phase is None else engine.named(phase)
-    seconds = units.parse_duration(duration)
-    if not 1 <= seconds <= 400 * 86400:
+    if not 1 <= duration <= 400 * 86400:
         raise errors.UsageError("--duration is from 1s to 400d.", hint="--duration 24h")
     call.system.require_ready()
     if listed:
@@ -72,7 +71,7 @@ def monitor(
             raise errors.NotFound(f"No window {name} is open.", hint="hal9-migrate monitor --list")
         _conclude(call, engine.end(call.system, opened[0].id, actor=actor))
         return
-    id, new = engine.begin(call.system, name, seconds=seconds, alert_on_drift=alert_on_drift, actor=actor)
+    id, new = engine.begin(call.system, name, seconds=duration, alert_on_drift=alert_on_drift, actor=actor)
     if not new:
         call.console.say("it is being monitored already; this attaches to it")
     if detach:

@@ -20,8 +20,8 @@ Examples:
 @click.option("--name", metavar="NAME", help="Its name.  [default: neurons- and the time]")
 @click.option("--rate-limit", type=options.RATE, help="Budget of this checkpoint: 20MB/s, 5000/s.  [default: off]")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and change nothing.")
-@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.detach
+@options.timeout
 @options.output
 @pass_call
 def snapshot(
@@ -31,11 +31,11 @@ def snapshot(
     rate_limit: str | None,
     dry_run: bool,
     detach: bool,
-    timeout: str | None,
+    timeout: float | None,
 ) -> None:
     from hal9mig.engine.checkpoint.orders import CheckpointOrder
 
-    checkpoint_flow.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
+    options.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     label = "pre-migration" if pre_migration else ""
     order = CheckpointOrder(
         name=checkpoint_flow.stamped(f"neurons-{label}".rstrip("-")) if name is None else name,

@@ -6,7 +6,7 @@ import contextlib
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import comparison, connections, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -26,17 +26,17 @@ Examples:
 
 @click.command(help=_HELP)
 @click.option("--layer", required=True, metavar="LAYER", help="substrate, protocol, cognitive, ..., or your own.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.timeout
 @options.output
 @pass_call
-def verify(call: Invocation, layer: str, timeout: str | None) -> None:
+def verify(call: Invocation, layer: str, timeout: float | None) -> None:
     from hal9mig.engine.compare import verify_report
 
     call.system.require_ready()
     _require_layer(call, layer)
     (compared,) = comparison.compare(
         call, call.categories([_SLUG]), filter=_filter(layer), deep=True,
-        timeout=None if timeout is None else units.parse_duration(timeout),
+        timeout=timeout,
     )  # fmt: skip
     with connections.stores(call) as both:
         connected = connections.look(call, both, command="neurons verify", layer=layer, deep=True)

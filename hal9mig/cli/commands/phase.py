@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import lazy_group, options, phase_validation
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -48,11 +48,11 @@ def phase() -> None:
 @click.option("--validate", "validates", is_flag=True, help="Make the comprehensive validation first.")
 @click.option("--force", is_flag=True, help="Complete it although something stands against it; needs --reason.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept in the audit and in the report.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.timeout
 @options.yes
 @options.output
 @pass_call
-def complete(call: Invocation, name: str, validates: bool, force: bool, reason: str, timeout: str | None) -> None:
+def complete(call: Invocation, name: str, validates: bool, force: bool, reason: str, timeout: float | None) -> None:
     from hal9mig.checks import phase as phase_checks
     from hal9mig.ledger import database
 
@@ -62,8 +62,7 @@ def complete(call: Invocation, name: str, validates: bool, force: bool, reason: 
     call.system.require_ready()
     now = phase_checks.standing(call.system, name)
     if not (now.complete or force) and (validates or _wanted(call, now)):
-        limit = None if timeout is None else units.parse_duration(timeout)
-        found = phase_validation.make(call, name, timeout=limit)
+        found = phase_validation.make(call, name, timeout=timeout)
         if not call.json:
             phase_validation.show(call, found, evidence=False)
     changed = phase_checks.complete(call.system, name, actor=database.actor(), force=reason.strip() if force else "")

@@ -32,7 +32,7 @@ Examples:
 @click.option("--sample", type=options.COUNT, default="2000", show_default=True, help="Records of each category.")
 @options.output
 @pass_call
-def plan(call: Invocation, rehearse: bool, sample: str) -> None:
+def plan(call: Invocation, rehearse: bool, sample: int) -> None:
     from hal9mig.engine import rehearsal
 
     if not rehearse:
@@ -41,12 +41,11 @@ def plan(call: Invocation, rehearse: bool, sample: str) -> None:
             "its --dry-run.",
             hint="hal9-migrate plan --rehearse, or: hal9-migrate state migrate --category all --dry-run",
         )
-    count = units.parse_count(sample)
-    if not 1 <= count <= 10_000_000:
+    if sample > 10_000_000:
         raise errors.UsageError("--sample is from 1 to 10,000,000.", hint="--sample 2000")
     call.system.require_ready()
     call.system.broker.ping()
-    found = rehearsal.rehearse(call.system, sample=count, say=call.console.say)
+    found = rehearsal.rehearse(call.system, sample=sample, say=call.console.say)
     if not call.json:
         _show(call, found)
     failed = None

@@ -58,11 +58,10 @@ def quarantine() -> None:
 @click.option("--limit", type=options.COUNT, default="100", show_default=True, help="At most so many.")
 @options.output
 @pass_call
-def list_(call: Invocation, names: tuple[str, ...], everything: bool, status: str, limit: str) -> None:
+def list_(call: Invocation, names: tuple[str, ...], everything: bool, status: str, limit: int) -> None:
     from hal9mig.ledger import quarantine as ledger_quarantine
 
-    most = units.parse_count(limit)
-    found = _held(call, options.chosen(names, everything), status=None if status == "all" else status, limit=most)
+    found = _held(call, options.chosen(names, everything), status=None if status == "all" else status, limit=limit)
     with call.ledger.begin() as session:
         counts = ledger_quarantine.counts(session)
     steps = ["hal9-migrate quarantine retry --all"] if any(record.status == "held" for record in found) else []
@@ -76,8 +75,8 @@ def list_(call: Invocation, names: tuple[str, ...], everything: bool, status: st
         call.console.table(columns, rows, numbers=("ID", "ATTEMPTS", "RUN"))
         total = sum(counts.values())
         call.console.say(f"{counted(total, 'record')} held")
-        if len(found) == most:
-            call.console.say(f"only the first {units.format_count(most)} are listed; more: --limit")
+        if len(found) == limit:
+            call.console.say(f"only the first {units.format_count(limit)} are listed; more: --limit")
     call.conclude({"records": [_document(record) for record in found], "held": counts, "next_steps": steps})
 
 

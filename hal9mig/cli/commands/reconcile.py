@@ -40,14 +40,9 @@ SCHEMA_VERSION = 1
 @click.option(
     "--fix-mode", type=click.Choice(["auto", "safe", "off", "ask"]), help="What is repaired.  [default: safe]"
 )
-@click.option(
-    "--report",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
-    metavar="FILE",
-    help="Write everything found as JSON; at once or not at all.",
-)
+@options.report
 @click.option("--detach", is_flag=True, help="Print the runs' numbers and return; they go on.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.timeout
 @options.categories
 @options.yes
 @options.output
@@ -58,7 +53,7 @@ def reconcile(
     fix_mode: str | None,
     report: pathlib.Path | None,
     detach: bool,
-    timeout: str | None,
+    timeout: float | None,
     names: tuple[str, ...],
     everything: bool,
 ) -> None:
@@ -80,7 +75,6 @@ def reconcile(
         if detach:
             raise errors.ConflictingFlags("--detach returns at once, and --fix-mode ask has to ask first.")
         full_pass.require_somebody(call)
-    limit = None if timeout is None else units.parse_duration(timeout)
     categories = call.categories(options.chosen(names, everything))
     passes = full_pass.start(call, categories, RepairPolicy.OFF if policy is RepairPolicy.ASK else policy)
     with call.ledger.begin() as session:
@@ -88,10 +82,10 @@ def reconcile(
     if detach:
         _detach(call, passes)
         return
-    ended = full_pass.awaited(call, passes, timeout=limit)
+    ended = full_pass.awaited(call, passes, timeout=timeout)
     found = [one for _, one in ended]
     if policy is RepairPolicy.ASK and any(one.outcomes for one in found):
-        found, more = full_pass.ask(call, ended, RepairPolicy.AUTO, timeout=limit)
+        found, more = full_pass.ask(call, ended, RepairPolicy.AUTO, timeout=timeout)
         passes = [*passes, *more]
     document = full_pass.document(call, found, policy, passes)
     if report is not None:

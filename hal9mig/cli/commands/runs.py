@@ -64,15 +64,14 @@ def runs() -> None:
 @click.option("--limit", type=options.COUNT, default="20", show_default=True, help="At most so many.")
 @options.output
 @pass_call
-def list_(call: Invocation, names: tuple[str, ...], everything: bool, active: bool, limit: str) -> None:
+def list_(call: Invocation, names: tuple[str, ...], everything: bool, active: bool, limit: int) -> None:
     from hal9mig.ledger import runs as ledger_runs
 
     wanted = options.chosen(names, everything)
-    most = units.parse_count(limit)
     slugs = [category.slug for category in call.categories(wanted)] if wanted else [None]
     with call.ledger.begin() as session:
-        found = [run for slug in slugs for run in ledger_runs.find(session, category=slug, active=active, limit=most)]
-    found = sorted(found, key=lambda run: run.id, reverse=True)[:most]
+        found = [run for slug in slugs for run in ledger_runs.find(session, category=slug, active=active, limit=limit)]
+    found = sorted(found, key=lambda run: run.id, reverse=True)[:limit]
     if not call.json:
         columns = ["RUN", "KIND", "CATEGORY", "STATE", "RECORDS", "TOTAL", "DONE", "QUARANTINED"]
         columns += ["FILTER", "STARTED", "BY"]
@@ -92,12 +91,12 @@ def list_(call: Invocation, names: tuple[str, ...], everything: bool, active: bo
 @runs.command(help=_SHOW)
 @click.argument("run", type=options.RUN)
 @click.option("--watch", is_flag=True, help="Wait for its end, with progress; the exit code is that of its end.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.timeout
 @options.output
 @pass_call
-def show(call: Invocation, run: int, watch: bool, timeout: str | None) -> None:
+def show(call: Invocation, run: int, watch: bool, timeout: float | None) -> None:
     if watch or timeout is not None:
-        _watch(call, run, None if timeout is None else units.parse_duration(timeout))
+        _watch(call, run, timeout)
     else:
         _show(call, run)
 

@@ -188,7 +188,7 @@ def _per_second(text: str) -> float:
 @click.option("--writers", type=click.IntRange(1, 256), default=4, show_default=True, metavar="N", help="Writers.")
 @click.option(
     "--rate",
-    type=options.Text("RATE", _per_second),
+    type=options.Quantity("RATE", _per_second),
     default="50/s",
     show_default=True,
     metavar="RATE",
@@ -236,9 +236,9 @@ def _per_second(text: str) -> float:
 def traffic(
     call: Invocation,
     writers: int,
-    rate: str,
-    duration: str,
-    writes: str | None,
+    rate: float,
+    duration: float,
+    writes: int | None,
     path: pathlib.Path,
     names: tuple[str, ...],
     everything: bool,
@@ -255,9 +255,9 @@ def traffic(
     plan = traffic.TrafficPlan(
         categories=[category.slug for category in known.select(options.chosen(names, everything))],
         writers=writers,
-        rate=_per_second(rate),
-        duration=units.parse_duration(duration),
-        writes=None if writes is None else units.parse_count(writes),
+        rate=rate,
+        duration=duration,
+        writes=writes,
         hot=hot,
         existing=existing,
         seed=seed,

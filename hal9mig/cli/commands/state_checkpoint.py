@@ -34,8 +34,8 @@ Examples:
 @options.categories
 @click.option("--rate-limit", type=options.RATE, help="Budget of this checkpoint: 20MB/s, 5000/s.  [default: off]")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, and change nothing.")
-@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.detach
+@options.timeout
 @click.option("--delete", "deleted", type=options.DELETED, metavar="NAME", help="Delete this checkpoint; asks first.")
 @options.yes
 @options.output
@@ -52,7 +52,7 @@ def checkpoint(
     rate_limit: str | None,
     dry_run: bool,
     detach: bool,
-    timeout: str | None,
+    timeout: float | None,
     deleted: str | None,
 ) -> None:
     given = {
@@ -63,10 +63,10 @@ def checkpoint(
     if deleted is not None:
         for flag, is_given in given.items():
             if is_given:
-                checkpoint_flow.refuse("--delete", flag, "one removes a checkpoint, the other is about a new one")
+                options.refuse("--delete", flag, "one removes a checkpoint, the other is about a new one")
         _delete(call, deleted)
         return
-    checkpoint_flow.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
+    options.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     from hal9mig.engine.checkpoint.orders import CheckpointOrder
 
     order = CheckpointOrder(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import comparison, options
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation, pass_call
@@ -30,19 +30,13 @@ Examples:
 @click.command(help=_HELP)
 @options.categories
 @comparison.stores
-@click.option(
-    "--filter",
-    "filter_",
-    default="",
-    metavar="EXPR",
-    help="Only records of which this holds: field op value, joined by commas that mean and.",
-)
+@options.filter_
 @click.option("--verbose", is_flag=True, help="A line for each field, with its value in both stores.")
 @click.option("--jsonl", is_flag=True, help="One JSON document a difference, each on a line of its own.")
 @click.option(
     "--limit", type=options.COUNT, default="1000", show_default=True, help="At most so many records of each category."
 )
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.timeout
 @options.output
 @pass_call
 def diff(
@@ -53,22 +47,21 @@ def diff(
     filter_: str,
     verbose: bool,
     jsonl: bool,
-    limit: str,
-    timeout: str | None,
+    limit: int,
+    timeout: float | None,
 ) -> None:
     if jsonl and call.json:
         raise errors.ConflictingFlags(
             "--json and --jsonl exclude each other: one is a single document, the other a stream of them.",
             hint="leave one of them out",
         )
-    most = units.parse_count(limit)
     found = comparison.compare(
         call,
         call.categories(options.chosen(names, everything)),
         filter=filter_,
         deep=True,
-        timeout=None if timeout is None else units.parse_duration(timeout),
-        limit=most,
+        timeout=timeout,
+        limit=limit,
     )
     listed = [(one.category, item) for one in found for item in one.differences]
     differing = sum(one.differing for one in found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import full_pass, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -47,7 +47,7 @@ def fix(
     safe_only: bool,
     interactive: bool,
     guidance: bool,
-    timeout: str | None,
+    timeout: float | None,
     names: tuple[str, ...],
     everything: bool,
 ) -> None:
@@ -57,15 +57,14 @@ def fix(
     if automatic and not safe_only:
         full_pass.require_somebody(call)
     categories = call.categories(options.chosen(names, everything))
-    limit = None if timeout is None else units.parse_duration(timeout)
     policy = RepairPolicy.SAFE if safe_only else RepairPolicy.AUTO
     passes = full_pass.start(call, categories, RepairPolicy.OFF, insist=True)
-    ended = full_pass.awaited(call, passes, timeout=limit)
+    ended = full_pass.awaited(call, passes, timeout=timeout)
     found = [one for _, one in ended]
     if interactive:
         _go_through(call, found, guidance=guidance)
     elif any(one.outcomes or one.unlisted for one in found):
-        found, more = full_pass.ask(call, ended, policy, timeout=limit, insist=True, sure=safe_only)
+        found, more = full_pass.ask(call, ended, policy, timeout=timeout, insist=True, sure=safe_only)
         passes = [*passes, *more]
         repaired = sum(outcome.repaired for one in found for outcome in one.outcomes.values())
         _audit(call, {"policy": policy, "repaired": repaired, "runs": [run.id for run in passes]})

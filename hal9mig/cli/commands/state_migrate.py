@@ -59,18 +59,20 @@ class MigrateFlags:
             errors.ConflictingFlags: they do; the message says why.
         """
         if self.low_priority and self.priority not in (None, "low"):
-            _refuse("--low-priority", f"--priority {self.priority}", "one run has one priority")
+            options.refuse("--low-priority", f"--priority {self.priority}", "one run has one priority")
         if self.batch_mode and self.validate_each:
-            _refuse("--batch-mode", "--validate-each", "one compares a digest of many records, the other each record")
+            options.refuse(
+                "--batch-mode", "--validate-each", "one compares a digest of many records, the other each record"
+            )
         if self.batch_mode and self.atomic:
-            _refuse(
+            options.refuse(
                 "--batch-mode", "--atomic",
                 "one is many transactions that are compared as a whole, the other a single one verified record by "
                 "record before it commits",
             )  # fmt: skip
         if self.validate_each and self.validation_mode not in (None, "strict"):
             other = f"--validation-mode {self.validation_mode}"
-            _refuse("--validate-each", other, "one compares each record, the other does not")
+            options.refuse("--validate-each", other, "one compares each record, the other does not")
 
     def tuning(self) -> Mapping[str, str]:
         """Return the run's own values of tuning knobs."""
@@ -94,7 +96,7 @@ class MigrateFlags:
         from hal9mig.engine.coordinator import MigrateOrder
 
         if self.batch_mode and category.atomic:
-            _refuse("--batch-mode", f"--category {category.slug}", "it is migrated in one transaction (atomic)")
+            options.refuse("--batch-mode", f"--category {category.slug}", "it is migrated in one transaction (atomic)")
         text = self.filter
         if self.types is not None:
             wanted = filters.with_types(category, self.types)
@@ -114,13 +116,7 @@ class MigrateFlags:
 
 @click.command(help=_HELP)
 @options.categories
-@click.option(
-    "--filter",
-    "filter_",
-    default="",
-    metavar="EXPR",
-    help="Only records of which this holds: field op value, joined by commas that mean and.",
-)
+@options.filter_
 @click.option("--type", "types", metavar="A,B", help="Only records of these types; metadata only.")
 @click.option(
     "--priority", type=click.Choice(["high", "normal", "low"]), help="How urgent against other runs.  [default: normal]"
@@ -143,10 +139,10 @@ class MigrateFlags:
 @click.option("--preserve-order", is_flag=True, help="One batch at a time, in key order.")
 @click.option(
     "--checkpoint-interval",
-    type=options.COUNT,
+    type=options.COUNT_TEXT,
     help="Records between durable cursors (not a `state checkpoint`).  [default: as configured]",
 )
-@click.option("--batch-size", type=options.COUNT, help="Records a batch.  [default: as configured]")
+@click.option("--batch-size", type=options.COUNT_TEXT, help="Records a batch.  [default: as configured]")
 @click.option(
     "--rate-limit",
     type=options.RATE,
@@ -159,10 +155,8 @@ class MigrateFlags:
 )
 @click.option("--merge", is_flag=True, help="Write into a target that holds rows no run has written; asks first.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing.")
-@click.option("--detach", is_flag=True, help="Print the run's number and return at once.")
-@click.option(
-    "--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124; the run goes on."
-)
+@options.detach
+@options.run_timeout
 @options.yes
 @options.output
 @pass_call
@@ -174,16 +168,12 @@ def migrate(
     filter_: str,
     dry_run: bool,
     detach: bool,
-    timeout: str | None,
+    timeout: float | None,
     **given: object,
 ) -> None:
     flags = MigrateFlags(filter=filter_, **given)  # type: ignore[arg-type]
     flags.check()
-    for one, other in ((detach, "--detach"), (timeout is not None, "--timeout")):
-        if dry_run and one:
-            _refuse("--dry-run", other, "a dry run starts nothing that could be waited for")
-    if detach and timeout is not None:
-        _refuse("--detach", "--timeout", "nothing is waited for")
+    options.check_waiting(dry_run=dry_run, detach=detach, timeout=timeout)
     wanted = options.chosen(names, everything)
     if not wanted:
         raise errors.UsageError(
@@ -196,11 +186,7 @@ def migrate(
     elif detach:
         _detach(call, orders)
     else:
-        _migrate(call, orders, None if timeout is None else units.parse_duration(timeout))
-
-
-def _refuse(one: str, other: str, reason: str) -> None:
-    raise errors.ConflictingFlags(f"{one} and {other} exclude each other: {reason}.", hint="leave one of them out")
+        _migrate(call, orders, timeout)
 
 
 def _plans(call: Invocation, orders: Sequence[MigrateOrder], *, dry_run: bool) -> Sequence[MigratePlan]:

@@ -23,17 +23,10 @@ Examples:
 
 @click.command(help=_HELP)
 @options.categories
-@click.option(
-    "--watch",
-    type=options.DURATION,
-    is_flag=False,
-    flag_value="5s",
-    metavar="[=TIME]",
-    help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
-)
+@options.watch
 @options.output
 @pass_call
-def progress(call: Invocation, names: tuple[str, ...], everything: bool, watch: str | None) -> None:
+def progress(call: Invocation, names: tuple[str, ...], everything: bool, watch: float | None) -> None:
     slugs = [category.slug for category in call.categories(options.chosen(names, everything))]
     repeated(call, lambda: _show(call, slugs), watch)
 

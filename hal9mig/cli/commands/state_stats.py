@@ -29,17 +29,10 @@ Examples:
 
 @click.command(help=_HELP)
 @click.option("--resources", is_flag=True, help="Memory and processor of each worker, size and activity of databases.")
-@click.option(
-    "--watch",
-    type=options.DURATION,
-    is_flag=False,
-    flag_value="5s",
-    metavar="[=TIME]",
-    help="Show it again and again, each 5 s or TIME, until Ctrl-C.",
-)
+@options.watch
 @options.output
 @pass_call
-def stats(call: Invocation, resources: bool, watch: str | None) -> None:
+def stats(call: Invocation, resources: bool, watch: float | None) -> None:
     repeated(call, lambda: _show(call, resources=resources), watch)
 
 

@@ -73,7 +73,7 @@ def _factor(text: str) -> float:
 @click.option("--seed", type=options.SEED, default=1, show_default=True, help="Of what is drawn at random.")
 @click.option(
     "--bound",
-    type=options.Text("FACTOR", _factor),
+    type=options.Quantity("FACTOR", _factor),
     default="3",
     show_default=True,
     help="Reads of the hierarchical store may take so many times as long as the flat store's.",
@@ -96,11 +96,11 @@ def validate(
     failed_only: bool,
     suggestions: bool,
     fix_and_retry: bool,
-    sample: str,
+    sample: int,
     seed: int,
-    bound: str,
-    sla: str,
-    timeout: str | None,
+    bound: float,
+    sla: float,
+    timeout: float | None,
 ) -> None:
     from hal9mig.checks.validation import Effort, Head
 
@@ -112,17 +112,13 @@ def validate(
     if failed_only:
         _show_failures(call, categories, heads, suggestions=suggestions)
         return
-    count = units.parse_count(sample)
-    if count < 1:
-        raise errors.UsageError("--sample must be at least 1.")
-    effort = Effort(sample=count, seed=seed, bound=_factor(bound), sla=units.parse_duration(sla, none=True) * 1000)
+    effort = Effort(sample=sample, seed=seed, bound=bound, sla=sla * 1000)
     chosen = [Head(name) for name in heads] if heads else list(Head)
     call.system.require_ready()
     found = _run(call, categories, chosen, effort)
     fixed: dict[str, object] = {}
     if fix_and_retry:
-        limit = None if timeout is None else units.parse_duration(timeout)
-        found, fixed = _fix(call, categories, chosen, effort, found, timeout=limit)
+        found, fixed = _fix(call, categories, chosen, effort, found, timeout=timeout)
     if not call.json:
         _show(call, found, suggestions=suggestions)
     document = {"checks": [_document(one) for one in found], "next_steps": _next(found)} | fixed

@@ -35,23 +35,12 @@ Examples:
 @click.command(help=_HELP)
 @options.categories
 @comparison.stores
-@click.option(
-    "--filter",
-    "filter_",
-    default="",
-    metavar="EXPR",
-    help="Only records of which this holds: field op value, joined by commas that mean and.",
-)
+@options.filter_
 @click.option("--deep", is_flag=True, help="Note which fields of a record differ, and how.")
 @click.option("--checksums", is_flag=True, help="Print the totals; the report has each category's digests.")
 @click.option("--cross-reference", is_flag=True, help="Print the totals; missing and extra records of both stores.")
-@click.option(
-    "--report",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
-    metavar="FILE",
-    help="Write everything found as JSON; at once or not at all.",
-)
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.report
+@options.timeout
 @options.output
 @pass_call
 def verify(
@@ -64,7 +53,7 @@ def verify(
     checksums: bool,
     cross_reference: bool,
     report: pathlib.Path | None,
-    timeout: str | None,
+    timeout: float | None,
 ) -> None:
     from hal9mig.engine.compare import verify_report
 
@@ -76,7 +65,7 @@ def verify(
         call.categories(options.chosen(names, everything)),
         filter=filter_,
         deep=deep or named or checksums or cross_reference or report is not None,
-        timeout=None if timeout is None else units.parse_duration(timeout),
+        timeout=timeout,
     )
     document = verify_report.report(found, at=datetime.datetime.now(datetime.UTC))
     if report is not None:

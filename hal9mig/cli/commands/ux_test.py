@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import options
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation, pass_call
@@ -45,15 +45,14 @@ Examples:
 )
 @options.output
 @pass_call
-def ux_test(call: Invocation, sample_users: str, verify_sessions: bool, seed: int, patience: str) -> None:
+def ux_test(call: Invocation, sample_users: int, verify_sessions: bool, seed: int, patience: float) -> None:
     from hal9mig import client
     from hal9mig.checks import acting_users, continuity, sessions
     from hal9mig.checks.subject import Subject
     from hal9mig.engine.desk import Desk
     from hal9mig.ledger import check_results, database
 
-    users = units.parse_count(sample_users)
-    if not 1 <= users <= acting_users.MOST_USERS:
+    if sample_users > acting_users.MOST_USERS:
         raise errors.UsageError(f"--sample-users is from 1 to {acting_users.MOST_USERS:,}.")
     call.system.require_ready()
     desk = Desk(call.system)
@@ -63,10 +62,10 @@ def ux_test(call: Invocation, sample_users: str, verify_sessions: bool, seed: in
         stack.enter_context(desk.trusted())
         subject = Subject(
             system=call.system, client=opened, desk=desk, category=call.system.category(sessions.SLUG),
-            sample=users, seed=seed,
+            sample=sample_users, seed=seed,
         )  # fmt: skip
         verified = continuity.check(subject, sessions.PROMISE) if verify_sessions else None
-        trial = acting_users.act(subject, users, patience=units.parse_duration(patience))
+        trial = acting_users.act(subject, sample_users, patience=patience)
     outcome = _outcome(trial)
     with call.ledger.begin() as session:
         for one in (outcome, verified):
@@ -79,7 +78,7 @@ def ux_test(call: Invocation, sample_users: str, verify_sessions: bool, seed: in
     if failed:
         problem = errors.DifferencesFound(failed[0].detail + ".", hint=failed[0].next_command)
     document = {
-        "users": users,
+        "users": sample_users,
         "mode": trial.mode,
         "compared": trial.compared,
         "problems": trial.problems,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hal9mig import errors, units
+from hal9mig import errors
 from hal9mig.cli import options, phase_validation
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -26,17 +26,16 @@ Examples:
 @click.command(help=_HELP)
 @click.option("--phase", required=True, metavar="PHASE", help="The phase: state-migration.")
 @click.option("--comprehensive", is_flag=True, help="Compare and judge now, and keep what comes of it.")
-@click.option("--timeout", type=options.DURATION, help="Stop waiting after this time, with exit code 124.")
+@options.timeout
 @options.output
 @pass_call
-def validate(call: Invocation, phase: str, comprehensive: bool, timeout: str | None) -> None:
+def validate(call: Invocation, phase: str, comprehensive: bool, timeout: float | None) -> None:
     from hal9mig.checks import phase as phase_checks
 
     phase_checks.known(phase)
     call.system.require_ready()
     if comprehensive:
-        limit = None if timeout is None else units.parse_duration(timeout)
-        found = phase_validation.make(call, phase, timeout=limit)
+        found = phase_validation.make(call, phase, timeout=timeout)
     else:
         newest = phase_checks.standing(call.system, phase).validation
         if newest is None:
