@@ -29,6 +29,13 @@ def show(call: Invocation, outcome: CheckOutcome, *, figures: bool = False, sugg
         call.console.line(f"   -> {outcome.next_command}")
 
 
+def conclude(call: Invocation, outcome: CheckOutcome) -> None:
+    """Show a check that was run by itself, and end the command."""
+    if not call.json:
+        show(call, outcome, suggestions=True)
+    call.conclude({"checks": document([outcome]), "next_steps": next_steps([outcome])}, problem([outcome]))
+
+
 def document(outcomes: Sequence[CheckOutcome]) -> list[Mapping[str, object]]:
     """Return them as they stand in a JSON document."""
     return [

@@ -40,11 +40,7 @@ def perform(call: Invocation, order: CheckpointOrder, *, dry_run: bool, detach: 
     run, plan = checkpoints.take(order)
     announce(call, run, plan, order)
     if detach:
-        steps = [f"hal9-migrate runs show {run.id} --watch"]
-        if not call.json:
-            call.console.line(str(run.id))
-            call.console.say(f"watch: {steps[0]}")
-        call.conclude({"run": run_standing.document(run), "checkpoint": order.name, "next_steps": steps})
+        wait.detached(call, run, checkpoint=order.name)
         return
     (run,) = wait.for_end(call, [run], expected={run.id: plan.rows}, timeout=timeout)
     tell(call, checkpoints, run)
@@ -60,7 +56,7 @@ def tell(call: Invocation, checkpoints: Checkpoints, run: model.Run) -> None:
     problem = run_result.problem(run)
     out = checkpoints.left_out(run)
     for worker in out:
-        call.console.say(f"warning: worker {worker} was left out: its HAL9_CHECKPOINT_URL is another place")
+        call.console.warn(f"worker {worker} was left out: its HAL9_CHECKPOINT_URL is another place")
     if problem is not None:
         call.conclude({"run": run_standing.document(run), "checkpoint": name, "next_steps": []}, problem)
         return
@@ -85,8 +81,7 @@ def announce(call: Invocation, run: model.Run, plan: SavePlan, order: Checkpoint
     call.console.say(f"{run.name}: {_sentence(plan, order)}")
     if order.full:
         call.console.say(f"this takes {plan.expected}")
-    for warning in plan.warnings:
-        call.console.say(f"warning: {warning}")
+    call.console.warn(*plan.warnings)
 
 
 def summary(made: Manifest) -> str:
@@ -141,8 +136,7 @@ def _show_plan(call: Invocation, plan: SavePlan, order: CheckpointOrder) -> None
             room = "unknown there" if plan.free_bytes is None else units.format_bytes(plan.free_bytes)
             call.console.line(f"{counted(plan.chunks, 'chunk')}; room: {room}")
             call.console.line(f"takes {plan.expected}")
-        for warning in plan.warnings:
-            call.console.say(f"warning: {warning}")
+        call.console.warn(*plan.warnings)
         call.console.say("dry run: nothing was changed")
     call.conclude(
         {

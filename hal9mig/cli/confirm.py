@@ -22,10 +22,15 @@ def ask(call: Invocation, question: str, *, flag: str = "--yes") -> None:
     """
     if call.yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise errors.ConfirmationRequired(
             f"This needs a yes, and there is no terminal to ask on; nothing was changed. {question}",
             hint=f"add {flag}",
         )
     if not click.confirm(safe_text.printable(question), err=True):
         raise errors.Refused("Not confirmed; nothing was changed.", hint="")
+
+
+def can_ask() -> bool:
+    """Whether there is somebody at a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -62,6 +62,16 @@ class Console:
         """Talk: a line on stderr."""
         print(safe_text.printable(safe_text.masked(text)), file=sys.stderr, flush=True)  # noqa: T201
 
+    def warn(self, *warnings: str) -> None:
+        """Say each of some warnings."""
+        for warning in warnings:
+            self.say(f"warning: {warning}")
+
+    def suggest(self, *steps: str) -> None:
+        """Say which commands may come next."""
+        for step in steps:
+            self.say(f"next: {step}")
+
     def line(self, text: str = "", *, style: str = "", end: str = "\n") -> None:
         """Print a line of data."""
         text = safe_text.printable(text)

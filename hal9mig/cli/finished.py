@@ -23,6 +23,6 @@ def conclude(call: Invocation, ended: Finish) -> None:
             call.console.say("a migration begins anew with: " + "; ".join(steps))
         else:
             call.console.line(f"Being finished since {call.console.when(ended.at)}, by {ended.actor}.")
-            call.console.say("next: hal9-migrate finish")
+            call.console.suggest("hal9-migrate finish")
     finish = {"over": ended.over, "at": ended.at, "by": ended.actor, "keep": ended.keep}
     call.conclude({"finished": finish, "next_steps": steps})

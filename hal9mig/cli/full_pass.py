@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ def start(
     call.system.require_ready()
     with call.ledger.begin() as session:
         if not workers.slots(session):
-            call.console.say("warning: no worker is alive; nothing happens until one is")
+            call.console.warn("no worker is alive; nothing happens until one is")
     return [
         full_pass.start(
             call.system,
@@ -114,7 +113,7 @@ def require_somebody(call: Invocation) -> None:
     Raises:
         errors.ConfirmationRequired: there is not.
     """
-    if not call.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not call.yes and not confirm.can_ask():
         raise errors.ConfirmationRequired(
             "This asks before it repairs, and there is no terminal to ask on; nothing was changed."
         )

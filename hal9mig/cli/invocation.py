@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hal9mig.engine.coordinator import Coordinator
     from hal9mig.engine.system import System
     from hal9mig.ledger.database import Ledger
+    from hal9mig.stores.connection import Connection
 
 PROGRAM = "hal9-migrate"
 P = ParamSpec("P")
@@ -76,6 +78,14 @@ class Invocation:
             self.settings.require_hier(),
             application_name=f"{PROGRAM} cli",
             connect_timeout=self.settings.connect_timeout,
+        )
+
+    def connected(self, url: str) -> contextlib.AbstractContextManager[Connection]:
+        """Open a connection to a store for the length of a block."""
+        from hal9mig.stores import connection
+
+        return connection.connected(
+            url, application_name=f"{PROGRAM} cli", connect_timeout=self.settings.connect_timeout
         )
 
     @functools.cached_property

@@ -11,7 +11,6 @@ import click
 from hal9mig import units
 from hal9mig.cli import wait
 from hal9mig.cli.console import counted
-from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig import model
@@ -62,17 +61,7 @@ def announce(call: Invocation, run: model.Run, plan: FilesPlan) -> None:
 
 
 def _warn(call: Invocation, plan: FilesPlan) -> None:
-    for warning in plan.warnings:
-        call.console.say(f"warning: {warning}")
-
-
-def detached(call: Invocation, run: model.Run) -> None:
-    """Say how a run that is not waited for is watched, and end the command."""
-    steps = [f"hal9-migrate runs show {run.id} --watch"]
-    if not call.json:
-        call.console.line(str(run.id))
-        call.console.say(f"watch: {steps[0]}")
-    call.conclude({"run": run_standing.document(run), "next_steps": steps})
+    call.console.warn(*plan.warnings)
 
 
 def waited(call: Invocation, run: model.Run, *, records: int, timeout: float | None) -> model.Run:
@@ -86,7 +75,7 @@ def waited(call: Invocation, run: model.Run, *, records: int, timeout: float | N
     with call.ledger.begin() as session:
         out = place.left_out(session, run.id)
     for worker in out:
-        call.console.say(f"warning: worker {worker} was left out: it does not see the folder as this command does")
+        call.console.warn(f"worker {worker} was left out: it does not see the folder as this command does")
     return run
 
 

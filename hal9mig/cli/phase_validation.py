@@ -35,8 +35,7 @@ def show(call: Invocation, found: PhaseValidation, *, evidence: bool = True) -> 
         call.console.verdict(line.good, str(line))
         for text in line.evidence if evidence or not line.good else ():
             call.console.line(f"   {text}")
-        for command in line.next_commands:
-            call.console.say(f"next: {command}")
+        call.console.suggest(*line.next_commands)
 
 
 def document(found: PhaseValidation) -> dict[str, object]:

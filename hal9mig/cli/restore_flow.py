@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ import click
 from hal9mig import errors, model, units
 from hal9mig.cli import checkpoint_flow, confirm, options, restore_result, run_result, wait
 from hal9mig.cli.console import counted
-from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
@@ -111,11 +109,7 @@ class Restore:
         self._audit(run, found, extra.get("safety_checkpoint"))
         call.console.say(f"{run.name}: restoring {plan.manifest.name} beside the live tables")
         if flags.detach:
-            steps = [f"hal9-migrate runs show {run.id} --watch"]
-            if not call.json:
-                call.console.line(str(run.id))
-                call.console.say(f"watch: {steps[0]}")
-            call.conclude({"run": run_standing.document(run), **extra, "next_steps": steps})
+            wait.detached(call, run, **extra)
             return
         (run,) = wait.for_end(call, [run], timeout=self._left())
         restore_result.tell(call, self._checkpoints, run, extra)
@@ -215,12 +209,11 @@ def show_plan(call: Invocation, plan: RestorePlan, *, force: bool) -> None:
     call.console.say(f"checkpoint {made.name}: {checkpoint_flow.summary(made)}")
     call.console.say(f"restores {scope} in both stores; the write mode stays {plan.mode_now}")
     call.console.say(f"this takes {plan.expected}, and is not held to the budget of migrations")
-    for warning in plan.warnings:
-        call.console.say(f"warning: {warning}")
+    call.console.warn(*plan.warnings)
     with call.system.ledger.begin() as session:
         slots = workers.slots(session)
     if not slots:
-        call.console.say(f"warning: no worker is alive; nothing happens until one is: {call.settings.workers_hint}")
+        call.console.warn(f"no worker is alive; nothing happens until one is: {call.settings.workers_hint}")
     if plan.refills:
         call.console.say(f"readers of {', '.join(plan.refills)} wait while they are refilled")
     for run in plan.active:
@@ -249,7 +242,7 @@ def require_answer(call: Invocation, plan: RestorePlan, *, force: bool, verb: st
     Raises:
         errors.ConfirmationRequired: there is no terminal, and neither --yes nor --force was given.
     """
-    if not (force or call.yes or _can_ask()):
+    if not (force or call.yes or confirm.can_ask()):
         raise errors.ConfirmationRequired(
             f"{verb} {plan.manifest.name}? This needs a yes, and there is no terminal to ask on; nothing was changed.",
             hint="--dry-run shows what would be lost; to go on, add --yes, or --force",
@@ -284,7 +277,7 @@ def ask(call: Invocation, plan: RestorePlan, found: Sequence[Loss], *, force: bo
     lost = sum(one.total for one in found)
     question = f"{verb} {name}, and lose {counted(lost, 'written row')}?" if lost else f"{verb} {name}?"
     try:
-        if not plan.whole or not _can_ask():
+        if not plan.whole or not confirm.can_ask():
             confirm.ask(call, question, flag="--yes, or --force")
             return
         answer = click.prompt(f"{question} Every category is replaced. Type the checkpoint's name", err=True)
@@ -292,10 +285,6 @@ def ask(call: Invocation, plan: RestorePlan, found: Sequence[Loss], *, force: bo
         raise errors.Interrupted("Interrupted; nothing was changed.", hint="") from None
     if answer.strip() != name:
         raise errors.Refused("That is not its name; nothing was changed.", hint="")
-
-
-def _can_ask() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def plan_document(plan: RestorePlan) -> dict[str, object]:

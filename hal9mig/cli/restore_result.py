@@ -98,9 +98,8 @@ def show(call: Invocation, done: Restored, run: model.Run) -> None:
             call.console.line(f"- {text} before, {units.format_count(one.after.records)} after; written to meanwhile")
     if done.mode_then != done.mode_now:
         call.console.say(f"the write mode is still {done.mode_now}; the checkpoint was taken in {done.mode_then}")
-    # Where there is a problem, its hint says them.
-    for step in () if done.quarantined else done.next_steps:
-        call.console.say(f"next: {step}")
+    if not done.quarantined:  # there the error's hint says them
+        call.console.suggest(*done.next_steps)
 
 
 def place(damage: Damage) -> str:

@@ -1,4 +1,4 @@
-"""Waiting for runs: they are shown until they have ended; a time limit or Ctrl-C leaves them to the workers."""
+"""Waiting for runs, or not: they are shown until they have ended; a time limit or Ctrl-C leaves them to the workers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from hal9mig import errors, model
 from hal9mig.cli import run_progress
 from hal9mig.cli.invocation import Invocation
+from hal9mig.engine import run_standing
 
 
 def for_end(
@@ -32,3 +33,16 @@ def for_end(
             f"stop it: hal9-migrate runs cancel {going[0].id}",
         ) from None
     return latest
+
+
+def detached(call: Invocation, run: model.Run, **more: object) -> None:
+    """Say how a run that is not waited for is watched, and end the command.
+
+    Args:
+        more: what the JSON document holds beside it.
+    """
+    steps = [f"hal9-migrate runs show {run.id} --watch"]
+    if not call.json:
+        call.console.line(str(run.id))
+        call.console.say(f"watch: {steps[0]}")
+    call.conclude({"run": run_standing.document(run), **more, "next_steps": steps})

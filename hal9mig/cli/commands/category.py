@@ -101,7 +101,7 @@ def new(call: Invocation, name: str, source: str, targets: tuple[str, ...], outp
         call.console.line(f"written: {output}")
         for one in made.left:
             call.console.line(f"left to write: {one}")
-        call.console.say(f"next: {steps[0]}")
+        call.console.suggest(steps[0])
     call.conclude({"file": str(output), "left": list(made.left), "next_steps": steps})
 
 

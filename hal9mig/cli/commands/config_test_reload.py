@@ -44,7 +44,4 @@ def test_reload(call: Invocation, changes: int, verify_application: bool, within
         )
     check = functools.partial(reload.check, changes=changes, within=within, application=verify_application)
     outcome = single.run(call.system, "configuration", check, command="config test-reload", actor=database.actor())
-    if not call.json:
-        check_table.show(call, outcome, suggestions=True)
-    document = {"checks": check_table.document([outcome]), "next_steps": check_table.next_steps([outcome])}
-    call.conclude(document, check_table.problem([outcome]))
+    check_table.conclude(call, outcome)

@@ -152,8 +152,7 @@ def state_migration(call: Invocation, /, **given: str | None) -> None:
                 f"{slug}: {'' if size.exact else 'about '}{counted(size.count, 'record')} in "
                 f"{units.format_duration(seconds)} at {tuned.rate_limit}"
             )
-        for note in [*notes, *([f"no estimates: {trouble.message}"] if trouble else [])]:
-            call.console.say(f"warning: {note}")
+        call.console.warn(*[*notes, *([f"no estimates: {trouble.message}"] if trouble else [])])
     call.conclude(
         {
             "changed": values,

@@ -72,7 +72,7 @@ def dashboard(
     access = accesses.decide(resolved, anyone_may_read=anyone_may_read)
     path = resolved.dashboard_token_file
     if path is not None and accesses.readable_by_others(path):
-        call.console.say(f"warning: other accounts of this machine can read {path}")
+        call.console.warn(f"other accounts of this machine can read {path}")
     try:
         sockets = server.listen(resolved.dashboard_address, resolved.dashboard_port)
     except errors.Refused as refused:

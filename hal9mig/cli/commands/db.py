@@ -88,7 +88,6 @@ def check(call: Invocation, names: tuple[str, ...], everything: bool, role: str)
 
     categories = call.categories(options.chosen(names, everything))
     flat_url, hier_url = call.settings.require_flat(), call.settings.require_hier()
-    patience = call.settings.connect_timeout
     connection.require_two(flat_url, hier_url, application_name="hal9-migrate cli")
     states: list[SchemaState] = []
     # An account that may not read how far a schema is hears below which right that takes.
@@ -96,12 +95,7 @@ def check(call: Invocation, names: tuple[str, ...], everything: bool, role: str)
         states = schema.status(flat_url, hier_url)
     found: dict[str, str | None] = {}
     with contextlib.ExitStack() as stack:
-        flat, hier = (
-            stack.enter_context(
-                connection.connected(url, application_name="hal9-migrate cli", connect_timeout=patience)
-            )
-            for url in (flat_url, hier_url)
-        )
+        flat, hier = (stack.enter_context(call.connected(url)) for url in (flat_url, hier_url))
         lacking = [
             one
             for store, opened in ((model.StoreName.FLAT, flat), (model.StoreName.HIERARCHICAL, hier))
@@ -149,7 +143,7 @@ def check(call: Invocation, names: tuple[str, ...], everything: bool, role: str)
 @options.output
 @pass_call
 def grants(call: Invocation, only: str | None, given: tuple[str, ...]) -> None:
-    from hal9mig.stores import connection, rights
+    from hal9mig.stores import rights
 
     names = _named(given)
     urls = {
@@ -162,9 +156,7 @@ def grants(call: Invocation, only: str | None, given: tuple[str, ...]) -> None:
             continue
         if not call.json:
             call.console.line(f"-- {store}")
-        with connection.connected(
-            url, application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout
-        ) as opened:
+        with call.connected(url) as opened:
             for right, statement in rights.grants(opened, store, call.categories(()), names):
                 documents.append({"store": store, "statement": statement, "why": right.why})
                 if not call.json:

@@ -54,14 +54,12 @@ def finish(call: Invocation, keep: str | None, give_up_way_back: bool, drop_ledg
                 call.console.line(f"-- in the {store} store")
                 for statement in statements:
                     call.console.line(f"{statement};")
-        for warning in made.warnings:
-            call.console.say(f"warning: {warning}")
+        call.console.warn(*made.warnings)
         call.conclude(document | {"changed": False, "next_steps": ["hal9-migrate finish"]})
         return
     over = made.done is not None and made.done.over
     if not over:
-        for warning in made.warnings:
-            call.console.say(f"warning: {warning}")
+        call.console.warn(*made.warnings)
         count = sum(map(len, made.statements.values()))
         confirm.ask(
             call, f"Take capture out of both stores ({count} statements), and go on with the {made.keep} store alone?"

@@ -8,7 +8,7 @@ import shlex
 import click
 
 from hal9mig import errors
-from hal9mig.cli import learning_files, options, run_result
+from hal9mig.cli import learning_files, options, run_result, wait
 from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
@@ -72,7 +72,7 @@ def export(
     run, plan = files.export(order)
     learning_files.announce(call, run, plan)
     if detach:
-        learning_files.detached(call, run)
+        wait.detached(call, run)
         return
     run = learning_files.waited(call, run, records=plan.records, timeout=timeout)
     problem = run_result.problem(run)
@@ -86,7 +86,7 @@ def export(
         call.console.verdict(True, run_result.summary(run))
         call.console.line(learning_files.sentence(made, plan.folder))
         learning_files.table(call, made)
-        call.console.say(f"next: {steps[0]}")
+        call.console.suggest(steps[0])
     call.conclude(
         {
             "run": run_standing.document(run),

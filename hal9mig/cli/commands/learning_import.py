@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import learning_files, options, run_result
+from hal9mig.cli import learning_files, options, run_result, wait
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
@@ -80,10 +80,9 @@ def import_(
         return
     run, plan = files.take(order)
     call.console.say(f"{run.name}: {_sentence(plan)}, from {order.folder}")
-    for warning in plan.warnings:
-        call.console.say(f"warning: {warning}")
+    call.console.warn(*plan.warnings)
     if detach:
-        learning_files.detached(call, run)
+        wait.detached(call, run)
         return
     run = learning_files.waited(call, run, records=plan.records, timeout=timeout)
     problem = run_result.problem(run)
@@ -99,15 +98,14 @@ def import_(
             "times as they were recorded"
         )
         if problem is None:
-            call.console.say(f"next: {steps[0]}")
+            call.console.suggest(steps[0])
     call.conclude({"run": run_standing.document(run), **origins, "next_steps": steps}, problem)
 
 
 def _show(call: Invocation, plan: MigratePlan) -> None:
     if not call.json:
         call.console.line(f"would import {_sentence(plan)}")
-        for warning in plan.warnings:
-            call.console.say(f"warning: {warning}")
+        call.console.warn(*plan.warnings)
         call.console.say("dry run: nothing was changed")
     call.conclude(
         {

@@ -36,7 +36,4 @@ def test(call: Invocation, patterns: int, compare_systems: bool, noise: float, s
         call.system, "learning-data", functools.partial(recall.check, noise=noise), command="learning test",
         actor=database.actor(), sample=patterns, seed=seed,
     )  # fmt: skip
-    if not call.json:
-        check_table.show(call, outcome, suggestions=True)
-    document = {"checks": check_table.document([outcome]), "next_steps": check_table.next_steps([outcome])}
-    call.conclude(document, check_table.problem([outcome]))
+    check_table.conclude(call, outcome)

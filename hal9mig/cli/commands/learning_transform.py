@@ -7,7 +7,7 @@ import pathlib
 import click
 
 from hal9mig import errors, model
-from hal9mig.cli import learning_files, options, run_result
+from hal9mig.cli import learning_files, options, run_result, wait
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
@@ -61,7 +61,7 @@ def transform(
     else:
         learning_files.announce(call, run, plan)
         if detach:
-            learning_files.detached(call, run)
+            wait.detached(call, run)
             return
         run = learning_files.waited(call, run, records=plan.records, timeout=timeout)
         problem = run_result.problem(run)
@@ -85,7 +85,7 @@ def transform(
         for key, reason in refusals:
             call.console.say(f"refused: {'/'.join(key)}: {reason}")
         if found is None:
-            call.console.say(f"next: {steps[0]}")
+            call.console.suggest(steps[0])
     document: dict[str, object] = {
         "run": None if run is None else run_standing.document(run),
         "folder": learning_files.document(made, plan.folder),

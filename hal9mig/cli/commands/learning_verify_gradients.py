@@ -39,7 +39,4 @@ def verify_gradients(call: Invocation, sample_size: int, relative: float, absolu
         call.system, "learning-data", functools.partial(gradients.check, relative=relative, absolute=absolute),
         command="learning verify-gradients", actor=database.actor(), sample=sample_size, seed=seed,
     )  # fmt: skip
-    if not call.json:
-        check_table.show(call, outcome, suggestions=True)
-    document = {"checks": check_table.document([outcome]), "next_steps": check_table.next_steps([outcome])}
-    call.conclude(document, check_table.problem([outcome]))
+    check_table.conclude(call, outcome)

@@ -88,8 +88,7 @@ def mode(context: click.Context) -> None:
                 f"{name} store: {state.mode}, epoch {state.epoch}; journal: "
                 f"{counted(records, 'write')} to apply, oldest {units.format_duration(seconds)}"
             )
-        for step in steps:
-            call.console.say(f"next: {step}")
+        call.console.suggest(*steps)
     call.conclude(
         {
             "mode": line.mode,
@@ -214,7 +213,7 @@ def _attest(call: Invocation, *, given: bool, already: bool) -> Mapping[str, obj
     from hal9mig.ledger import database, phases
 
     answers: dict[str, object] = {"by": database.actor()}
-    asks = sys.stdin.isatty() and sys.stderr.isatty() and not call.yes
+    asks = confirm.can_ask() and not call.yes
     backup = Checkpoints(call.system).backup_within(_BACKUP_AGE)
     if backup is None and not (given or call.yes or asks or already):
         raise errors.Refused(
@@ -233,7 +232,7 @@ def _attest(call: Invocation, *, given: bool, already: bool) -> Mapping[str, obj
             answers[name] = click.confirm(f"Do you attest that {sentence}?", err=True)
         else:
             answers[name] = None
-            call.console.say(f"warning: nobody attests that {sentence}; --attest does")
+            call.console.warn(f"nobody attests that {sentence}; --attest does")
     refused = [phases.ITEMS[name] for name in phases.PREREQUISITES if answers[name] is False]
     if refused:
         raise errors.Refused(f"Not attested, and nothing was changed: {'; '.join(refused)}.", hint="")

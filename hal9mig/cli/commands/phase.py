@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from hal9mig import errors
-from hal9mig.cli import lazy_group, options, phase_validation
+from hal9mig.cli import confirm, lazy_group, options, phase_validation
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -71,14 +70,14 @@ def complete(call: Invocation, name: str, validates: bool, force: bool, reason: 
         call.console.verdict(True, f"{name}: complete")
         if not changed:
             call.console.say("it was so already; nothing was changed")
-        call.console.say(f"next: {step}")
+        call.console.suggest(step)
     call.conclude({"phase": name, "complete": True, "changed": changed, "next_steps": [step]})
 
 
 def _wanted(call: Invocation, now: PhaseStanding) -> bool:
     """Whether somebody at a terminal wants the validation that is missing to be made now."""
     only = now.obstacles and now.line.mode == "hierarchical-only" and now.line.target is None
-    if not only or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not only or not confirm.can_ask():
         return False
     call.console.say(f"{now.phase}: {'; '.join(now.obstacles)}")
     return call.yes or click.confirm("Make the comprehensive validation now?", err=True)

@@ -111,13 +111,11 @@ def _show_standing(call: Invocation) -> None:
     from hal9mig.engine import standstill
     from hal9mig.engine.reconcile import alarm_rules
     from hal9mig.ledger import mode, raised_alarms, sweeps, tuning
-    from hal9mig.stores import connection, store_size
+    from hal9mig.stores import store_size
 
     call.system.require_ready()
     still = standing_still.look(call)
-    with connection.connected(
-        call.settings.require_flat(), application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout
-    ) as flat:
+    with call.connected(call.settings.require_flat()) as flat:
         sizes = store_size.records(flat, call.registry.ordered())
     with call.ledger.begin() as session:
         line = mode.read(session)

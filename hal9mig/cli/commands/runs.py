@@ -197,8 +197,7 @@ def _steer(call: Invocation, order: Callable[[int], model.Run], run_id: int, ste
     run = order(run_id)
     if not call.json:
         call.console.line(f"{run.name} of {run.category}: {run_standing.state(run)}")
-        for step in steps:
-            call.console.say(f"next: {step}")
+        call.console.suggest(*steps)
     call.conclude({"run": run_standing.document(run), "next_steps": steps})
 
 

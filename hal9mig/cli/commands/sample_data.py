@@ -174,7 +174,7 @@ def _show(call: Invocation, loaded: Sequence[Loaded], shape: Shape) -> None:
     call.console.table(
         ("CATEGORY", "ROWS", "BYTES", "TIME"), [*cells, _cells("total", *sums)], numbers=("ROWS", "BYTES", "TIME")
     )
-    call.console.say(f"next: {steps[-1]}")
+    call.console.suggest(steps[-1])
 
 
 def _per_second(text: str) -> float:
@@ -303,7 +303,7 @@ def _show_traffic(call: Invocation, path: pathlib.Path, done: Summary, counters:
                 f"Dual writes: {units.format_count(counters['mirrored'])} brought over at once, "
                 f"{units.format_count(counters['left'])} left to the workers"
             )
-        call.console.say(f"next: {steps[0]}")
+        call.console.suggest(steps[0])
     call.conclude(
         {
             "file": str(path),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from hal9mig import errors
-from hal9mig.cli import full_pass, options
+from hal9mig.cli import confirm, full_pass, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def _check(call: Invocation, *, automatic: bool, safe_only: bool, interactive: b
         raise errors.ConflictingFlags(
             "--guidance is for --interactive.", hint="hal9-migrate state fix --interactive --guidance"
         )
-    if interactive and (call.json or not (sys.stdin.isatty() and sys.stderr.isatty())):
+    if interactive and (call.json or not confirm.can_ask()):
         raise errors.Refused(
             "--interactive asks about each record, and there is no terminal to ask on; nothing was changed.",
             hint="hal9-migrate state fix --auto --safe-only",

@@ -54,8 +54,7 @@ def list_checkpoints(call: Invocation) -> None:
             call.console.say(sentence)
         for left in found.unusable:
             call.console.say(f"not usable: {left.name}: {left.reason}")
-        for step in steps:
-            call.console.say(f"next: {step}")
+        call.console.suggest(*steps)
     call.conclude(
         {
             "checkpoints": [_document(one, found) for one in found.manifests],

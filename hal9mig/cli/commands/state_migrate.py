@@ -233,7 +233,7 @@ def _migrate(call: Invocation, orders: Sequence[MigrateOrder], timeout: float | 
     left = _not_started(call, orders[len(ended) :])
     steps = _next_steps(ended)
     if problem is None and not call.json:
-        call.console.say(f"next: {steps[0]}")
+        call.console.suggest(steps[0])
     call.conclude(
         {"runs": [run_standing.document(run) for run in ended], "not_started": left, "next_steps": steps}, problem
     )
@@ -268,8 +268,7 @@ def _detach(call: Invocation, orders: Sequence[MigrateOrder]) -> None:
 
 def _announce(call: Invocation, run: model.Run, plan: MigratePlan) -> None:
     call.console.say(f"{run.name}: {_sentence(plan)}")
-    for warning in plan.warnings:
-        call.console.say(f"warning: {warning}")
+    call.console.warn(*plan.warnings)
 
 
 def _sentence(plan: MigratePlan) -> str:
@@ -300,8 +299,7 @@ def _show_plans(call: Invocation, plans: Sequence[MigratePlan]) -> None:
             for plan in plans
         ]
         call.console.table(columns, rows, numbers=("RECORDS", "BATCHES", "BATCH SIZE", "BYTES"))
-        for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
-            call.console.say(f"warning: {warning}")
+        call.console.warn(*dict.fromkeys(warning for plan in plans for warning in plan.warnings))
         call.console.say("dry run: nothing was changed")
     call.conclude({"dry_run": True, "plans": [_plan_document(plan) for plan in plans], "next_steps": []})
 

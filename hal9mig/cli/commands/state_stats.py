@@ -72,7 +72,7 @@ def _show(call: Invocation, *, resources: bool) -> None:
         if resources:
             _tables(call, alive, databases)
         if trouble is not None:
-            call.console.say(f"warning: {trouble.message}")
+            call.console.warn(trouble.message)
     call.conclude(
         {
             "runs": [run_standing.document(run) for run in active],
@@ -88,13 +88,11 @@ def _show(call: Invocation, *, resources: bool) -> None:
 
 
 def _databases(call: Invocation) -> dict[str, Activity]:
-    from hal9mig.stores import connection, store_size
+    from hal9mig.stores import store_size
 
     found = {}
     for name, url in (("flat", call.settings.require_flat()), ("hierarchical", call.settings.require_hier())):
-        with connection.connected(
-            url, application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout
-        ) as opened:
+        with call.connected(url) as opened:
             found[name] = store_size.activity(opened)
     return found
 

@@ -16,7 +16,6 @@ from hal9mig.engine import run_standing
 
 if TYPE_CHECKING:
     from hal9mig.engine.category_standing import CategoryStanding
-    from hal9mig.stores.connection import Connection
     from hal9mig.stores.schema import SchemaState
 
 _HELP = """Show where everything stands: schemas, workers, budget, and each category's last migration.
@@ -42,8 +41,7 @@ def status(call: Invocation) -> None:
     from hal9mig.stores import capture, schema, store_size
 
     categories = call.registry.ordered()
-    flat_url, hier_url = call.settings.require_flat(), call.settings.require_hier()
-    states = schema.status(flat_url, hier_url)
+    states = schema.status(call.settings.require_flat(), call.settings.require_hier())
     behind = [state.name for state in states if state.behind]
     if behind and (ended := call.system.finish(states)) is not None:
         finished.conclude(call, ended)
@@ -55,11 +53,11 @@ def status(call: Invocation) -> None:
         call.conclude({"schemas": _schema_document(states), "next_steps": ["hal9-migrate db upgrade"]}, problem)
         return
     still = standing_still.look(call)
-    with _opened(call, flat_url) as flat:
+    with contextlib.closing(call.system.flat()) as flat:
         sizes = store_size.records(flat, categories)
         flat.rollback()
         lags = list(capture.lag(flat).values())
-    with _opened(call, hier_url) as hier:
+    with contextlib.closing(call.system.hier()) as hier:
         lags += capture.lag(hier).values()
     waiting = sum(one.records for one in lags)
     oldest = max((one.seconds for one in lags), default=0.0)
@@ -82,8 +80,7 @@ def status(call: Invocation) -> None:
         budget = f"of {tuned.rate_limit}" if tuned.rate_limit else "no limit"
         call.console.line(f"Budget: {units.format_count(round(speed))} records/s now, {budget}")
         _table(call, standings)
-        for step in steps:
-            call.console.say(f"next: {step}")
+        call.console.suggest(*steps)
     call.conclude(
         {
             "write_mode": line.mode,
@@ -98,14 +95,6 @@ def status(call: Invocation) -> None:
             "next_steps": steps,
         },
         standing_still.problem(still),
-    )
-
-
-def _opened(call: Invocation, url: str) -> contextlib.closing[Connection]:
-    from hal9mig.stores import connection
-
-    return contextlib.closing(
-        connection.connect(url, application_name="hal9-migrate cli", connect_timeout=call.settings.connect_timeout)
     )
 
 
