@@ -9,8 +9,7 @@ import click
 
 from hal9mig import errors, settings, units
 from hal9mig.cli import options
-from hal9mig.cli.commands import configure_reconciliation
-from hal9mig.cli.console import counted
+from hal9mig.cli.console import both_ways, counted
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -36,6 +35,17 @@ Examples:
   hal9-migrate configure show
   hal9-migrate configure show --origin
 """
+_RECONCILIATION = """Set how the two stores are kept in step; it acts at once, at the next round.
+
+What is not named stays as it is. Without options it shows each value and who set it. A threshold of 0.01 is one
+percent of the records compared: it alerts above that, and excuses nothing below.
+
+\b
+Examples:
+  hal9-migrate configure reconciliation --interval 30s --auto-fix true --alert-threshold 0.01
+  hal9-migrate configure reconciliation --alert-threshold 1%
+  hal9-migrate configure reconciliation
+"""
 #: Hours that the runbook gives each category.
 _WINDOWS = {
     "user-sessions": 1.0, "neuron-states": 2.0, "learning-data": 2.0, "configuration": 0.5, "metadata": 0.5,
@@ -45,9 +55,6 @@ _WINDOWS = {
 @click.group()
 def configure() -> None:
     """Set how is migrated, and show the settings (not HAL9's configuration data)."""
-
-
-configure.add_command(configure_reconciliation.reconciliation)
 
 
 @configure.command(help=_SHOW)
@@ -152,14 +159,13 @@ def state_migration(call: Invocation, /, **given: str | None) -> None:
                 f"{slug}: {'' if size.exact else 'about '}{counted(size.count, 'record')} in "
                 f"{units.format_duration(seconds)} at {tuned.rate_limit}"
             )
-        call.console.warn(*[*notes, *([f"no estimates: {trouble.message}"] if trouble else [])])
+        call.console.warn(*notes)
+        if trouble is not None:
+            call.console.warn(f"no estimates: {trouble.message}")
     call.conclude(
         {
             "changed": values,
-            "values": [
-                {"name": one.name, "value": one.value, "origin": one.origin, "changed_at": one.changed_at}
-                for one in stored
-            ],
+            "values": _values(stored),
             "effective_batch": tuned.effective_batch,
             "worker_slots": slots,
             "seconds": {slug: round(seconds, 1) for slug, seconds in times.items()},
@@ -169,16 +175,93 @@ def state_migration(call: Invocation, /, **given: str | None) -> None:
     )
 
 
+@configure.command(help=_RECONCILIATION)
+@click.option("--interval", type=options.DURATION_TEXT, help="Time from one round to the next.  [default: 30s]")
+@click.option(
+    "--auto-fix",
+    type=options.Text("true|false", options.tuned("parse_switch")),
+    help="Whether a round repairs what it finds, or only notes it.  [default: true]",
+)
+@click.option(
+    "--alert-threshold",
+    type=options.Text("SHARE", units.parse_share),
+    help="Share of the records compared that drifted, above which it alerts: 0.01 or 1%.  [default: 0.01]",
+)
+@click.option(
+    "--share",
+    type=options.Text("SHARE", options.tuned("parse_portion")),
+    help="Share of one core that comparing may take.  [default: 0.1]",
+)
+@click.option(
+    "--journal-alarm",
+    type=options.COUNT_TEXT,
+    help="Writes waiting in a journal above which it alerts.  [default: 100000]",
+)
+@options.output
+@pass_call
+def reconciliation(
+    call: Invocation,
+    interval: str | None,
+    auto_fix: str | None,
+    alert_threshold: str | None,
+    share: str | None,
+    journal_alarm: str | None,
+) -> None:
+    from hal9mig.engine.reconcile import alarm_rules
+    from hal9mig.ledger import database, mode, tuning
+    from hal9mig.stores.write_mode import Mode
+
+    given = {
+        "reconcile-interval": interval,
+        "auto-fix": None if auto_fix is None else auto_fix.lower(),
+        "alert-threshold": alert_threshold,
+        "reconcile-share": share,
+        "journal-alarm": journal_alarm,
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    with call.ledger.begin() as session:
+        tuning.change(session, values, actor=database.actor())
+    sizes, trouble = _sizes(call)
+    records = sum(one.count for one in sizes.values() if one is not None)
+    notes = [f"no estimate: {trouble.message}"] if trouble else []
+    with call.ledger.begin() as session:
+        stored = tuning.stored(session, tuning.KnobGroup.RECONCILIATION)
+        tuned = tuning.reconciliation(session)
+        coverage = alarm_rules.standing(session, records).coverage if records else None
+        if mode.read(session).mode == Mode.FLAT_ONLY:
+            notes.append("the write mode is flat-only, so there are no rounds: hal9-migrate mode migration --enable")
+    if not tuned.auto_fix:
+        notes.append("auto-fix false: what drifted stays so until somebody repairs it")
+    if not call.json:
+        _table(call, stored)
+        within = "a time that no round has measured yet" if coverage is None else units.format_duration(coverage)
+        call.console.line(
+            f"A round every {units.format_duration(tuned.interval)}; with {tuned.share:g} of a core everything is "
+            f"compared within {within}."
+        )
+        call.console.line(f"It alerts above {both_ways(tuned.alert_threshold)} of the records compared.")
+        for note in notes:
+            call.console.say(f"note: {note}")
+    call.conclude(
+        {
+            "changed": values,
+            "values": _values(stored),
+            "interval_seconds": tuned.interval,
+            "auto_fix": tuned.auto_fix,
+            "alert_threshold": {"share": tuned.alert_threshold, "percent": tuned.alert_threshold * 100},
+            "coverage_seconds": coverage,
+            "warnings": notes,
+            "next_steps": [],
+        }
+    )
+
+
 def _sizes(call: Invocation) -> tuple[Mapping[str, Records | None], errors.HAL9Error | None]:
     """Return how large each category is; the values are in force whether or not that can be told."""
-    from hal9mig.stores import connection, store_size
+    from hal9mig.stores import store_size
 
     try:
-        with connection.connected(
-            call.settings.require_flat(),
-            application_name="hal9-migrate cli",
-            connect_timeout=call.settings.connect_timeout,
-        ) as flat:
+        with call.connected(call.settings.require_flat()) as flat:
             return store_size.records(flat, call.registry.ordered()), None
     except errors.HAL9Error as error:
         return {}, error
@@ -226,3 +309,9 @@ def _notes(tuned: Tuning, slots: int, times: Mapping[str, float], *, changed: bo
 def _table(call: Invocation, stored: Sequence[Shown]) -> None:
     rows = [[one.name, one.value, one.origin, call.console.when(one.changed_at)] for one in stored]
     call.console.table(["NAME", "VALUE", "SET BY", "SET"], rows, numbers=("VALUE",))
+
+
+def _values(stored: Sequence[Shown]) -> list[dict[str, object]]:
+    return [
+        {"name": one.name, "value": one.value, "origin": one.origin, "changed_at": one.changed_at} for one in stored
+    ]
