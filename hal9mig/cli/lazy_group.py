@@ -17,7 +17,7 @@ class LazyGroup(click.Group):
     """A group that finds its commands in modules.
 
     Args:
-        commands_at: for each command its place, as ``hal9mig.cli.commands.db:db``; in the order of the help.
+        commands_at: for each command its place in ``hal9mig.cli.commands``, as ``db:db``; in the order of the help.
     """
 
     def __init__(self, *args: Any, commands_at: Mapping[str, str], **kwargs: Any):
@@ -34,7 +34,7 @@ class LazyGroup(click.Group):
         if place is None:
             return None
         module, _, name = place.partition(":")
-        found = getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(f"hal9mig.cli.commands.{module}"), name)
         assert isinstance(found, click.Command)
         return found
 

@@ -1,1 +1,1 @@
-"""One module a command, named as it is typed."""
+"""One module a command, named as it is typed; the groups of those are in one."""
