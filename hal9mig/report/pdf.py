@@ -101,7 +101,7 @@ def _flowables(block: Block, styles: dict[str, Any]) -> Iterator[Any]:
         yield Image(io.BytesIO(block.png), width=block.width, height=block.height)
         yield _text(block.caption, styles["small"])
     else:
-        yield from _checklist(block, styles)
+        yield _checklist(block, styles)
     yield Spacer(1, 3)
 
 
@@ -133,10 +133,10 @@ def _table(cells: list[list[Any]], widths: Sequence[float], *, lines: bool) -> A
     )  # fmt: skip
 
 
-def _checklist(block: Checklist, styles: dict[str, Any]) -> Iterator[Any]:
+def _checklist(block: Checklist, styles: dict[str, Any]) -> Any:
     cells = [
         [_text("[ ]" if attested is None else "[x]", styles["body"]), _text(item, styles["body"]),
          _text("" if attested is None else attested, styles["small"])]
         for item, attested in block.items
     ]  # fmt: skip
-    yield _table(cells, [0.06, 0.54, 0.4], lines=False)
+    return _table(cells, [0.06, 0.54, 0.4], lines=False)

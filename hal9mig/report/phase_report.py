@@ -10,7 +10,7 @@ from hal9mig.ledger import history, mode, phases, quarantine, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.phases import Completion
 from hal9mig.report import plots, proof
-from hal9mig.report.model import Block, Checklist, Facts, Grid, Paragraph, Picture, Report, Section
+from hal9mig.report.model import Block, Checklist, Facts, Grid, Paragraph, Report, Section
 
 _MOST_RUNS = 10_000
 
@@ -32,7 +32,7 @@ def make(session: Session, categories: Sequence[Category], *, detailed: bool) ->
     state = "an empty ledger" if newest is None else f"the ledger up to event {newest[0]}, of {proof.when(newest[1])}"
     sections = [
         Section(title="Summary", blocks=list(_summary(session, found, line, completion))),
-        Section(title="Migration log", blocks=_log(session, categories, found, line, completion)),
+        Section(title="Migration log", blocks=_log(session, categories, found, completion)),
         Section(title="Categories", blocks=[_categories(session, categories, found)]),
         Section(title="Course", blocks=list(_course(session, found, detailed=detailed))),
         Section(title="Drift and quarantine", blocks=list(_drift(session))),
@@ -78,11 +78,7 @@ def _summary(
 
 
 def _log(
-    session: Session,
-    categories: Sequence[Category],
-    found: Sequence[model.Run],
-    line: mode.ModeLine,
-    completion: Completion | None,
+    session: Session, categories: Sequence[Category], found: Sequence[model.Run], completion: Completion | None
 ) -> list[Block]:
     """The runbook's Migration Log, its blanks filled; what only a pen can fill stays blank."""
     moves = [run for run in found if run.kind is model.RunKind.MIGRATE]
@@ -160,18 +156,14 @@ def _course(session: Session, found: Sequence[model.Run], *, detailed: bool) -> 
     if not started:
         yield Paragraph(text="Nothing has run yet.")
         return
-    png, height = plots.timeline(started, proof.switches(session))
-    yield Picture(name="timeline", png=png, width=500, height=500 * height / 7.2,
-                  caption="Runs over time; dashed lines are changes of the write mode.")  # fmt: skip
+    yield plots.timeline(started, proof.switches(session))
     moves = [run for run in started if run.kind is model.RunKind.MIGRATE]
     if moves:
         begun = min(run.started_at for run in moves if run.started_at)
         ended = max((run.finished_at or run.status_since for run in moves), default=begun)
         points = history.pace(session, span=(ended - begun).total_seconds())
         if points:
-            png, height = plots.rates(points)
-            yield Picture(name="rate", png=png, width=500, height=500 * height / 7.2,
-                          caption="Records a second of the migrations, by category.")  # fmt: skip
+            yield plots.rates(points)
     if detailed:
         rows = [
             [str(run.id), str(run.kind), run.category, run.filter or "-", str(run.status), f"{run.done_records:,}",

@@ -1,4 +1,4 @@
-"""The pictures of a report: when each run went on, how fast records were migrated, what the benchmark measured."""
+"""The pictures of a report: when each run went on, and how fast records were migrated."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 
 from hal9mig import model
 from hal9mig.ledger.history import PacePoint
+from hal9mig.report.model import Picture
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 _KINDS = {"migrate": "#4477aa", "verify": "#228833", "reconcile": "#ccbb44", "checkpoint": "#aa3377"}
-_WIDTH, _DPI = 7.2, 150
+_WIDTH, _DPI = 7.2, 150  # inches, and dots of each
+_POINTS = 500  # of the page that a picture is wide
 #: Runs that a timeline shows; further ones would only be dots.
 _MOST_RUNS = 40
 
 
-def timeline(runs: Sequence[model.Run], switches: Sequence[tuple[datetime.datetime, str]]) -> tuple[bytes, float]:
-    """Return the runs as bars over time, with the switches of the write mode as lines; PNG, and inches of height."""
+def timeline(runs: Sequence[model.Run], switches: Sequence[tuple[datetime.datetime, str]]) -> Picture:
+    """Return the runs as bars over time, with the switches of the write mode as lines."""
     from matplotlib.patches import Patch
 
     shown = [run for run in runs if run.started_at is not None][-_MOST_RUNS:]
-    height = 1.2 + 0.17 * max(3, len(shown))
-    figure, axis = _figure(height)
+    figure, axis = _figure(1.2 + 0.17 * max(3, len(shown)))
     for place, run in enumerate(shown):
         assert run.started_at is not None
         ended = run.finished_at or run.status_since
@@ -39,13 +40,12 @@ def timeline(runs: Sequence[model.Run], switches: Sequence[tuple[datetime.dateti
     figure.legend(handles=[Patch(color=colour, label=kind) for kind, colour in colours.items()],
                   frameon=False, fontsize=6, loc="outside lower left", ncols=4)  # fmt: skip
     _dated(axis)
-    return _png(figure), height
+    return _picture("timeline", figure, "Runs over time; dashed lines are changes of the write mode.")
 
 
-def rates(points: Sequence[PacePoint]) -> tuple[bytes, float]:
-    """Return records a second over time, a line for each category; PNG, and inches of height."""
-    height = 2.6
-    figure, axis = _figure(height)
+def rates(points: Sequence[PacePoint]) -> Picture:
+    """Return records a second over time, a line for each category."""
+    figure, axis = _figure(2.6)
     for colour, category in zip(_COLOURS * 9, dict.fromkeys(point.category for point in points), strict=False):
         own = [point for point in points if point.category == category]
         steps = [point.at + datetime.timedelta(seconds=point.seconds / 2) for point in own]
@@ -55,7 +55,7 @@ def rates(points: Sequence[PacePoint]) -> tuple[bytes, float]:
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=6)
     _dated(axis)
-    return _png(figure), height
+    return _picture("rate", figure, "Records a second of the migrations, by category.")
 
 
 def _figure(height: float) -> tuple[Any, Any]:
@@ -88,11 +88,12 @@ def _days(at: datetime.datetime) -> float:
     return float(dates.date2num(at.astimezone(datetime.UTC)))  # type: ignore[no-untyped-call]
 
 
-def _png(figure: Any) -> bytes:
+def _picture(name: str, figure: Any, caption: str) -> Picture:
     from matplotlib import pyplot
 
     kept = io.BytesIO()
     # Without the name and version of who drew it: the same ledger gives the same bytes.
     figure.savefig(kept, format="png", dpi=_DPI, metadata={"Software": None})
     pyplot.close(figure)
-    return kept.getvalue()
+    height = _POINTS * float(figure.get_figheight()) / _WIDTH
+    return Picture(name=name, png=kept.getvalue(), width=_POINTS, height=height, caption=caption)

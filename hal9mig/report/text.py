@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hal9mig import safe_text
@@ -118,15 +118,15 @@ def _html(block: Block) -> str:
 
 
 def _html_table(block: Grid) -> str:
-    def row(cells: Iterator[tuple[int, str]], tag: str) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
         marked = (
             f"<{tag}{' class=number' if place in block.numbers else ''}>{html.escape(cell)}</{tag}>"
-            for place, cell in cells
+            for place, cell in enumerate(cells)
         )
         return f"<tr>{''.join(marked)}</tr>"
 
-    rows = "".join(row(iter(enumerate(cells)), "td") for cells in block.rows)
-    return f"<table><thead>{row(iter(enumerate(block.columns)), 'th')}</thead><tbody>{rows}</tbody></table>"
+    rows = "".join(row(cells, "td") for cells in block.rows)
+    return f"<table><thead>{row(block.columns, 'th')}</thead><tbody>{rows}</tbody></table>"
 
 
 def _html_checklist(block: Checklist) -> str:
