@@ -99,7 +99,6 @@ class _Handler(web.RequestHandler):
         """Who looks."""
         return Visitor(
             name=self.current_user,
-            may_act=self.current_user is not None,
             has_token=self.site.access.token is not None,
             form_key=self.xsrf_form_html(),
             up=self.up,
@@ -122,12 +121,12 @@ class _Handler(web.RequestHandler):
         error = kwargs.get("exc_info", (None, None, None))[1]
         message = "This ought not to happen; the dashboard's log says more."
         if isinstance(error, web.HTTPError):
-            message = (error.log_message or "") % error.args if error.log_message else error.reason or ""
-            message = message or http.HTTPStatus(status_code).phrase
+            told = error.log_message % error.args if error.log_message else error.reason
+            message = told or http.HTTPStatus(status_code).phrase
         elif isinstance(error, errors.HAL9Error):
             message = error.message
-        self.set_header("Content-Type", "text/html; charset=UTF-8")
-        self.finish(self.site.pages.trouble(f"{status_code}: {_title(status_code)}", message, "", self.visitor))
+        title = f"{status_code}: {_title(status_code)}"
+        self.page(self.site.pages.trouble(title, message, self.visitor), status_code)
 
     def may_read(self) -> bool:
         """Whether the page may be shown to who asks."""
@@ -169,9 +168,7 @@ class _Shown(_Handler):
         text = self.get_query_argument("before", "")
         if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
             raise web.HTTPError(400, "%s is no number of a run.", text)
-        return await self.site.aside(
-            functools.partial(self.site.reader.overview, before=int(text) if text else None)
-        )  # fmt: skip
+        return await self.site.aside(functools.partial(self.site.reader.overview, before=int(text) if text else None))
 
     async def run(self, number: str) -> RunView | Away:
         """Read the page of a run."""
@@ -271,6 +268,15 @@ class _Json(_Shown):
         self.set_header("Content-Type", "application/json; charset=UTF-8")
         self.finish(document.text(found).encode("utf-8", "surrogatepass"))
 
+    def tell(self, found: Overview | RunView | Away) -> None:
+        """Answer with what was read."""
+        if isinstance(found, Away):
+            self.document(document.of_away(found), 503)
+        elif isinstance(found, RunView):
+            self.document(document.of_run(found))
+        else:
+            self.document(document.of_overview(found))
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
         message = _title(status_code)
@@ -284,22 +290,14 @@ class OverviewJson(_Json):
     """Where everything stands, as JSON."""
 
     async def get(self) -> None:
-        found = await self.overview()
-        if isinstance(found, Away):
-            self.document(document.of_away(found), 503)
-        else:
-            self.document(document.of_overview(found))
+        self.tell(await self.overview())
 
 
 class RunJson(_Json):
     """A run, as JSON."""
 
     async def get(self, number: str) -> None:
-        found = await self.run(number)
-        if isinstance(found, Away):
-            self.document(document.of_away(found), 503)
-        else:
-            self.document(document.of_run(found))
+        self.tell(await self.run(number))
 
 
 class Metrics(_Json):

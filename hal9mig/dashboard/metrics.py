@@ -43,7 +43,7 @@ class _Collected:
     def collect(self) -> Iterator[Metric]:
         found, beside = self._found, self._beside
         yield _gauge("hal9_build_info", "This program.", ["version"], [((hal9mig.__version__,), 1)])
-        yield _gauge("hal9_up", "Whether the ledger answers.", [], [((), float(isinstance(found, Overview)))])
+        yield _figure("hal9_up", "Whether the ledger answers.", float(isinstance(found, Overview)))
         servers = found.servers if isinstance(found, Away) else found.around.servers
         yield _gauge(
             "hal9_server_up", "Whether a server answers.", ["server"],
@@ -64,17 +64,22 @@ class _Collected:
 
 
 def _gauge(name: str, told: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
-    made = GaugeMetricFamily(name, told, labels=labels)
-    for label, value in values:
-        made.add_metric(label, value)
-    return made
+    return _filled(GaugeMetricFamily(name, told, labels=labels), values)
 
 
 def _counter(name: str, told: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
-    made = CounterMetricFamily(name, told, labels=labels)
+    return _filled(CounterMetricFamily(name, told, labels=labels), values)
+
+
+def _filled(made: GaugeMetricFamily | CounterMetricFamily, values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     for label, value in values:
         made.add_metric(label, value)
     return made
+
+
+def _figure(name: str, told: str, value: float | None) -> Metric:
+    """Return a gauge without labels; where its value is not known there is nothing of it."""
+    return _gauge(name, told, [], [] if value is None else [((), value)])
 
 
 def _mode(found: Overview) -> Iterator[Metric]:
@@ -82,15 +87,13 @@ def _mode(found: Overview) -> Iterator[Metric]:
         "hal9_write_mode", "1 for the write mode in force.", ["mode"],
         [((mode.value,), float(found.line.mode == mode.value)) for mode in Mode],
     )  # fmt: skip
-    yield _gauge("hal9_epoch", "The write mode's epoch.", [], [((), found.line.epoch)])
-    yield _gauge(
-        "hal9_write_mode_since_timestamp_seconds", "When the write mode came into force.", [],
-        [((), found.line.since.timestamp())],
-    )  # fmt: skip
-    yield _gauge(
-        "hal9_switch_under_way", "Whether a switch of the write mode is half way.", [],
-        [((), float(found.line.target is not None))],
-    )  # fmt: skip
+    yield _figure("hal9_epoch", "The write mode's epoch.", found.line.epoch)
+    yield _figure(
+        "hal9_write_mode_since_timestamp_seconds", "When the write mode came into force.", found.line.since.timestamp()
+    )
+    yield _figure(
+        "hal9_switch_under_way", "Whether a switch of the write mode is half way.", float(found.line.target is not None)
+    )
 
 
 def _work(found: Overview, totals: Totals) -> Iterator[Metric]:
@@ -139,25 +142,21 @@ def _runs(found: Overview) -> Iterator[Metric]:
             key = (run.kind.value, run.category)
             values[key] = values.get(key, 0) + getattr(run, attribute)
         yield _gauge(name, told, ["kind", "category"], values.items())
-    yield _gauge(
-        "hal9_migrating_records_per_second", "Rate of all migrations, over the last ten seconds.", [],
-        [((), found.speed)],
-    )  # fmt: skip
-    yield _gauge(
-        "hal9_budget_used_ratio", "Share of the budget that is used; absent without one.", [],
-        [] if found.used is None else [((), found.used)],
-    )  # fmt: skip
-    yield _gauge("hal9_leases", "Batches in workers' hands.", [], [((), found.leased)])
-    messages = found.around.messages
-    yield _gauge("hal9_queue_messages", "Messages in the queue.", [], [] if messages is None else [((), messages)])
+    yield _figure(
+        "hal9_migrating_records_per_second", "Rate of all migrations, over the last ten seconds.", found.speed
+    )
+    yield _figure("hal9_budget_used_ratio", "Share of the budget that is used; absent without one.", found.used)
+    yield _figure("hal9_leases", "Batches in workers' hands.", found.leased)
+    yield _figure("hal9_queue_messages", "Messages in the queue.", found.around.messages)
 
 
 def _felt(felt: Pace) -> Iterator[Metric]:
     fresh = not felt.stale
-    yield _gauge(
-        "hal9_pace_share_ratio", "Share of their time that workers may spend on what can wait; absent while nothing is "
-        "paced.", [], [((), felt.share)] if fresh else [],
-    )  # fmt: skip
+    yield _figure(
+        "hal9_pace_share_ratio",
+        "Share of their time that workers may spend on what can wait; absent while nothing is paced.",
+        felt.share if fresh else None,
+    )
     yield _gauge(
         "hal9_application_seconds", "What a small operation takes on the ruling store, now and in quiet.",
         ["operation", "when"],
@@ -170,23 +169,23 @@ def _felt(felt: Pace) -> Iterator[Metric]:
 
 
 def _categories(found: Overview) -> Iterator[Metric]:
-    known = [one for one in found.categories if one.standing.flat is not None]
-    slugs = [(one.standing.category.slug,) for one in found.categories]
+    named = [((one.standing.category.slug,), one) for one in found.categories]
+    counted = [(slug, one.standing.flat.count, one.standing.covered) for slug, one in named if one.standing.flat]
     yield _gauge(
         "hal9_flat_records", "Records of a category's flat table.", ["category"],
-        [((one.standing.category.slug,), one.standing.flat.count if one.standing.flat else 0) for one in known],
+        [(slug, count) for slug, count, _ in counted],
     )  # fmt: skip
     yield _gauge(
         "hal9_covered_records", "Of them those that are in the other store, or are brought there by themselves.",
-        ["category"], [((one.standing.category.slug,), one.standing.covered) for one in known],
+        ["category"], [(slug, covered) for slug, _, covered in counted],
     )  # fmt: skip
     yield _gauge(
         "hal9_quarantined_records", "Records that are held back.", ["category"],
-        list(zip(slugs, (one.standing.held for one in found.categories), strict=True)),
+        [(slug, one.standing.held) for slug, one in named],
     )  # fmt: skip
     yield _gauge(
         "hal9_open_drifts", "Drifts that are not repaired.", ["category"],
-        list(zip(slugs, (one.open_drifts for one in found.categories), strict=True)),
+        [(slug, one.open_drifts) for slug, one in named],
     )  # fmt: skip
 
 
@@ -202,20 +201,16 @@ def _journals(found: Overview) -> Iterator[Metric]:
 
 def _reconciling(found: Overview) -> Iterator[Metric]:
     last = found.reconciling.last
-    yield _gauge("hal9_round_interval_seconds", "Time from round to round.", [], [((), found.reconciling.interval)])
-    yield _gauge(
-        "hal9_last_round_timestamp_seconds", "When the newest round began.", [],
-        [] if last is None else [((), last.began.timestamp())],
-    )  # fmt: skip
-    yield _gauge("hal9_drift_ratio", "Share of the compared records that drifted.", [], [((), found.reconciling.share)])
-    yield _gauge(
-        "hal9_drift_alert_ratio", "The share above which it alerts.", [], [((), found.tuned.alert_threshold)]
-    )  # fmt: skip
+    yield _figure("hal9_round_interval_seconds", "Time from round to round.", found.reconciling.interval)
+    began = None if last is None else last.began.timestamp()
+    yield _figure("hal9_last_round_timestamp_seconds", "When the newest round began.", began)
+    yield _figure("hal9_drift_ratio", "Share of the compared records that drifted.", found.reconciling.share)
+    yield _figure("hal9_drift_alert_ratio", "The share above which it alerts.", found.tuned.alert_threshold)
 
 
 def _workers(found: Overview) -> Iterator[Metric]:
-    yield _gauge("hal9_workers", "Workers alive.", [], [((), len(found.workers))])
-    yield _gauge("hal9_worker_slots", "Batches that they take at once.", [], [((), found.slots)])
+    yield _figure("hal9_workers", "Workers alive.", len(found.workers))
+    yield _figure("hal9_worker_slots", "Batches that they take at once.", found.slots)
     yield _gauge(
         "hal9_worker_memory_bytes", "A worker's memory, shared pages counted once.", ["worker"],
         [((one.name,), one.memory_bytes) for one in found.workers],
@@ -225,14 +220,13 @@ def _workers(found: Overview) -> Iterator[Metric]:
 def _checkpoints(found: Overview) -> Iterator[Metric]:
     listing = found.around.checkpoints
     full = [one for one in listing.manifests if one.restorable] if listing is not None else []
-    yield _gauge("hal9_checkpoints", "Full checkpoints.", [], [] if listing is None else [((), len(full))])
+    yield _figure("hal9_checkpoints", "Full checkpoints.", None if listing is None else len(full))
     for name, told, chosen in (
         ("hal9_last_checkpoint_timestamp_seconds", "As of when the newest full checkpoint is.", full),
         ("hal9_last_verified_checkpoint_timestamp_seconds", "As of when the newest verified one is.",
          [one for one in full if one.verified]),
     ):  # fmt: skip
-        newest = max((one.taken_at.timestamp() for one in chosen), default=None)
-        yield _gauge(name, told, [], [] if newest is None else [((), newest)])
+        yield _figure(name, told, max((one.taken_at.timestamp() for one in chosen), default=None))
 
 
 def _wrong(found: Overview) -> Iterator[Metric]:

@@ -49,14 +49,13 @@ class Visitor:
     """Who looks at a page.
 
     Attributes:
-        name: by which somebody has logged in; None for nobody.
-        may_act: whether the buttons work; has_token: whether they could, after a login.
+        name: by which somebody has logged in, so that the buttons work; None for nobody.
+        has_token: whether they could, after a login.
         form_key: what every form carries against forged requests, as HTML.
         up: what leads from this page's address to the first page's.
     """
 
     name: str | None
-    may_act: bool
     has_token: bool
     form_key: str
     up: str
@@ -87,7 +86,7 @@ class Pages:
             notice: why an order was not carried out.
         """
         pace = found.pace and plot.pace(found.pace, limit=found.budget, now=found.read_at)
-        lag = plot.lag_of(found, span=overview.SPAN)
+        lag = plot.lag(found.rounds, found.read_at, span=overview.SPAN, present=found.backlog)
         return self._made("overview", visitor, page=found, notice=notice, pace=pace, lag=lag, now=found.read_at)
 
     def run(self, view: RunView, visitor: Visitor, notice: errors.HAL9Error | None = None) -> bytes:
@@ -102,9 +101,9 @@ class Pages:
         now = datetime.datetime.now(datetime.UTC)
         return self._made("away", visitor, away=away, now=now)
 
-    def trouble(self, title: str, message: str, hint: str, visitor: Visitor) -> bytes:
+    def trouble(self, title: str, message: str, visitor: Visitor) -> bytes:
         """Return a page that only says something."""
-        return self._made("trouble", visitor, title=title, message=message, hint=hint)
+        return self._made("trouble", visitor, title=title, message=message)
 
     def login(self, visitor: Visitor, *, wrong: bool) -> bytes:
         """Return the login; ``wrong``: what was entered did not fit."""

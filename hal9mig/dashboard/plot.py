@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from hal9mig import units
-from hal9mig.dashboard.overview import Overview, Pace
+from hal9mig.dashboard.overview import Pace
 from hal9mig.engine.reconcile.alarm_rules import JournalBacklog
 from hal9mig.ledger.rounds import Round
 
@@ -59,7 +59,7 @@ def pace(found: Pace, *, limit: units.Rate | None = None, now: datetime.datetime
     first = math.floor(begin.timestamp() / step) * step
     # A step that has not ended yet holds less than it will: the line would fall at its end each time.
     whole = math.floor(found.end.timestamp() / step) * step
-    last = max(whole, first + step) if found.end >= now else max(math.ceil(found.end.timestamp() / step) * step, whole)
+    last = max(whole, first + step) if found.end >= now else math.ceil(found.end.timestamp() / step) * step
     moments = range(first, last, step)
     rates = {
         category: {int(one.at.timestamp()): one.records / step for one in found.points if one.category == category}
@@ -118,11 +118,6 @@ def lag(rounds: Sequence[Round], now: datetime.datetime, *, span: float, present
         summary=f"The oldest write in the journal waited for {last} at last, "
         f"and for {units.format_duration(longest)} at most",
     )
-
-
-def lag_of(found: Overview, *, span: float) -> Plot | None:
-    """Return the lag of everything that is shown."""
-    return lag(found.rounds, found.read_at, span=span, present=found.backlog)
 
 
 def _from(first: datetime.datetime, begin: datetime.datetime, end: datetime.datetime) -> datetime.datetime:

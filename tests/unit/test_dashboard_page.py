@@ -43,7 +43,7 @@ def run_view(text: str = "plain", **changes: Any) -> RunView:
 
 
 def visitor(name: str | None = None, *, has_token: bool = True) -> Visitor:
-    return Visitor(name=name, may_act=name is not None, has_token=has_token, form_key="<input name='key'>", up="./")
+    return Visitor(name=name, has_token=has_token, form_key="<input name='key'>", up="./")
 
 
 def shown(found: Overview | RunView | Away, who: Visitor | None = None) -> str:
