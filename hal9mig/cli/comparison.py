@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +15,6 @@ from hal9mig.cli.invocation import Invocation
 if TYPE_CHECKING:
     from hal9mig.categories.declaration import Category
     from hal9mig.engine.compare.verify_report import CategoryVerdict
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _two_stores(context: click.Context, parameter: click.Parameter, value: str | None) -> bool:
@@ -36,12 +34,10 @@ def _two_stores(context: click.Context, parameter: click.Parameter, value: str |
     return True
 
 
-def stores(command: F) -> F:
-    """Add ``--compare A,B``, given as ``named``."""
-    return click.option(
-        "--compare", "--systems", "named", metavar="A,B", callback=_two_stores,
-        help="The two stores.  [default: flat,hierarchical]",
-    )(command)  # fmt: skip
+stores = click.option(
+    "--compare", "--systems", "named", metavar="A,B", callback=_two_stores,
+    help="The two stores.  [default: flat,hierarchical]",
+)  # fmt: skip
 
 
 def compare(

@@ -6,8 +6,8 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
 
@@ -102,6 +102,13 @@ class Invocation:
 
         return Coordinator(self.system)
 
+    def audit(self, action: str, detail: Mapping[str, object]) -> None:
+        """Note what was done in the audit."""
+        from hal9mig.ledger import audit, database
+
+        with self.ledger.begin() as session:
+            audit.log(session, action, actor=database.actor(), detail=detail)
+
     def conclude(self, document: dict[str, object], problem: errors.HAL9Error | None = None) -> None:
         """End a command: with ``--json`` print its one document, and raise what is to be reported.
 
@@ -116,11 +123,7 @@ class Invocation:
             document = document | {"error": described(problem)}
         self.console.document(document)
         if problem is not None:
-            _exit(problem.exit_code)
-
-
-def _exit(code: int) -> NoReturn:
-    click.get_current_context().exit(code)
+            click.get_current_context().exit(problem.exit_code)
 
 
 def described(error: errors.HAL9Error) -> dict[str, object]:

@@ -44,7 +44,7 @@ class RestoreFlags:
 
 
 def flags(command: options.F) -> options.F:
-    """Add the options of ``Flags`` that every restore has."""
+    """Add the options of ``RestoreFlags`` that every restore has."""
     for option in reversed(
         (
             click.option("--force", is_flag=True, help="Do not ask, and cancel runs that stand in the way."),

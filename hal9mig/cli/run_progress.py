@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -119,8 +120,6 @@ class Gauge:
 
 
 def _bars(console: Console) -> rich.progress.Progress:
-    import sys
-
     from rich import progress
 
     def text(name: str) -> progress.TextColumn:

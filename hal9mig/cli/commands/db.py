@@ -115,13 +115,13 @@ def check(call: Invocation, names: tuple[str, ...], everything: bool, role: str)
     wrong = [slug for slug, message in found.items() if message]
     if wrong:
         problem = errors.SchemaMismatch(f"The stores are not as {', '.join(wrong)} need them.", hint="")
+    if lacking:
+        problem = errors.RightsLacking(f"{len(lacking)} rights of a {role} are missing.")
     if any(state.behind or state.ahead for state in states):
         try:
             schema.require_current(flat_url, hier_url)
         except errors.Refused as error:
             problem = error
-    if lacking and (problem is None or not any(state.behind or state.ahead for state in states)):
-        problem = errors.RightsLacking(f"{len(lacking)} rights of a {role} are missing.")
     if not call.json:
         _table(call, states)
         for one in lacking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -64,15 +65,15 @@ def mode(context: click.Context) -> None:
         return
     still = standing_still.look(call)
     line = Switch(call.system).line()
-    flat, hier = call.system.flat(), call.system.hier()
-    try:
+    with contextlib.closing(call.system.flat()) as flat, contextlib.closing(call.system.hier()) as hier:
         states = {"flat": write_mode.state(flat), "hierarchical": write_mode.state(hier)}
         flat.rollback()
         hier.rollback()
-        waiting = {"flat": capture.lag(flat), "hierarchical": capture.lag(hier)}
-    finally:
-        flat.close()
-        hier.close()
+        lags = {"flat": capture.lag(flat).values(), "hierarchical": capture.lag(hier).values()}
+    waiting = {
+        name: (sum(one.records for one in own), max((one.seconds for one in own), default=0.0))
+        for name, own in lags.items()
+    }
     steps = standstill.commands(still)
     if line.target is not None:
         steps.append(_command(line.target))
@@ -82,8 +83,7 @@ def mode(context: click.Context) -> None:
         if line.target is not None:
             call.console.line(f"A switch to {line.target} is under way; its last step is: {line.step}")
         for name, state in states.items():
-            records = sum(one.records for one in waiting[name].values())
-            seconds = max((one.seconds for one in waiting[name].values()), default=0.0)
+            records, seconds = waiting[name]
             call.console.line(
                 f"{name} store: {state.mode}, epoch {state.epoch}; journal: "
                 f"{counted(records, 'write')} to apply, oldest {units.format_duration(seconds)}"
@@ -98,11 +98,7 @@ def mode(context: click.Context) -> None:
             "switch": None if line.target is None else {"target": line.target, "step": line.step},
             "stores": {name: {"mode": state.mode, "epoch": state.epoch} for name, state in states.items()},
             "journal": {
-                name: {
-                    "records": sum(one.records for one in lags.values()),
-                    "seconds": round(max((one.seconds for one in lags.values()), default=0.0), 3),
-                }
-                for name, lags in waiting.items()
+                name: {"records": records, "seconds": round(seconds, 3)} for name, (records, seconds) in waiting.items()
             },
             "problems": standstill.document(still),
             "next_steps": steps,
@@ -156,7 +152,7 @@ def flat_only(call: Invocation, force: bool, reason: str) -> None:
         if sys.stdin.isatty():
             confirm.ask(call, f"{closed.message} Discard these writes for good?")
         done = switch.return_to_flat(force=True)
-        _audit(call, "forced flat-only", {"reason": reason, "overridden": closed.message, "discarded": done.discarded})
+        call.audit("forced flat-only", {"reason": reason, "overridden": closed.message, "discarded": done.discarded})
     if not call.json:
         _show_switched(call, done)
         if done.changed and done.barrier is not None:
@@ -311,13 +307,6 @@ def _document(done: Switched) -> dict[str, object]:
         "barrier_seconds": done.barrier,
         "discarded": done.discarded,
     }
-
-
-def _audit(call: Invocation, action: str, detail: Mapping[str, object]) -> None:
-    from hal9mig.ledger import audit, database
-
-    with call.ledger.begin() as session:
-        audit.log(session, action, actor=database.actor(), detail=detail)
 
 
 def _command(target: str) -> str:

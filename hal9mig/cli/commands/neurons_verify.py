@@ -30,6 +30,7 @@ Examples:
 @options.output
 @pass_call
 def verify(call: Invocation, layer: str, timeout: float | None) -> None:
+    from hal9mig.checks import connection_findings
     from hal9mig.engine.compare import verify_report
 
     call.system.require_ready()
@@ -43,16 +44,14 @@ def verify(call: Invocation, layer: str, timeout: float | None) -> None:
     if not call.json:
         call.console.verdict(compared.consistent, f"{layer}: {verify_report.sentence(compared)}")
         connections.show(call, connected)
-    found = connections.document(connected)
     report = verify_report.report([compared])
-    steps = [*report["next_steps"], *(step for step in _steps(found) if step not in report["next_steps"])]
-    document: dict[str, object] = {"layer": layer, "records": report, "connections": found, "next_steps": steps}
+    document: dict[str, object] = {
+        "layer": layer,
+        "records": report,
+        "connections": connections.document(connected),
+        "next_steps": list(dict.fromkeys([*report["next_steps"], *connection_findings.next_steps(connected)])),
+    }
     call.conclude(document, comparison.problem([compared]) or connections.problem(connected))
-
-
-def _steps(found: dict[str, object]) -> list[str]:
-    steps = found["next_steps"]
-    return steps if isinstance(steps, list) else []
 
 
 def _filter(layer: str) -> str:

@@ -152,29 +152,32 @@ def _listed(held: dict[str, int]) -> str:
 
 
 def _show_plan(call: Invocation, rows: dict[str, int], held: dict[str, int]) -> None:
-    if call.json:
-        call.console.document({"dry_run": True, "rows": rows, "deletes": held})
-        return
-    cells = [(slug, units.format_count(count), units.format_count(held.get(slug, 0))) for slug, count in rows.items()]
-    call.console.table(("CATEGORY", "ROWS", "DELETED BEFORE"), cells, numbers=("ROWS", "DELETED BEFORE"))
-    call.console.say("dry run: nothing was changed")
+    if not call.json:
+        cells = [
+            (slug, units.format_count(count), units.format_count(held.get(slug, 0))) for slug, count in rows.items()
+        ]
+        call.console.table(("CATEGORY", "ROWS", "DELETED BEFORE"), cells, numbers=("ROWS", "DELETED BEFORE"))
+        call.console.say("dry run: nothing was changed")
+    call.conclude({"dry_run": True, "rows": rows, "deletes": held})
 
 
 def _show(call: Invocation, loaded: Sequence[Loaded], shape: Shape) -> None:
     steps = ["hal9-migrate state status", "hal9-migrate state migrate --category all"]
-    if call.json:
-        rows = [
-            {"category": one.category, "rows": one.rows, "bytes": one.bytes, "seconds": round(one.seconds, 3)}
-            for one in loaded
-        ]
-        call.console.document({"scale": shape.scale, "seed": shape.seed, "loaded": rows, "next_steps": steps})
-        return
-    cells = [_cells(one.category, one.rows, one.bytes, one.seconds) for one in loaded]
-    sums = (sum(one.rows for one in loaded), sum(one.bytes for one in loaded), sum(one.seconds for one in loaded))
-    call.console.table(
-        ("CATEGORY", "ROWS", "BYTES", "TIME"), [*cells, _cells("total", *sums)], numbers=("ROWS", "BYTES", "TIME")
-    )
-    call.console.suggest(steps[-1])
+    if not call.json:
+        cells = [_cells(one.category, one.rows, one.bytes, one.seconds) for one in loaded]
+        sums = (sum(one.rows for one in loaded), sum(one.bytes for one in loaded), sum(one.seconds for one in loaded))
+        cells.append(_cells("total", *sums))
+        call.console.table(("CATEGORY", "ROWS", "BYTES", "TIME"), cells, numbers=("ROWS", "BYTES", "TIME"))
+        call.console.suggest(steps[-1])
+    rows = [
+        {"category": one.category, "rows": one.rows, "bytes": one.bytes, "seconds": round(one.seconds, 3)}
+        for one in loaded
+    ]
+    call.conclude({"scale": shape.scale, "seed": shape.seed, "loaded": rows, "next_steps": steps})
+
+
+def _cells(name: str, rows: int, size: int, seconds: float) -> tuple[str, str, str, str]:
+    return name, units.format_count(rows), units.format_bytes(size), units.format_duration(seconds)
 
 
 def _per_second(text: str) -> float:
@@ -378,7 +381,3 @@ def check_traffic(call: Invocation, path: pathlib.Path, store: str) -> None:
         },
         problem if done.findings else None,
     )
-
-
-def _cells(name: str, rows: int, size: int, seconds: float) -> tuple[str, str, str, str]:
-    return name, units.format_count(rows), units.format_bytes(size), units.format_duration(seconds)

@@ -231,7 +231,6 @@ def _document(found: record.StackStatus, show_login: bool) -> dict[str, object]:
                 "log": child.log,
             }
         )
-    commands = {"down": "hal9-migrate stack up --detach", "left behind": "hal9-migrate stack up --detach"}
     return {
         "schema": 1,
         "state": found.state,
@@ -240,5 +239,5 @@ def _document(found: record.StackStatus, show_login: bool) -> dict[str, object]:
         "started_at": found.started_at or None,
         "settings": shown,
         "children": children,
-        "next_steps": [commands[found.state]] if found.state in commands else [],
+        "next_steps": ["hal9-migrate stack up --detach"] if found.state in ("down", "left behind") else [],
     }

@@ -71,14 +71,12 @@ def diff(
     elif not call.json:
         _table(call, listed, verbose=verbose)
     pending = sum(one.pending for one in found)
-    for text in (
-        f"{counted(differing, 'difference')}, {len(listed)} of them listed; more: --limit"
-        if differing > len(listed) else "",
-        f"{counted(pending, 'record')} not migrated yet" if pending else "",
-        "no differences" if not differing else "",
-    ):  # fmt: skip
-        if text:
-            call.console.say(text)
+    if differing > len(listed):
+        call.console.say(f"{counted(differing, 'difference')}, {len(listed)} of them listed; more: --limit")
+    if pending:
+        call.console.say(f"{counted(pending, 'record')} not migrated yet")
+    if not differing:
+        call.console.say("no differences")
     problem = comparison.problem(found)
     if problem is not None and isinstance(problem, errors.DifferencesFound):
         problem = errors.DifferencesFound(
@@ -103,9 +101,9 @@ def _table(call: Invocation, listed: Sequence[tuple[str, Difference]], *, verbos
             rows.append([*start, None, None, None])
         for field in item.fields if verbose else ():
             rows.append([*start, field.field, _value(field.flat), _value(field.hier)])
-    columns = ["CATEGORY", "DIFFERENCE", "KEY"]
     if listed:
-        call.console.table([*columns, *(["FIELD", "FLAT", "HIERARCHICAL"] if verbose else ["FIELDS"])], rows)
+        fields = ["FIELD", "FLAT", "HIERARCHICAL"] if verbose else ["FIELDS"]
+        call.console.table(["CATEGORY", "DIFFERENCE", "KEY", *fields], rows)
 
 
 def _value(text: str | None) -> str:

@@ -66,7 +66,7 @@ def fix(
         found, more = full_pass.ask(call, ended, policy, timeout=timeout, insist=True, sure=safe_only)
         passes = [*passes, *more]
         repaired = sum(outcome.repaired for one in found for outcome in one.outcomes.values())
-        _audit(call, {"policy": policy, "repaired": repaired, "runs": [run.id for run in passes]})
+        call.audit("state fix", {"policy": policy, "repaired": repaired, "runs": [run.id for run in passes]})
     if not call.json:
         full_pass.show(call, found)
     shown = RepairPolicy.ASK if interactive else policy
@@ -111,7 +111,7 @@ def _go_through(call: Invocation, found: Sequence[Found], *, guidance: bool) -> 
             for new in became:
                 if choice is not guiding.Choice.QUARANTINE:
                     call.console.say(f"{new.action}: {new.reason}")
-            _audit(call, {"category": one.category, "key": list(outcome.key), "choice": choice})
+            call.audit("state fix", {"category": one.category, "key": list(outcome.key), "choice": choice})
     finally:
         desk.clear()
 
@@ -135,10 +135,3 @@ def _choose(guide: Guide) -> Choice | None:
         f"{listed}, [x] stop", type=click.Choice([*letters, "x"]), default="s", show_choices=False, err=True
     )
     return letters.get(answer)
-
-
-def _audit(call: Invocation, detail: dict[str, object]) -> None:
-    from hal9mig.ledger import audit, database
-
-    with call.ledger.begin() as session:
-        audit.log(session, "state fix", actor=database.actor(), detail=detail)

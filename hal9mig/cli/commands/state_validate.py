@@ -159,7 +159,6 @@ def _fix(
 ) -> tuple[list[CheckOutcome], dict[str, object]]:
     """Repair the categories of checks that failed, and return the newest outcome of each check."""
     from hal9mig.engine.reconcile.repair import RepairPolicy
-    from hal9mig.ledger import audit, database
 
     failed = [one for one in found if one.verdict == "failed"]
     # What was measured too slow, or a table that is not there, no repair of records mends.
@@ -172,13 +171,12 @@ def _fix(
     ended = [one for _, one in full_pass.awaited(call, passes, timeout=timeout)]
     repaired = sum(outcome.repaired for one in ended for outcome in one.outcomes.values())
     left = sum(len(full_pass.left(one)) for one in ended)
-    with call.ledger.begin() as session:
-        detail = {"policy": RepairPolicy.SAFE, "repaired": repaired, "runs": [run.id for run in passes]}
-        audit.log(session, "state validate", actor=database.actor(), detail=detail)
+    runs = [run.id for run in passes]
+    call.audit("state validate", {"policy": RepairPolicy.SAFE, "repaired": repaired, "runs": runs})
     call.console.say(f"{counted(repaired, 'record')} repaired, {left:,} left; running again what failed")
     again = {(one.category, one.name): one for one in _run(call, categories, heads, effort, failed)}
     newest = [again.get((one.category, one.name), one) for one in found]
-    return newest, {"repaired": repaired, "left": left, "runs": [run.id for run in passes]}
+    return newest, {"repaired": repaired, "left": left, "runs": runs}
 
 
 def _show_failures(
