@@ -127,30 +127,34 @@ def merged(before: Found, after: Found) -> Found:
 def show(call: Invocation, found: Sequence[Found]) -> None:
     """Print a line for each category, and what is left of it."""
     for one in found:
-        call.console.verdict(not left(one), f"{call.system.category(one.category).line}: {_counts(one)}")
-    remaining = [outcome for one in found for outcome in left(one)]
+        call.console.verdict(not remaining(one), f"{call.system.category(one.category).line}: {_counts(one)}")
+    listed = [outcome for one in found for outcome in left(one)]
     rows = [
-        [one.category, "/".join(one.key), one.kind, one.cause, one.reason or one.action]
-        for one in remaining[:MOST_SHOWN]
+        [one.category, "/".join(one.key), one.kind, one.cause, one.reason or one.action] for one in listed[:MOST_SHOWN]
     ]
     if rows:
         call.console.table(["CATEGORY", "KEY", "DRIFT", "LIKELY CAUSE", "WHY IT IS LEFT"], rows)
-    if len(remaining) > MOST_SHOWN:
+    if len(listed) > MOST_SHOWN:
         call.console.say(f"only the first {MOST_SHOWN} are listed; --json and --report list more")
 
 
 def left(one: Found) -> list[Outcome]:
-    """Return what still differs."""
+    """Return what still differs, as far as it is listed."""
     return [outcome for outcome in one.outcomes.values() if not outcome.repaired]
 
 
+def remaining(one: Found) -> int:
+    """Return how many records may still differ: what became of those that are not listed is not known."""
+    return len(left(one)) + one.unlisted
+
+
 def _counts(one: Found) -> str:
-    drifted, remaining = len(one.outcomes) + one.unlisted, left(one)
+    drifted, listed = len(one.outcomes) + one.unlisted, len(left(one))
     parts = [f"{units.format_count(one.compared)} compared", f"{units.format_count(drifted)} drifted"]
     if drifted:
-        parts.append(f"{units.format_count(len(one.outcomes) - len(remaining))} repaired")
-    if remaining:
-        parts.append(f"{units.format_count(len(remaining))} left")
+        parts.append(f"{units.format_count(len(one.outcomes) - listed)} repaired")
+    if listed:
+        parts.append(f"{units.format_count(listed)} left")
     if one.unlisted:
         parts.append(f"{units.format_count(one.unlisted)} not listed")
     return ", ".join(parts)
@@ -160,20 +164,21 @@ def problem(found: Sequence[Found]) -> errors.HAL9Error | None:
     """Return the error that what is left amounts to, None when nothing is."""
     from hal9mig.ledger.drifts import Cause
 
-    remaining = [outcome for one in found for outcome in left(one)]
-    unlisted = sum(one.unlisted for one in found)
-    if not remaining and not unlisted:
+    count = sum(map(remaining, found))
+    if not count:
         return None
-    count = len(remaining) + unlisted
+    listed = [outcome for one in found for outcome in left(one)]
     text = f"{counted(count, 'record')} still differ{'s' if count == 1 else ''}."
-    if not unlisted and all(one.cause is Cause.QUARANTINE or one.action == "quarantined" for one in remaining):
+    if count == len(listed) and all(one.cause is Cause.QUARANTINE or one.action == "quarantined" for one in listed):
         return errors.RecordsQuarantined(f"{text} They are in quarantine.")
     return errors.DifferencesFound(text, hint=next_steps(found)[0])
 
 
 def next_steps(found: Sequence[Found]) -> list[str]:
     """Return the commands to go on with."""
-    return ["hal9-migrate state fix --interactive --guidance"] if any(map(left, found)) else []
+    if any(map(left, found)):
+        return ["hal9-migrate state fix --interactive --guidance"]
+    return ["hal9-migrate reconcile --full"] if any(map(remaining, found)) else []
 
 
 def document(
@@ -196,7 +201,7 @@ def document(
         "compared": sum(one.compared for one in found),
         "drifted": len(outcomes) + unlisted,
         "repaired": sum(one.repaired for one in outcomes),
-        "left": sum(not one.repaired for one in outcomes) + unlisted,
+        "left": sum(map(remaining, found)),
         "journal": {"records": waiting.records, "seconds": round(waiting.seconds, 3)},
         "categories": [
             {
@@ -204,7 +209,7 @@ def document(
                 "compared": one.compared,
                 "drifted": len(one.outcomes) + one.unlisted,
                 "repaired": len(one.outcomes) - len(left(one)),
-                "left": len(left(one)) + one.unlisted,
+                "left": remaining(one),
                 "clean": one.clean,
             }
             for one in found
