@@ -68,8 +68,10 @@ def decide(resolved: Settings, *, anyone_may_read: bool) -> Access:
     """
     token = read_token(resolved)
     local = is_loopback(resolved.dashboard_address)
+    # Loopback has more addresses than those that everybody knows: its own, too, is a name that leads nowhere else.
+    ours = _LOCAL | {resolved.dashboard_address} if local else _LOCAL
     if local and not resolved.dashboard_hosts:
-        return Access(token=token, hosts=_LOCAL, reading=True)
+        return Access(token=token, hosts=ours, reading=True)
     where = resolved.dashboard_address if not local else ", ".join(resolved.dashboard_hosts)
     if token is None and not anyone_may_read:
         raise errors.Refused(
@@ -77,7 +79,7 @@ def decide(resolved: Settings, *, anyone_may_read: bool) -> Access:
             hint=f"write a token into a file with {_MAKE} and name it with --token-file; "
             "or let everybody read, and nobody act, with --anyone-may-read",
         )
-    hosts = _LOCAL | {_name(host) for host in resolved.dashboard_hosts} if resolved.dashboard_hosts else None
+    hosts = ours | {_name(host) for host in resolved.dashboard_hosts} if resolved.dashboard_hosts else None
     return Access(token=token, hosts=hosts, reading=anyone_may_read)
 
 

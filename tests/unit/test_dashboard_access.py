@@ -23,6 +23,7 @@ def decided(*, anyone_may_read: bool = False, **values: object) -> access.Access
 def test_on_loopback_everybody_reads_and_without_a_token_nobody_acts(address: str) -> None:
     found = decided(dashboard_address=address)
     assert (found.token, found.reading) == (None, True)
+    assert found.knows(url(address, 5556).removeprefix("http://"))
     assert not found.fits("")
     assert decided(dashboard_address=address, dashboard_token=TOKEN).fits(TOKEN)
 
