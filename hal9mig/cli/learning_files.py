@@ -6,8 +6,6 @@ import pathlib
 import shlex
 from typing import TYPE_CHECKING
 
-import click
-
 from hal9mig import units
 from hal9mig.cli import wait
 from hal9mig.cli.console import counted
@@ -17,9 +15,6 @@ if TYPE_CHECKING:
     from hal9mig.cli.invocation import Invocation
     from hal9mig.engine.pattern_files.manifest import FolderManifest
     from hal9mig.engine.pattern_files.orders import FilesPlan
-
-#: A path as it is given; the orders check what is there.
-FOLDER = click.Path(path_type=pathlib.Path, file_okay=True)
 
 
 def show_plan(call: Invocation, plan: FilesPlan, verb: str) -> None:

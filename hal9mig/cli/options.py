@@ -89,6 +89,8 @@ DURATION = Quantity("TIME", units.parse_duration)
 ANY_DURATION = Quantity("TIME", functools.partial(units.parse_duration, none=True))
 #: What the databases and Python's own generator both draw by.
 SEED = click.IntRange(0, 2**31 - 1)
+PATH = click.Path(path_type=pathlib.Path)
+FILE = click.Path(path_type=pathlib.Path, dir_okay=False)
 STORE = click.Choice([str(store) for store in model.StoreName])
 COUNT_TEXT = Text("N", units.parse_count)
 DURATION_TEXT = Text("TIME", units.parse_duration)
@@ -221,7 +223,7 @@ filter_ = click.option(
     help="Only records of which this holds: field op value, joined by commas that mean and.",
 )  # fmt: skip
 report = click.option(
-    "--report", type=click.Path(path_type=pathlib.Path, dir_okay=False), metavar="FILE",
+    "--report", type=FILE, metavar="FILE",
     help="Write everything found as JSON; at once or not at all.",
 )  # fmt: skip
 

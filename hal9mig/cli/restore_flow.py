@@ -135,7 +135,6 @@ class Restore:
             # The way back does not wait for an application that is in trouble already.
             tuning={"max-impact": "off"},
         )  # fmt: skip
-        way_out = "mend it, or add --no-safety-checkpoint"
 
         def begin() -> tuple[model.Run, int]:
             run, saved = self._checkpoints.take(order)
@@ -144,15 +143,11 @@ class Restore:
 
         try:
             self._prepared(begin)
-        except errors.ArchiveFull as error:
-            raise errors.ArchiveFull(
+        except (errors.ArchiveFull, errors.RunFailed) as error:
+            full = isinstance(error, errors.ArchiveFull)
+            raise (errors.ArchiveFull if full else errors.RunFailed)(
                 f"No safety checkpoint of what would be replaced, and nothing was changed: {error.message}",
-                hint="make room, or add --no-safety-checkpoint",
-            ) from None
-        except errors.RunFailed as error:
-            raise errors.RunFailed(
-                f"No safety checkpoint of what would be replaced, and nothing was changed: {error.message}",
-                hint=way_out,
+                hint=f"{'make room' if full else 'mend it'}, or add --no-safety-checkpoint",
             ) from None
         self._call.console.say(f"safety checkpoint {order.name} holds what is being replaced")
         return order.name

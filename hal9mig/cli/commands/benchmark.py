@@ -32,8 +32,8 @@ Examples:
 @click.option("--samples", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Operations of a turn.")
 @click.option("--sla", type=options.ANY_DURATION, default="50ms", show_default=True, help="A p95 that is fast enough.")
 @click.option("--seed", type=options.SEED, default=1, show_default=True, help="Which records are used.")
-@click.option("--plot", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
-@click.option("--report", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Write the figures as JSON.")
+@click.option("--plot", type=options.PATH, metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+@click.option("--report", type=options.PATH, metavar="FILE", help="Write the figures as JSON.")
 @options.output
 @pass_call
 def benchmark(

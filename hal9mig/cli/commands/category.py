@@ -80,7 +80,7 @@ def list_(call: Invocation) -> None:
     "--target", "targets", required=True, multiple=True, metavar="TABLE",
     help="A hierarchical table; repeat it: first that of the record itself, then those of its parts.",
 )  # fmt: skip
-@click.option("--output", required=True, type=click.Path(path_type=pathlib.Path), help="The file to write.")
+@click.option("--output", required=True, type=options.PATH, help="The file to write.")
 @options.output
 @pass_call
 def new(call: Invocation, name: str, source: str, targets: tuple[str, ...], output: pathlib.Path) -> None:
@@ -106,7 +106,7 @@ def new(call: Invocation, name: str, source: str, targets: tuple[str, ...], outp
 
 
 @category.command(help=_CHECK)
-@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.argument("file", type=options.PATH)
 @click.option("--sample", default="1000", metavar="N", show_default=True, help="Records taken there and back, at most.")
 @options.output
 @pass_call

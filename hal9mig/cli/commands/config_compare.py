@@ -31,9 +31,7 @@ Examples:
 @click.command(help=_HELP)
 @click.option("--system1", type=options.STORE, default="flat", show_default=True, help="One store.")
 @click.option("--system2", type=options.STORE, default="hierarchical", show_default=True, help="The other one.")
-@click.option(
-    "--report", type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Write it as text, or as .json."
-)
+@click.option("--report", type=options.PATH, metavar="FILE", help="Write it as text, or as .json.")
 @options.output
 @pass_call
 def compare(call: Invocation, system1: str, system2: str, report: pathlib.Path | None) -> None:

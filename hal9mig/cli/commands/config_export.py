@@ -33,7 +33,7 @@ Examples:
     help="The store.  [default: the one that rules]",
 )
 @click.option("--include-secrets", is_flag=True, help="Do not mask secrets.")
-@click.option("--output", required=True, type=click.Path(path_type=pathlib.Path), metavar="FILE", help="The file.")
+@click.option("--output", required=True, type=options.PATH, metavar="FILE", help="The file.")
 @options.output
 @pass_call
 def export(

@@ -34,7 +34,7 @@ Examples:
 )
 @click.option(
     "--token-file",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    type=options.FILE,
     metavar="FILE",
     help="File that holds what the buttons ask for.  [env: HAL9_DASHBOARD_TOKEN_FILE, or HAL9_DASHBOARD_TOKEN]",
 )

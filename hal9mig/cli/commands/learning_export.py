@@ -37,7 +37,7 @@ Examples:
     show_default=True,
     help="How files lie: in a tree of folders by table and key range, or in one folder.",
 )
-@click.option("--output", type=learning_files.FOLDER, required=True, metavar="DIR", help="The folder to write.")
+@click.option("--output", type=options.PATH, required=True, metavar="DIR", help="The folder to write.")
 @click.option("--rate-limit", type=options.RATE, help="Budget of this export: 20MB/s, 5000/s.  [default: off]")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and change nothing.")
 @options.detach

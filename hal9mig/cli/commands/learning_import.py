@@ -32,9 +32,7 @@ Examples:
 
 
 @click.command("import", help=_HELP)
-@click.option(
-    "--input", "source", type=learning_files.FOLDER, required=True, metavar="DIR", help="A transformed folder."
-)
+@click.option("--input", "source", type=options.PATH, required=True, metavar="DIR", help="A transformed folder.")
 @click.option(
     "--system",
     type=options.STORE,

@@ -26,8 +26,8 @@ Examples:
 
 
 @click.command(help=_HELP)
-@click.option("--input", "source", type=learning_files.FOLDER, required=True, metavar="DIR", help="An exported folder.")
-@click.option("--output", type=learning_files.FOLDER, required=True, metavar="DIR", help="The folder to write.")
+@click.option("--input", "source", type=options.PATH, required=True, metavar="DIR", help="An exported folder.")
+@click.option("--output", type=options.PATH, required=True, metavar="DIR", help="The folder to write.")
 @click.option(
     "--validate-schemas", is_flag=True, help="Compare the columns and counts in every file with what is declared first."
 )

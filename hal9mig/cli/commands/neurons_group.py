@@ -31,7 +31,7 @@ Examples:
 @click.option(
     "--output",
     "file",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    type=options.FILE,
     metavar="FILE",
     help="Write the groups as JSON; at once or not at all.",
 )

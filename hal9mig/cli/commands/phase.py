@@ -65,7 +65,7 @@ def complete(call: Invocation, name: str, validates: bool, force: bool, reason: 
         if not call.json:
             phase_validation.show(call, found, evidence=False)
     changed = phase_checks.complete(call.system, name, actor=database.actor(), force=reason.strip() if force else "")
-    step = f"hal9-migrate report --phase {name} --detailed --output {name}-report.pdf"
+    step = _report(name)
     if not call.json:
         call.console.verdict(True, f"{name}: complete")
         if not changed:
@@ -140,8 +140,12 @@ def _word(now: PhaseStanding) -> str:
 
 def _steps(now: PhaseStanding) -> list[str]:
     if now.complete:
-        return [f"hal9-migrate report --phase {now.phase} --detailed --output {now.phase}-report.pdf"]
+        return [_report(now.phase)]
     return [f"hal9-migrate phase complete {now.phase} --validate"]
+
+
+def _report(name: str) -> str:
+    return f"hal9-migrate report --phase {name} --detailed --output {name}-report.pdf"
 
 
 def _document(now: PhaseStanding) -> dict[str, object]:

@@ -31,9 +31,7 @@ _FORMS = (".pdf", ".html", ".md", ".json")
 @click.command(help=_HELP)
 @click.option("--phase", required=True, metavar="PHASE", help="The phase: state-migration.")
 @click.option("--detailed", is_flag=True, help="With every run, all evidence, and the newest events of the audit.")
-@click.option(
-    "--output", required=True, type=click.Path(path_type=pathlib.Path), metavar="FILE", help="Where to write it."
-)
+@click.option("--output", required=True, type=options.PATH, metavar="FILE", help="Where to write it.")
 @options.output
 @pass_call
 def report(call: Invocation, phase: str, detailed: bool, output: pathlib.Path) -> None:

@@ -209,7 +209,7 @@ def _per_second(text: str) -> float:
 @click.option(
     "--file",
     "path",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    type=options.FILE,
     default="traffic.jsonl",
     show_default=True,
     metavar="FILE",
@@ -329,7 +329,7 @@ def _show_traffic(call: Invocation, path: pathlib.Path, done: Summary, counters:
 
 
 @sample_data.command("check-traffic", help=_CHECK)
-@click.argument("path", metavar="FILE", type=click.Path(path_type=pathlib.Path))
+@click.argument("path", metavar="FILE", type=options.PATH)
 @click.option(
     "--store",
     type=click.Choice(["ruling", "flat", "hierarchical", "both"]),

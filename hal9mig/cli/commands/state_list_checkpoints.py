@@ -92,7 +92,7 @@ def _row(one: Manifest, when: str, found: CheckpointListing) -> list[object]:
     help="Its name, the beginning of it, or latest.",
 )  # fmt: skip
 @click.option(
-    "--output", required=True, metavar="FILE", type=click.Path(dir_okay=False, path_type=pathlib.Path),
+    "--output", required=True, metavar="FILE", type=options.FILE,
     help="Where to write it.",
 )  # fmt: skip
 @options.output
