@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 
 from hal9mig import errors, safe_text
@@ -21,7 +20,7 @@ SCHEMA = 1
 
 def text(document: Mapping[str, object]) -> str:
     """Return a document as JSON that may be printed on a terminal."""
-    return safe_text.printable_json(json.dumps({"schema": SCHEMA} | dict(document), ensure_ascii=False, default=_plain))
+    return safe_text.printable_json(safe_text.json_text({"schema": SCHEMA} | dict(document), default=_plain))
 
 
 def of_error(error: errors.HAL9Error) -> dict[str, object]:
