@@ -79,11 +79,11 @@ def compare(
         problem = run_result.problem(run)
         if problem is not None and not isinstance(problem, errors.RecordsQuarantined):
             raise problem
-    found = []
     with call.system.ledger.begin() as session:
-        for category, run in zip(categories, ended, strict=True):
-            found.append(verify_report.collect(session, category, run.id, limit=limit))
-    return found
+        return [
+            verify_report.collect(session, category, run.id, limit=limit)
+            for category, run in zip(categories, ended, strict=True)
+        ]
 
 
 def problem(found: Sequence[CategoryVerdict]) -> errors.HAL9Error | None:

@@ -22,10 +22,9 @@ def make(session: Session, categories: Sequence[Category], *, detailed: bool) ->
         session: reads one snapshot, so that all figures are of the same moment.
         detailed: with every run, every check, the certificates and the audit trail.
     """
-    phase = phases.STATE_MIGRATION
     found = list(reversed(runs.find(session, limit=_MOST_RUNS)))
     line = mode.read(session)
-    completion = next(iter(phases.completions(session, phase, limit=1)), None)
+    completion = next(iter(phases.completions(session, phases.STATE_MIGRATION, limit=1)), None)
     if completion is not None and completion.at < line.since:
         completion = None
     newest = history.newest_event(session)
@@ -36,11 +35,11 @@ def make(session: Session, categories: Sequence[Category], *, detailed: bool) ->
         Section(title="Categories", blocks=[_categories(session, categories, found)]),
         Section(title="Course", blocks=list(_course(session, found, detailed=detailed))),
         Section(title="Drift and quarantine", blocks=list(_drift(session))),
-        Section(title="Validation", blocks=list(proof.validation(session, phase, detailed=detailed))),
+        Section(title="Validation", blocks=list(proof.validation(session, detailed=detailed))),
         Section(title="Benchmark", blocks=list(proof.benchmark(session))),
         Section(title="Checkpoints", blocks=[_checkpoints(found)]),
         Section(title="Switches", blocks=list(proof.certificates(session, detailed=detailed))),
-        Section(title="Manual checklist", blocks=list(_checklist(session, phase))),
+        Section(title="Manual checklist", blocks=list(_checklist(session))),
         Section(title="Audit trail", blocks=list(proof.audit_trail(session, detailed=detailed))),
     ]
     return Report(title="State migration", state=state, sections=sections)
@@ -220,8 +219,8 @@ def _checkpoints(found: Sequence[model.Run]) -> Block:
     return Grid(columns=columns, rows=rows, widths=[0.34, 0.1, 0.24, 0.12, 0.2])
 
 
-def _checklist(session: Session, phase: str) -> Iterator[Block]:
-    given = phases.attestations(session, phase)
+def _checklist(session: Session) -> Iterator[Block]:
+    given = phases.attestations(session, phases.STATE_MIGRATION)
 
     def attested(item: str) -> str | None:
         one = given.get(item)

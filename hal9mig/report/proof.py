@@ -28,9 +28,9 @@ def switches(session: Session) -> list[tuple[datetime.datetime, str]]:
     return [(one.at, one.action.removeprefix("mode ")) for one in found if one.action.startswith("mode ")]
 
 
-def validation(session: Session, phase: str, *, detailed: bool) -> Iterator[Block]:
+def validation(session: Session, *, detailed: bool) -> Iterator[Block]:
     """Yield the newest validation's lines, and what the checks found."""
-    newest = next(iter(phases.validations(session, phase, limit=1)), None)
+    newest = next(iter(phases.validations(session, phases.STATE_MIGRATION, limit=1)), None)
     if newest is None:
         yield Paragraph(text="No comprehensive validation was made.", good=False)
     else:

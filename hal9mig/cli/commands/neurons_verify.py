@@ -6,7 +6,7 @@ import contextlib
 
 import click
 
-from hal9mig import errors
+from hal9mig import errors, model
 from hal9mig.cli import comparison, connections, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -68,11 +68,11 @@ def _require_layer(call: Invocation, layer: str) -> None:
     if not layer or {'"', "'"} <= set(layer):
         raise errors.UsageError(f"{layer!r} is no layer's name.", hint=f"layers: {', '.join(neurons.LAYERS)}")
     category = neurons.CATEGORY
-    for opened, table in (
-        (call.system.flat(), category.source.qualified),
-        (call.system.hier(), category.roots[0].qualified),
+    for store, table in (
+        (model.StoreName.FLAT, category.source.qualified),
+        (model.StoreName.HIERARCHICAL, category.roots[0].qualified),
     ):
-        with contextlib.closing(opened), opened.cursor() as cursor:
+        with contextlib.closing(call.system.store(store)) as opened, opened.cursor() as cursor:
             cursor.execute(f"SELECT FROM {table} WHERE layer = %s LIMIT 1", (layer,))
             if cursor.fetchone() is not None:
                 return
