@@ -89,6 +89,8 @@ DURATION = Quantity("TIME", units.parse_duration)
 ANY_DURATION = Quantity("TIME", functools.partial(units.parse_duration, none=True))
 #: What the databases and Python's own generator both draw by.
 SEED = click.IntRange(0, 2**31 - 1)
+#: The number of something that the ledger keeps.
+ID = click.IntRange(1, 2**63 - 1)
 PATH = click.Path(path_type=pathlib.Path)
 FILE = click.Path(path_type=pathlib.Path, dir_okay=False)
 STORE = click.Choice([str(store) for store in model.StoreName])

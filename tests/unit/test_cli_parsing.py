@@ -105,6 +105,7 @@ BAD = [
     ("quarantine retry 1 --all", ["--all"], []),
     ("quarantine retry 1 --category metadata", ["--category"], []),
     ("quarantine drop 0", ["0"], []),
+    ("quarantine show 9223372036854775808", ["9223372036854775808"], []),
     ("completion tcsh", ["'tcsh'"], []),
     ("state progress --watch=never", ["--watch", "'never'"], []),
     ("state progress --watch=999999999999d", ["--watch", "at most 3650d"], ["30s"]),

@@ -81,7 +81,7 @@ def list_(call: Invocation, names: tuple[str, ...], everything: bool, status: st
 
 
 @quarantine.command(help=_SHOW)
-@click.argument("number", metavar="ID", type=click.IntRange(1))
+@click.argument("number", metavar="ID", type=options.ID)
 @options.output
 @pass_call
 def show(call: Invocation, number: int) -> None:
@@ -102,7 +102,7 @@ def show(call: Invocation, number: int) -> None:
 
 
 @quarantine.command(help=_RETRY)
-@click.argument("numbers", metavar="[ID]...", type=click.IntRange(1), nargs=-1)
+@click.argument("numbers", metavar="[ID]...", type=options.ID, nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every record that is held, of all categories or of --category.")
 @options.categories
 @options.output
@@ -135,7 +135,7 @@ def retry(call: Invocation, numbers: tuple[int, ...], every: bool, names: tuple[
 
 
 @quarantine.command(help=_DROP)
-@click.argument("numbers", metavar="ID...", type=click.IntRange(1), nargs=-1, required=True)
+@click.argument("numbers", metavar="ID...", type=options.ID, nargs=-1, required=True)
 @options.yes
 @options.output
 @pass_call
