@@ -286,6 +286,29 @@ class TestTaking:
         driver.coordinator.retry(run.id)
         assert driver.work(run.id).status is model.RunStatus.SUCCEEDED
 
+    def test_a_name_that_was_given_again(self, keeping: Keeping) -> None:
+        """Neither who clears what the first one has left, nor that one tried again, touches the second one's files."""
+        driver, order = keeping.driver, CheckpointOrder(name="again", categories=(CONFIGURATION,))
+        first, _ = keeping.checkpoints.take(order)
+        driver.coordinator.cancel(first.id)
+        assert driver.work(first.id).status is model.RunStatus.CANCELLED
+        made = keeping.take("again", categories=(CONFIGURATION,))
+        with driver.system.ledger.begin() as session:
+            instants.create(session, first.id)  # as it is for a keeper that could not clear it before
+
+        def cleared() -> bool:
+            with driver.system.ledger.begin() as session:
+                return not instants.leavings(session)
+
+        until(cleared, "the first one's leavings to be cleared")
+        assert keeping.checkpoints.find("again") == made
+        driver.coordinator.retry(first.id)
+        failed = driver.work(first.id)
+        assert failed.status is model.RunStatus.FAILED
+        assert f"run {made.positions['run']} has taken" in failed.reason
+        assert keeping.checkpoints.find("again") == made
+        assert not keeping.checkpoints.listing().lacking
+
     def test_the_oldest_are_pruned(self, keeping: Keeping) -> None:
         """The oldest go, but for the newest verified one of each category."""
         values = keeping.driver.system.settings

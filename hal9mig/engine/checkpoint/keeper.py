@@ -13,7 +13,7 @@ import threading
 import psycopg2
 
 from hal9mig import errors, model, safe_text
-from hal9mig.engine.checkpoint import archive, instant, restore
+from hal9mig.engine.checkpoint import archive, instant, restore, save
 from hal9mig.engine.checkpoint.instant import Taken
 from hal9mig.engine.outage import Outage
 from hal9mig.engine.system import System
@@ -131,7 +131,11 @@ class Keeper(threading.Thread):
                     continue
                 if left.kind is model.RunKind.CHECKPOINT:
                     name = KeptOptions.of(left.options).checkpoint
-                    archive.opened(self._system.settings).delete(name)
+                    kept = archive.opened(self._system.settings)
+                    # Begun under this name after that run had ended: what lies there is not what it has left.
+                    with contextlib.suppress(errors.NameTaken):
+                        save.require_own(session, kept, name, left.run_id)
+                        kept.delete(name)
                     instants.remove(session, left.run_id)
                 elif not self._unshadowed(session, left.run_id):
                     continue

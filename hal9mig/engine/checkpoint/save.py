@@ -73,11 +73,12 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     Raises:
         errors.LeaseLost: another worker plans now.
         errors.InstantLost: there is no snapshot to read under just now.
-        errors.ArchiveFull: the files would not fit.
+        errors.NameTaken: this run is tried again, and its name was given to another meanwhile.
     """
     started = time.monotonic()
     categories, order = scope(system, held), CheckpointOptions.of(held.options)
     with session.begin():
+        require_own(session, archive.opened(system.settings), order.checkpoint, held.run_id)
         # It was removed with the leavings of a run that is tried again.
         instants.create(session, held.run_id)
     with session.begin():
@@ -107,6 +108,25 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         runs.add_batches(session, held.run_id, "seal", [seal])
         runs.finish_planning(session, held.run_id)
     return True
+
+
+def require_own(session: Session, kept: Archive, name: str, run_id: int) -> None:
+    """Raise where a checkpoint's name was given to a later run, or what lies under it is finished and not this run's.
+
+    Raises:
+        errors.NameTaken: it was; also where the manifest there cannot be read, so that nobody can tell.
+    """
+    for run in runs.find(session, kind=model.RunKind.CHECKPOINT, active=True):
+        if run.id > run_id and KeptOptions.of(run.options).checkpoint == name:
+            raise errors.NameTaken(f"{run.name.capitalize()} is taking a checkpoint {name} by now.")
+    try:
+        owner = kept.manifest(name).positions.get("run")
+    except errors.NotFound:
+        return
+    except (errors.CheckpointDamaged, errors.Refused) as error:
+        raise errors.NameTaken(f"There is a checkpoint {name} already: {error.message}") from None
+    if owner != run_id:
+        raise errors.NameTaken(f"There is a checkpoint {name} by now, which run {owner} has taken.")
 
 
 def own_rate(tuned: Mapping[str, str]) -> units.Rate | None:

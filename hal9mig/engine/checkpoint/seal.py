@@ -26,12 +26,15 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
 
     Raises:
         errors.LeaseLost: another worker seals it.
+        errors.NameTaken: there is another checkpoint of this name by now.
         errors.ArchiveFull, errors.ArchiveUnreachable: the storage does not take it.
     """
     started = time.monotonic()
     name = KeptOptions.of(held.options).checkpoint
     kept = archive.opened(system.settings)
     with session.begin():
+        # A worker that was frozen for long may come after the next one of this name.
+        save.require_own(session, kept, name, held.run_id)
         now = instants.read(session, held.run_id)
         run = runs.get(session, held.run_id)
         done = batches.listing(session, held.run_id)
