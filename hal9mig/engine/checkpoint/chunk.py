@@ -77,6 +77,13 @@ class Hasher:
         return self._sum % _MODULUS
 
 
+def hashed(cursor: psycopg2.extensions.cursor, query: str) -> Hasher:
+    """Count and digest what a COPY gives."""
+    hasher = Hasher()
+    cursor.copy_expert(query, hasher)
+    return hasher
+
+
 class ChunkWriter:
     """Writes the rows of a COPY into a file; the driver calls ``write``. Holds one frame in memory."""
 

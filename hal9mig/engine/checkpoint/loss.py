@@ -7,32 +7,29 @@ was written, and otherwise every row is told apart by its key.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hal9mig import model
 from hal9mig.categories import wire
 from hal9mig.engine.checkpoint import archive, chunk, restore, salvage, save
 from hal9mig.engine.checkpoint.manifest import Chunk, Table
+from hal9mig.engine.checkpoint.types import Worked
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import KeptOptions
-from hal9mig.stores import write_mode
+from hal9mig.stores import binary_copy, write_mode
 
 _WEIGHING = 1  # phase
 
 
-def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
-    """Plan a batch for each chunk of the store that takes the application's writes now.
+def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> Mapping[str, Sequence[runs.NewBatch]]:
+    """Return a batch for each chunk of the store that takes the application's writes now.
 
     Raises:
-        errors.LeaseLost: another worker plans now.
         errors.CheckpointStale: the tables are not those of the checkpoint.
     """
-    started = time.monotonic()
     made = restore.manifest(system, held)
     connection = desk.hier("restore")
     store = write_mode.state(connection).mode.ruling
@@ -53,37 +50,24 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
                     subject=f"{name} {number}",
                 )
             )  # fmt: skip
-    with session.begin():
-        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
-        runs.add_batches(session, held.run_id, "weigh", planned)
-        runs.finish_planning(session, held.run_id)
-    return True
+    return {"weigh": planned}
 
 
-def weigh(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def weigh(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Count what differs between a chunk and its range as it is now."""
-    started = time.monotonic()
-    store_name, qualified, number = save.parted(held.subject)
-    store = model.StoreName(store_name)
-    connection = desk.store(store, "restore")
-    places = restore.places(connection, store, restore.manifest(system, held), save.scope(system, held))
-    place = next(one for one in places if one.relation.qualified == qualified)
-    one = place.table.chunks[int(number)]
+    place, one, connection = restore.find(system, desk, held)
     with connection, connection.cursor() as cursor:
-        sql, params = place.relation.select(one.after, one.upto)
-        query = f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)"
-        hasher = chunk.Hasher()
-        cursor.copy_expert(query, hasher)
+        hasher = chunk.hashed(cursor, save.copying(cursor, place.relation, held))
         found = {"changed": 0, "added": 0, "removed": 0}
         if (hasher.rows, hasher.digest) != (one.rows, one.digest):
-            found = _compared(system, cursor, query, held, place.table, one)
-    with session.begin():
-        batches.conclude(session, held, records=one.rows, result=found, seconds=time.monotonic() - started)
-    return True
+            found = _compared(system, cursor, held, place, one)
+    return Worked(found, one.rows)
 
 
-def _compared(system: System, cursor: Any, query: str, held: batches.Lease, table: Table, one: Chunk) -> dict[str, int]:
-    key = _key(table)
+def _compared(
+    system: System, cursor: Any, held: batches.Lease, place: restore.RestoredTable, one: Chunk
+) -> dict[str, int]:
+    key = _key(place.table)
     then: dict[bytes, int] = {}
     kept = archive.opened(system.settings)
     for block in salvage.blocks(kept, KeptOptions.of(held.options).checkpoint, one):
@@ -91,18 +75,14 @@ def _compared(system: System, cursor: Any, query: str, held: batches.Lease, tabl
             then[key(row)] = chunk.row_hash(row)
     counted = {"changed": 0, "added": 0}
 
-    class _Collector:
-        def write(self, message: bytes) -> None:
-            row = chunk.row_of(message)
-            if row is None:
-                return
-            old = then.pop(key(row), None)
-            if old is None:
-                counted["added"] += 1
-            elif old != chunk.row_hash(row):
-                counted["changed"] += 1
+    def count(row: bytes) -> None:
+        old = then.pop(key(row), None)
+        if old is None:
+            counted["added"] += 1
+        elif old != chunk.row_hash(row):
+            counted["changed"] += 1
 
-    cursor.copy_expert(query, _Collector())
+    binary_copy.each(cursor, *place.relation.select(held.after, held.upto), count)
     return counted | {"removed": len(then)}
 
 

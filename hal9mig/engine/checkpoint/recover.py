@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from hal9mig.categories.declaration import Category, Role
 from hal9mig.engine.checkpoint import archive, restore, salvage, save
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.restore import RestoredTable
+from hal9mig.engine.checkpoint.types import Worked
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer.writer import OVERRIDING
@@ -40,14 +40,12 @@ _STEP = 1000
 Damage = dict[str, Any]
 
 
-def derive(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def derive(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Make shared rows again that a damage has lost, from the flat records that could be read."""
-    started = time.monotonic()
     made = restore.manifest(system, held)
     hier = desk.hier("restore")
     damages = _damages(session, held)
-    with session.begin():
-        own = restore.mark(session, held.run_id)
+    own = restore.own_mark(session, held)
     added = 0
     for category in save.scope(system, held):
         places = restore.places(hier, _HIER, made, [category])
@@ -59,11 +57,9 @@ def derive(system: System, desk: Desk, held: batches.Lease, session: Session) ->
         if shared:
             with hier, hier.cursor() as cursor:
                 shadow.require(cursor, own)
-                added += _derived(system, category, shared, _flat_records(system, held, made, category), cursor)
+                added += _derived(system, category, shared, _flat_records(system, made, category), cursor)
         hier.rollback()
-    with session.begin():
-        batches.conclude(session, held, result={"added": added}, seconds=time.monotonic() - started)
-    return True
+    return Worked({"added": added})
 
 
 def _derived(
@@ -95,9 +91,7 @@ def _derived(
     return added
 
 
-def _flat_records(
-    system: System, held: batches.Lease, made: Manifest, category: Category
-) -> Iterator[list[list[bytes]]]:
+def _flat_records(system: System, made: Manifest, category: Category) -> Iterator[list[list[bytes]]]:
     """Yield the flat records of a checkpoint that can be read, some at a time, as the transform takes them."""
     kept = archive.opened(system.settings)
     table = made.table(_FLAT, category.source.qualified)
@@ -119,13 +113,11 @@ def shadowed(sql: str, tables: Sequence[str]) -> str:
     return sql
 
 
-def resolve(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def resolve(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Decide what becomes of the records between damages; see the module."""
-    started = time.monotonic()
     made = restore.manifest(system, held)
     damages = _damages(session, held)
-    with session.begin():
-        own = restore.mark(session, held.run_id)
+    own = restore.own_mark(session, held)
     flat, hier = desk.flat("restore"), desk.hier("restore")
     ruling = Mode(made.mode).ruling
     counts = {"quarantined": 0, "offered": 0, "brought": 0}
@@ -141,9 +133,7 @@ def resolve(system: System, desk: Desk, held: batches.Lease, session: Session) -
                     if damage["rows"]:
                         work.settle(store, place, damage, ruling)
         work.finish(ruling)
-    with session.begin():
-        batches.conclude(session, held, result=counts, seconds=time.monotonic() - started)
-    return True
+    return Worked(counts)
 
 
 def _damages(session: Session, held: batches.Lease) -> dict[str, list[Damage]]:

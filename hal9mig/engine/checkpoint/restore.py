@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import time
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hal9mig import errors, model
@@ -18,12 +18,13 @@ from hal9mig.categories import identifiers
 from hal9mig.categories.declaration import Category
 from hal9mig.engine.checkpoint import archive, chunk, salvage, save
 from hal9mig.engine.checkpoint.manifest import Chunk, Manifest, Table
+from hal9mig.engine.checkpoint.types import Worked
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, instants, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import KeptOptions, RestoreOptions
-from hal9mig.stores import capture, restore_notes, shadow
+from hal9mig.stores import binary_copy, capture, restore_notes, shadow
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.relation import Relation
 
@@ -90,39 +91,41 @@ def mark(session: Session, run_id: int) -> str:
     return f"{run_id} {runs.get(session, run_id).created_at.isoformat()}"
 
 
+def own_mark(session: Session, held: batches.Lease) -> str:
+    """Return the mark of the restore that a batch is a step of."""
+    with session.begin():
+        return mark(session, held.run_id)
+
+
 def half_done(session: Session, run_id: int, flat: Connection, hier: Connection) -> bool:
     """Whether a restore has been through one store and not through the other."""
     noted = mark(session, run_id)
     return restore_notes.has(flat, noted) != restore_notes.has(hier, noted)
 
 
-def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
-    """Make the shadow tables and plan a batch for each chunk, table and step.
+def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> Mapping[str, Sequence[runs.NewBatch]]:
+    """Make the shadow tables and return a batch for each chunk, table and step.
 
     Raises:
         errors.LeaseLost: another worker plans now.
         errors.RestoreActive: an earlier restore has to go through the other store first.
         errors.CheckpointStale, errors.CheckpointDamaged: the checkpoint cannot be restored here.
     """
-    started = time.monotonic()
     made = manifest(system, held)
     categories = save.scope(system, held)
-    flat, hier = desk.flat("restore"), desk.hier("restore")
-    found = {
-        model.StoreName.FLAT: places(flat, model.StoreName.FLAT, made, categories),
-        model.StoreName.HIERARCHICAL: places(hier, model.StoreName.HIERARCHICAL, made, categories),
-    }
-    for connection in (flat, hier):
+    connections = {store: desk.store(store, "restore") for store in model.StoreName}
+    found = {store: places(connection, store, made, categories) for store, connection in connections.items()}
+    for connection in connections.values():
         connection.rollback()
     with system.ledger.begin() as guard:
         # A keeper may be removing what an earlier restore has left: those tables have the same names.
         instants.lock_leavings(guard)
-        _require_whole(guard, held, flat, hier)
+        _require_whole(guard, held, *connections.values())
         with session.begin():
             own = mark(session, held.run_id)
             # A kill from here on leaves tables behind that somebody has to clear.
             instants.shadowed(session, held.run_id)
-        for store, connection in ((model.StoreName.FLAT, flat), (model.StoreName.HIERARCHICAL, hier)):
+        for store, connection in connections.items():
             # Whoever was frozen here holds the new schema's locks, so a second planner waits for its end.
             restore_notes.bound(connection)
             restore_notes.end_stragglers(connection)
@@ -135,13 +138,7 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
                     raise errors.LeaseLost(f"{held.name}: the lease was lost; nothing was planned.")
             connection.commit()
     everything = [place for store in model.StoreName for place in found[store]]
-    planned = _planned(everything, _others(system, held, categories), held)
-    with session.begin():
-        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
-        for kind, batch in planned:
-            runs.add_batches(session, held.run_id, kind, [batch])
-        runs.finish_planning(session, held.run_id)
-    return True
+    return _planned(everything, _others(system, held, categories), held)
 
 
 def _require_whole(guard: Session, held: batches.Lease, flat: Connection, hier: Connection) -> None:
@@ -163,17 +160,18 @@ def _others(system: System, held: batches.Lease, categories: Sequence[Category])
 
 def _planned(
     everything: Sequence[RestoredTable], others: Sequence[Category], held: batches.Lease
-) -> list[tuple[str, runs.NewBatch]]:
-    planned: list[tuple[str, runs.NewBatch]] = []
+) -> Mapping[str, Sequence[runs.NewBatch]]:
+    planned: dict[str, list[runs.NewBatch]] = {}
+    numbers = itertools.count(1)
     order = RestoreOptions.of(held.options)
 
     def add(kind: str, phase: int, subject: str, one: Chunk | None = None) -> None:
-        new = runs.NewBatch(seq=len(planned) + 1, phase=phase, subject=subject)
+        new = runs.NewBatch(seq=next(numbers), phase=phase, subject=subject)
         if one is not None:
             # Proving reads what loading has counted already.
             rows = one.rows if kind == "load" else 0
             new = dataclasses.replace(new, after=one.after, upto=one.upto, records=rows, cost=one.rows)
-        planned.append((kind, new))
+        planned.setdefault(kind, []).append(new)
 
     def measure(phase: int, when: str) -> None:
         for category in others:
@@ -200,28 +198,22 @@ def _planned(
     return planned
 
 
-def load(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def load(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Load a chunk into its shadow table.
 
     Raises:
-        errors.LeaseLost: another worker has it now.
+        errors.LeaseLost: the shadow tables are another restore's by now.
         errors.CheckpointDamaged: the chunk is not what it was, and the run does not put up with it.
     """
-    started = time.monotonic()
-    place, one, connection = _find(system, desk, held)
-    with session.begin():
-        own = mark(session, held.run_id)
+    place, one, connection = find(system, desk, held)
+    own = own_mark(session, held)
     with connection, connection.cursor() as cursor:
         restore_notes.bound(connection)
         note = shadow.claim(cursor, held.seq, mark=own)
         if note is None:
             note = _loaded(system, cursor, held, place, one)
             shadow.settle(cursor, held.seq, note["rows"], note)
-    with session.begin():
-        batches.conclude(
-            session, held, records=note["rows"], bytes=one.raw_bytes, result=note, seconds=time.monotonic() - started
-        )
-    return True
+    return Worked(note, note["rows"], one.raw_bytes)
 
 
 def _loaded(system: System, cursor: Any, held: batches.Lease, place: RestoredTable, one: Chunk) -> dict[str, Any]:
@@ -238,110 +230,91 @@ def _loaded(system: System, cursor: Any, held: batches.Lease, place: RestoredTab
     return {"rows": one.rows, "digest": one.digest}
 
 
-def index(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def index(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Make the indexes and constraints of a shadow table, as the live one has them."""
-    started = time.monotonic()
     store, qualified = held.subject.split(" ", 1)
-    connection = desk.store(model.StoreName(store), "restore")
-    made = manifest(system, held)
-    found = places(connection, model.StoreName(store), made, save.scope(system, held))
-    place = next(one for one in found if one.relation.qualified == qualified)
-    connection.rollback()
-    with session.begin():
-        own = mark(session, held.run_id)
+    place, connection = _find_table(system, desk, held, model.StoreName(store), qualified)
+    own = own_mark(session, held)
     restore_notes.bound(connection)
     shadow.index(connection, place.relation, mark=own)
     connection.commit()
-    with session.begin():
-        batches.conclude(session, held, seconds=time.monotonic() - started)
-    return True
+    return Worked()
 
 
-def constrain(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def constrain(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Make the foreign keys of a store's shadow tables, now that what they refer to has its indexes."""
-    started = time.monotonic()
     store = model.StoreName(held.subject)
     connection = desk.store(store, "restore")
     found = places(connection, store, manifest(system, held), save.scope(system, held))
     connection.rollback()
-    with session.begin():
-        own = mark(session, held.run_id)
+    own = own_mark(session, held)
     with connection:
         restore_notes.bound(connection)
         shadow.constrain(connection, [place.relation for place in found], mark=own)
-    with session.begin():
-        batches.conclude(session, held, seconds=time.monotonic() - started)
-    return True
+    return Worked()
 
 
-def prove(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def prove(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Read a chunk's rows back from the shadow, and compare them with what was loaded.
 
     Raises:
         errors.CheckpointDamaged: they differ.
     """
-    started = time.monotonic()
-    place, one, connection = _find(system, desk, held)
+    place, one, connection = find(system, desk, held)
     with session.begin():
         done = batches.listing(session, held.run_id)
-    subject_ = held.subject
-    note = next(row["result"] for row in done if row["kind"] == "load" and row["subject"] == subject_)
-    sql, params = place.shadow.select(one.after, one.upto)
-    with connection, connection.cursor() as cursor:
-        query = f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)"
-        if RestoreOptions.of(held.options).validate_each and not (place.table.role == "shared" and note.get("damages")):
-            _each(system, cursor, query, held, one)
-        hasher = chunk.Hasher()
-        cursor.copy_expert(query, hasher)
+    note = next(row["result"] for row in done if row["kind"] == "load" and row["subject"] == held.subject)
     # Shared rows that a damage has lost have been made again.
     more = place.table.role == "shared" and note.get("damages")
+    with connection, connection.cursor() as cursor:
+        if RestoreOptions.of(held.options).validate_each and not more:
+            _each(system, cursor, held, place, one)
+        hasher = chunk.hashed(cursor, save.copying(cursor, place.shadow, held))
     if (hasher.rows, hasher.digest) != (note["rows"], note["digest"]) and not more:
         raise errors.CheckpointDamaged(
             f"{place.relation.qualified} does not read back as {one.file}: {hasher.rows} rows of {note['rows']}."
         )
-    with session.begin():
-        batches.conclude(session, held, seconds=time.monotonic() - started)
-    return True
+    return Worked()
 
 
-def _each(system: System, cursor: Any, query: str, held: batches.Lease, one: Chunk) -> None:
+def _each(system: System, cursor: Any, held: batches.Lease, place: RestoredTable, one: Chunk) -> None:
     """Compare every single row with the file's."""
     expected: collections.Counter[int] = collections.Counter()
     kept = archive.opened(system.settings)
     for block in salvage.blocks(kept, KeptOptions.of(held.options).checkpoint, one):
-        expected.update(chunk.row_hash(row) for row in block.rows)
+        expected.update(map(chunk.row_hash, block.rows))
     found: collections.Counter[int] = collections.Counter()
 
-    class _Collector:
-        def write(self, message: bytes) -> None:
-            row = chunk.row_of(message)
-            if row is not None:
-                found[chunk.row_hash(row)] += 1
+    def count(row: bytes) -> None:
+        found[chunk.row_hash(row)] += 1
 
-    cursor.copy_expert(query, _Collector())
+    binary_copy.each(cursor, *place.shadow.select(held.after, held.upto), count)
     if found != expected:
         raise errors.CheckpointDamaged(
             f"{sum(((expected - found) + (found - expected)).values())} rows do not read back as in {one.file}."
         )
 
 
-def measure(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def measure(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Count and digest a category that the restore must leave alone."""
-    started = time.monotonic()
     store_name, slug, _ = held.subject.split(" ")
     store = model.StoreName(store_name)
     connection = desk.store(store, "restore")
     with connection, connection.cursor() as cursor:
-        found = save.measured(cursor, system.category(slug), store)
-    with session.begin():
-        batches.conclude(session, held, result=found, seconds=time.monotonic() - started)
-    return True
+        return Worked(save.measured(cursor, system.category(slug), store))
 
 
-def _find(system: System, desk: Desk, held: batches.Lease) -> tuple[RestoredTable, Chunk, Connection]:
+def find(system: System, desk: Desk, held: batches.Lease) -> tuple[RestoredTable, Chunk, Connection]:
+    """Return the table and the chunk that a batch is about, and a connection to the table's store."""
     store, qualified, number = save.parted(held.subject)
-    connection = desk.store(model.StoreName(store), "restore")
-    found = places(connection, model.StoreName(store), manifest(system, held), save.scope(system, held))
-    connection.rollback()
-    place = next(one for one in found if one.relation.qualified == qualified)
+    place, connection = _find_table(system, desk, held, model.StoreName(store), qualified)
     return place, place.table.chunks[int(number)], connection
+
+
+def _find_table(
+    system: System, desk: Desk, held: batches.Lease, store: model.StoreName, qualified: str
+) -> tuple[RestoredTable, Connection]:
+    connection = desk.store(store, "restore")
+    found = places(connection, store, manifest(system, held), save.scope(system, held))
+    connection.rollback()
+    return next(one for one in found if one.relation.qualified == qualified), connection

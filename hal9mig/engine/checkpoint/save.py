@@ -6,9 +6,10 @@ frozen and wakes up late writes beside the file that counts, and never over it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from hal9mig import errors, model, units
 from hal9mig.categories import filters, identifiers
@@ -16,6 +17,7 @@ from hal9mig.categories.declaration import Category
 from hal9mig.engine.checkpoint import archive, chunk, instant
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Chunk
+from hal9mig.engine.checkpoint.types import Worked
 from hal9mig.engine.compare import digest
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
@@ -67,15 +69,13 @@ def rows_of_chunk(rows: int, size: int) -> int:
     return max(FEWEST_ROWS, min(MOST_ROWS, CHUNK_BYTES // each))
 
 
-def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
-    """Cut the tables into chunks under the checkpoint's snapshots, and plan a batch for each.
+def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> Mapping[str, Sequence[runs.NewBatch]]:
+    """Cut the tables into chunks under the checkpoint's snapshots, and return a batch for each.
 
     Raises:
-        errors.LeaseLost: another worker plans now.
         errors.InstantLost: there is no snapshot to read under just now.
         errors.NameTaken: this run is tried again, and its name was given to another meanwhile.
     """
-    started = time.monotonic()
     categories, order = scope(system, held), CheckpointOptions.of(held.options)
     with session.begin():
         require_own(session, archive.opened(system.settings), order.checkpoint, held.run_id)
@@ -83,31 +83,20 @@ def plan(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         instants.create(session, held.run_id)
     with session.begin():
         now = instants.read(session, held.run_id)
-    planned: list[runs.NewBatch] = []
     rate = own_rate(order.tuning)
-    seq = 1
+    chunks: list[runs.NewBatch] = []
     for store in model.StoreName:
         with instant.under(desk.store(store, "instant"), now, store) as cursor:
-            if order.full:
-                for one in relations(store, cursor.connection, categories):
-                    for batch in _chunks(cursor, one, seq, rate):
-                        planned.append(batch)
-                        seq += 1
-    digests = [
-        runs.NewBatch(seq=seq + place, phase=SAVING, subject=f"{store} {category.slug}")
-        for place, (store, category) in enumerate((s, c) for s in model.StoreName for c in categories)
-    ]
-    if order.full and not order.verify:
-        digests = []
-    seal = runs.NewBatch(seq=seq + len(digests), phase=SEALING, subject=order.checkpoint)
-    with session.begin():
-        # The fence comes first: its row lock keeps everybody else from planning until this commits.
-        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
-        runs.add_batches(session, held.run_id, "save", planned)
-        runs.add_batches(session, held.run_id, "digest", digests)
-        runs.add_batches(session, held.run_id, "seal", [seal])
-        runs.finish_planning(session, held.run_id)
-    return True
+            for one in relations(store, cursor.connection, categories) if order.full else ():
+                chunks += _chunks(cursor, one, len(chunks) + 1, rate)
+    digests: list[runs.NewBatch] = []
+    if order.verify or not order.full:
+        digests = [
+            runs.NewBatch(seq=len(chunks) + place, phase=SAVING, subject=f"{store} {category.slug}")
+            for place, (store, category) in enumerate(((s, c) for s in model.StoreName for c in categories), start=1)
+        ]
+    last = runs.NewBatch(seq=len(chunks) + len(digests) + 1, phase=SEALING, subject=order.checkpoint)
+    return {"save": chunks, "digest": digests, "seal": [last]}
 
 
 def require_own(session: Session, kept: Archive, name: str, run_id: int) -> None:
@@ -167,16 +156,14 @@ def _cost(rate: units.Rate | None, one: Relation, rows: int, size: int) -> int:
     return rows if one.role in COUNTED else 0
 
 
-def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Write a chunk's file, or keep the one that an older snapshot gave where it is equal.
 
     Raises:
-        errors.LeaseLost: another worker has it now, or newer snapshots were taken.
         errors.InstantLost: the snapshot is gone.
         errors.ArchiveFull, errors.ArchiveUnreachable: the storage does not take it.
         errors.CheckpointDamaged: what was written does not read back.
     """
-    started = time.monotonic()
     with session.begin():
         now = instants.read(session, held.run_id)
     store = model.StoreName(held.subject.partition(" ")[0])
@@ -185,18 +172,13 @@ def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
     name = order.checkpoint
     with instant.under(desk.store(store, "instant"), now, store) as cursor:
         one = find(relations(store, cursor.connection, scope(system, held)), held.subject)
-        query = _copy(cursor, one, held)
+        query = copying(cursor, one, held)
         done = _unchanged(cursor, query, kept, name, held)
         if done is None:
             done = _written(cursor, query, kept, name, held, one)
         if order.verify and done.pop("checked", None) != now.number:
             _prove(cursor, query, kept, name, held, done)
-    with session.begin():
-        batches.conclude(
-            session, held, records=done["rows"], bytes=done["raw_bytes"], result=done | {"checked": now.number},
-            seconds=time.monotonic() - started,
-        )  # fmt: skip
-    return True
+    return Worked(done | {"checked": now.number}, done["rows"], done["raw_bytes"])
 
 
 def find(found: Sequence[Relation], text: str) -> Relation:
@@ -213,28 +195,21 @@ def find(found: Sequence[Relation], text: str) -> Relation:
 
 def chunk_of(result: Mapping[str, Any], after: model.Key | None, upto: model.Key | None) -> Chunk:
     """Return the chunk that the result of a range's batch describes."""
-    return Chunk(
-        file=result["file"], after=after, upto=upto, rows=result["rows"], digest=result["digest"],
-        sha256=result["sha256"], raw_bytes=result["raw_bytes"], bytes=result["bytes"],
-        frames=tuple((frame[0], frame[1], frame[2], frame[3]) for frame in result["frames"]),
-    )  # fmt: skip
+    return msgspec.convert({**result, "after": after, "upto": upto}, Chunk)
 
 
-def digest_category(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def digest_category(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
     """Count and digest a category in one store, as it was at the instant.
 
-    Raises: as ``save``.
+    Raises:
+        errors.InstantLost: the snapshot is gone.
     """
-    started = time.monotonic()
     with session.begin():
         now = instants.read(session, held.run_id)
     store_name, _, slug = held.subject.partition(" ")
     store = model.StoreName(store_name)
     with instant.under(desk.store(store, "instant"), now, store) as cursor:
-        found = measured(cursor, system.category(slug), store)
-    with session.begin():
-        batches.conclude(session, held, result=found, seconds=time.monotonic() - started)
-    return True
+        return Worked(measured(cursor, system.category(slug), store))
 
 
 def measured(cursor: Any, category: Category, store: model.StoreName) -> dict[str, int]:
@@ -248,7 +223,8 @@ def measured(cursor: Any, category: Category, store: model.StoreName) -> dict[st
     return {"records": found.count, "digest": found.total % (1 << 64)}
 
 
-def _copy(cursor: Any, one: Relation, held: batches.Lease) -> str:
+def copying(cursor: Any, one: Relation, held: batches.Lease) -> str:
+    """Return the COPY of the range of a table that a batch is about."""
     sql, params = one.select(held.after, held.upto)
     return f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)"
 
@@ -257,8 +233,7 @@ def _unchanged(cursor: Any, query: str, kept: Archive, name: str, held: batches.
     """Return the result of an older snapshot where the store's rows are still those of its file."""
     if held.result is None or "file" not in held.result:
         return None
-    hasher = chunk.Hasher()
-    cursor.copy_expert(query, hasher)
+    hasher = chunk.hashed(cursor, query)
     if (hasher.rows, hasher.digest) != (held.result["rows"], held.result["digest"]):
         return None
     return dict(held.result) if kept.holds(name, str(held.result["file"])) else None
@@ -270,18 +245,14 @@ def _written(cursor: Any, query: str, kept: Archive, name: str, held: batches.Le
         writer = chunk.ChunkWriter(stream)
         cursor.copy_expert(query, writer)
         done = writer.close()
-    return {
-        "file": file, "rows": done.rows, "digest": done.digest, "raw_bytes": done.raw_bytes, "bytes": done.bytes,
-        "sha256": done.sha256, "frames": [list(frame) for frame in done.frames],
-    }  # fmt: skip
+    return {"file": file, **msgspec.to_builtins(done)}
 
 
 def _prove(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, done: Mapping[str, Any]) -> None:
     """Read the file back, and the store once more, and compare."""
     with kept.reading(name, str(done["file"])) as stream:
         chunk.check(stream, chunk_of(done, held.after, held.upto))
-    hasher = chunk.Hasher()
-    cursor.copy_expert(query, hasher)
+    hasher = chunk.hashed(cursor, query)
     if (hasher.rows, hasher.digest) != (done["rows"], done["digest"]):
         raise errors.CheckpointDamaged(
             f"{done['file']} holds {done['rows']} rows, and the store under the same snapshot gives "

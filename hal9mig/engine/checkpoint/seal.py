@@ -21,7 +21,7 @@ from hal9mig.ledger.run_options import ABOUT_CHECKPOINTS, CheckpointOptions, Kep
 from hal9mig.stores.relation import Relation
 
 
-def seal(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def seal(system: System, desk: Desk, held: batches.Lease, session: Session) -> None:
     """Write the manifest, clear away what is not in it, and end the run; then the oldest go, by the setting.
 
     Raises:
@@ -58,7 +58,6 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session) -> b
         system.settings, "checkpoint", name=name, kind=made.kind, rows=made.rows, bytes=made.bytes, run=run.id
     )
     _prune(system, session, kept, name)
-    return True
 
 
 def _manifest(

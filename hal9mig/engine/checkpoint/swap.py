@@ -44,7 +44,7 @@ PATIENCE = 3.0
 _FLAT, _HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
 
 
-def swap_stores(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def swap_stores(system: System, desk: Desk, held: batches.Lease, session: Session) -> None:
     """Swap both stores, and end the run's work.
 
     Raises:
@@ -52,7 +52,7 @@ def swap_stores(system: System, desk: Desk, held: batches.Lease, session: Sessio
         errors.WritersInFlight, errors.GateClosed: somebody does not give way; it is tried again.
         errors.RestoreHalfDone: one store is swapped; the other will be.
     """
-    return Swap(system, desk, held, session).run()
+    Swap(system, desk, held, session).run()
 
 
 class Swap:
@@ -74,7 +74,7 @@ class Swap:
         # From here on a lost connection leaves open whether a store is swapped.
         self._committing = False
 
-    def run(self) -> bool:
+    def run(self) -> None:
         """Swap; see ``swap_stores``."""
         started = time.monotonic()
         done = self._done()
@@ -93,7 +93,6 @@ class Swap:
                 self._let_go()
             raise
         self._end(time.monotonic() - started)
-        return True
 
     @property
     def _raw(self) -> Connection:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hal9mig import model, units
 from hal9mig.engine.checkpoint.archive import Unusable
 from hal9mig.engine.checkpoint.manifest import CategoryDigest, Manifest
+
+
+class Worked(NamedTuple):
+    """What came of a batch, as the ledger keeps it: its result, and the records and bytes that it counts for."""
+
+    result: Mapping[str, Any] | None = None
+    records: int = 0
+    bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
