@@ -108,16 +108,15 @@ class TestForRecovery:
             manifest("old"), manifest("good", hours=1), manifest("marker", hours=2, kind="marker"),
             manifest("unverified", hours=3, verified=False), manifest("safety", hours=4, label="safety"),
         ]  # fmt: skip
-        for text in (None, "latest"):
-            assert choose.for_recovery(every, text, [SESSIONS]).name == "good"
-            with pytest.raises(errors.NotFound, match="no verified full checkpoint of user-sessions to recover from"):
-                choose.for_recovery(every[2:], text, [SESSIONS])
+        assert choose.for_recovery(every, "latest", [SESSIONS]).name == "good"
+        with pytest.raises(errors.NotFound, match="no verified full checkpoint of user-sessions to recover from"):
+            choose.for_recovery(every[2:], "latest", [SESSIONS])
 
     def test_the_newest_that_holds_what_is_wanted(self) -> None:
         """In the runbook's order the neurons' own checkpoint is newer than that of everything."""
         every = [manifest("all", scope=(SESSIONS, NEURONS)), manifest("neurons", hours=1, scope=(NEURONS,))]
-        assert choose.for_recovery(every, None, [SESSIONS, NEURONS]).name == "all"
-        assert choose.for_recovery(every, None, [NEURONS]).name == "neurons"
+        assert choose.for_recovery(every, "latest", [SESSIONS, NEURONS]).name == "all"
+        assert choose.for_recovery(every, "latest", [NEURONS]).name == "neurons"
         with pytest.raises(errors.NotRestorable, match="and not user-sessions"):
             choose.for_recovery(every, "neurons", [SESSIONS])
 

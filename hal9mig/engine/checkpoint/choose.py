@@ -51,9 +51,25 @@ def for_rollback(
         errors.NotFound: there is none.
         errors.NotRestorable: it holds no data, or not these categories.
     """
+    began = [moment for slug in slugs if (moment := current.get(slug)) is not None]
+    before = f" from before {min(began):%Y-%m-%d %H:%M:%S} UTC, when their migration began," if began else ""
+    return _chosen(manifests, text, slugs, began=began, purpose=f"{before} to go back to")
+
+
+def for_recovery(manifests: Sequence[Manifest], text: str, slugs: Sequence[str]) -> Manifest:
+    """Return the checkpoint to recover these categories from; ``latest`` is the newest that holds them, of any time.
+
+    Raises: as ``for_rollback``.
+    """
+    return _chosen(manifests, text, slugs, began=(), purpose=" to recover from")
+
+
+def _chosen(
+    manifests: Sequence[Manifest], text: str, slugs: Sequence[str], *, began: Sequence[datetime.datetime], purpose: str
+) -> Manifest:
     if text != LATEST:
         return _restorable(find(manifests, text), slugs)
-    began = [moment for slug in slugs if (moment := current.get(slug)) is not None]
+    # A newer one of some category alone, as of neuron states before theirs, is none for all of them.
     found = [
         one
         for one in manifests
@@ -61,28 +77,7 @@ def for_rollback(
         and all(one.taken_at < moment for moment in began)
     ]  # fmt: skip
     if not found:
-        before = f" from before {min(began):%Y-%m-%d %H:%M:%S} UTC, when their migration began," if began else ""
-        raise errors.NotFound(
-            f"There is no verified full checkpoint of {', '.join(slugs)}{before} to go back to.", hint=_LIST
-        )
-    return max(found, key=lambda one: one.taken_at)
-
-
-def for_recovery(manifests: Sequence[Manifest], text: str | None, slugs: Sequence[str]) -> Manifest:
-    """Return the checkpoint to recover these categories from; None is the newest verified full one that holds them.
-
-    Raises:
-        errors.NotFound: there is none.
-        errors.NotRestorable: it holds no data, or not these categories.
-    """
-    if text not in (None, LATEST):
-        return _restorable(find(manifests, str(text)), slugs)
-    # A newer one of some category alone, as of neuron states before theirs, is none for all of them.
-    found = [one for one in manifests if one.restorable and one.verified and one.label != SAFETY and one.covers(slugs)]
-    if not found:
-        raise errors.NotFound(
-            f"There is no verified full checkpoint of {', '.join(slugs)} to recover from.", hint=_LIST
-        )
+        raise errors.NotFound(f"There is no verified full checkpoint of {', '.join(slugs)}{purpose}.", hint=_LIST)
     return max(found, key=lambda one: one.taken_at)
 
 
