@@ -158,7 +158,6 @@ class Archive:
             errors.NotFound: there is no checkpoint of this name.
             errors.CheckpointDamaged: its manifest is not what was written.
         """
-        check_name(name)
         path = self._path(name, MANIFEST)
         try:
             with self.reported():
@@ -190,9 +189,7 @@ class Archive:
 
     def exists(self, name: str) -> bool:
         """Whether there is a folder of this name, finished or not."""
-        with self.reported():
-            self._fs.invalidate_cache()
-            return bool(self._fs.exists(self._path(name)))
+        return self.holds(name, "")
 
     def holds(self, name: str, file: str) -> bool:
         """Whether a checkpoint has a file."""
@@ -200,12 +197,15 @@ class Archive:
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._path(name, file)))
 
-    def sizes(self, name: str) -> dict[str, int]:
-        """Return the size of every file in a checkpoint's folder."""
+    def lacking(self, manifest: Manifest) -> list[str]:
+        """Return the files of a checkpoint that are not there, or not of their size."""
+        folder = self._path(manifest.name)
         with self.reported():
             self._fs.invalidate_cache()
-            found = self._fs.find(self._path(name), detail=True)
-        return {path.removeprefix(self._path(name) + "/"): int(one["size"]) for path, one in found.items()}
+            found = self._fs.find(folder, detail=True)
+        return [
+            file.file for file in manifest.files if found.get(f"{folder}/{file.file}", {}).get("size") != file.bytes
+        ]
 
     @contextlib.contextmanager
     def writing(self, name: str, file: str) -> Iterator[BinaryIO]:
@@ -308,7 +308,7 @@ class Archive:
     def clear(self, manifest: Manifest) -> None:
         """Remove the files in a checkpoint's folder that are not in its manifest: what late workers have left."""
         wanted = {self._path(manifest.name, MANIFEST)}
-        wanted |= {self._path(manifest.name, one.file) for table in manifest.tables for one in table.chunks}
+        wanted |= {self._path(manifest.name, one.file) for one in manifest.files}
         with self.reported():
             self._fs.invalidate_cache()
             for path in self._fs.find(self._path(manifest.name)):
@@ -322,7 +322,6 @@ class Archive:
         Raises:
             errors.ArchiveUnreachable: the storage does not do it.
         """
-        check_name(name)
         with self.reported():
             self._fs.invalidate_cache()
             if not self._fs.exists(self._path(name)):

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from hal9mig import errors, model
 from hal9mig.categories import identifiers
 from hal9mig.engine.switch import gate
@@ -15,6 +17,8 @@ from hal9mig.engine.switch import gate
 #: The form of the file; goes up when a program of today could not read it.
 FORMAT = 1
 _MODULUS = 1 << 64
+#: Files that a sentence names.
+_MOST_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,6 +151,21 @@ class Manifest:
         """Its size as binary COPY."""
         return sum(table.raw_bytes for table in self.tables)
 
+    @property
+    def files(self) -> list[Chunk]:
+        """Every file."""
+        return [chunk for table in self.tables for chunk in table.chunks]
+
+    def lacks(self, files: Sequence[str]) -> str:
+        """Say that these files of it are not there."""
+        named = ", ".join(files[:_MOST_NAMED]) + (
+            f" and {len(files) - _MOST_NAMED} more" if files[_MOST_NAMED:] else ""
+        )
+        return (
+            f"{len(files)} of the {len(self.files)} files of checkpoint {self.name} are missing or not of their size: "
+            f"{named}"
+        )
+
     def covers(self, slugs: Sequence[str]) -> bool:
         """Whether it holds all of these categories."""
         return set(slugs) <= set(self.scope)
@@ -164,11 +183,9 @@ class Manifest:
 
     def to_text(self) -> str:
         """Return it as JSON, with the SHA-256 of all the rest in it."""
-        document = {"format": FORMAT, **dataclasses.asdict(self)}
-        for name in ("taken_at", "finished_at"):
-            document[name] = document[name].isoformat()
-        sealed = gate.sealed(json.loads(json.dumps(document)))
-        return json.dumps(sealed, ensure_ascii=False, indent=1) + "\n"
+        moments = {"taken_at": self.taken_at.isoformat(), "finished_at": self.finished_at.isoformat()}
+        document = {"format": FORMAT, **msgspec.to_builtins(self), **moments}
+        return json.dumps(gate.sealed(document), ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> Manifest:
@@ -182,41 +199,15 @@ class Manifest:
             document = json.loads(text)
             if not isinstance(document, dict) or gate.sealed(document)["sha256"] != document.get("sha256"):
                 raise errors.CheckpointDamaged("The manifest's hash is not that of its content.")
-            form = document.pop("format")
+            form = document["format"]
             if form > FORMAT:
                 raise errors.Refused(
                     f"The manifest has format {form}, which this program does not know.",
                     hint="use the program that wrote it, or a newer one",
                 )
-            document.pop("sha256")
-            return _read(document)
+            unknown = document.keys() - {"format", "sha256", *(field.name for field in dataclasses.fields(cls))}
+            if unknown:
+                raise ValueError(f"it has {', '.join(sorted(unknown))}")
+            return msgspec.convert(document, cls)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise errors.CheckpointDamaged(f"The manifest cannot be read: {type(error).__name__}: {error}") from None
-
-
-def _read(document: dict[str, Any]) -> Manifest:
-    for name in ("taken_at", "finished_at"):
-        document[name] = datetime.datetime.fromisoformat(document[name])
-    document["scope"] = tuple(document["scope"])
-    document["tables"] = tuple(_table(one) for one in document["tables"])
-    document["digests"] = {
-        slug: {store: CategoryDigest(**one) for store, one in both.items()}
-        for slug, both in document["digests"].items()
-    }
-    return Manifest(**document)
-
-
-def _table(document: dict[str, Any]) -> Table:
-    document["store"] = model.StoreName(document["store"])
-    document["columns"] = tuple((name, kind) for name, kind in document["columns"])
-    for name in ("key", "owner"):
-        document[name] = tuple(document[name])
-    document["chunks"] = tuple(_chunk(one) for one in document["chunks"])
-    return Table(**document)
-
-
-def _chunk(document: dict[str, Any]) -> Chunk:
-    for name in ("after", "upto"):
-        document[name] = None if document[name] is None else tuple(document[name])
-    document["frames"] = tuple((offset, length, rows, digest) for offset, length, rows, digest in document["frames"])
-    return Chunk(**document)

@@ -20,7 +20,7 @@ from typing import Any
 from hal9mig import errors, model, safe_text, units
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import dispatcher
-from hal9mig.engine.checkpoint import archive, choose, duration, files, place, restore_check, restore_result, save
+from hal9mig.engine.checkpoint import archive, choose, duration, place, restore_check, restore_result, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.types import (
@@ -154,9 +154,7 @@ class Checkpoints:
             errors.NotConfigured: no servers are known.
         """
         manifests, unusable = self.archive.listing()
-        lacking = {
-            one.name: files.sentence(one, gone) for one in manifests if (gone := files.lacking(self.archive, one))
-        }
+        lacking = {one.name: one.lacks(gone) for one in manifests if (gone := self.archive.lacking(one))}
         try:
             with self._system.ledger.begin() as session:
                 active = runs.find(session, kind=model.RunKind.CHECKPOINT, active=True)
@@ -190,7 +188,7 @@ class Checkpoints:
         for one in self.archive.listing()[0]:
             if (
                 one.restorable and one.verified and one.whole and one.taken_at > oldest
-                and not files.lacking(self.archive, one)
+                and not self.archive.lacking(one)
             ):  # fmt: skip
                 return one
         return None
@@ -223,23 +221,23 @@ class Checkpoints:
         text = choose.LATEST if text is None else text
         if text == choose.LATEST:
             # Nobody is sent to one of which parts are gone, unless that is all that there is to recover from.
-            intact = [one for one in manifests if not files.lacking(self.archive, one)]
+            intact = [one for one in manifests if not self.archive.lacking(one)]
             manifests = intact if intact or not recover else manifests
         if recover:
             made = choose.for_recovery(manifests, text, slugs)
         else:
             made = choose.for_rollback(manifests, text, slugs, {slug: current.get(slug) for slug in slugs})
         restore_check.require_same(self._system, made, slugs)
-        gone = files.lacking(self.archive, made)
+        gone = self.archive.lacking(made)
         if gone and not recover:
             raise errors.NotRestorable(
-                f"{files.sentence(made, gone)}.",
+                f"{made.lacks(gone)}.",
                 hint=f"choose another, or take what is sound: hal9-migrate state recover --from-backup {made.name} "
                 "--quarantine-corrupted",
             )
         rows = sum(one.rows for one in made.tables if one.category in slugs)
         refills = restore_check.require_replaceable(self._system, made, chosen)
-        warnings = [*restore_check.warnings(made, line), *([files.sentence(made, gone)] if gone else [])]
+        warnings = [*restore_check.warnings(made, line), *([made.lacks(gone)] if gone else [])]
         return RestorePlan(
             manifest=made, categories=slugs, whole=len(chosen) == len(self._system.registry.ordered()),
             mode_now=line.mode, warnings=warnings,

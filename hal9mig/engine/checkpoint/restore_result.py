@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from hal9mig import model
 from hal9mig.engine.checkpoint import save
 from hal9mig.engine.checkpoint.manifest import CategoryDigest
@@ -29,7 +31,7 @@ def collect(run: model.Run, done: Sequence[Mapping[str, Any]]) -> Restored:
             if not table.startswith(("hal9cap.", "hal9mig.")):
                 name = f"{store} {table}"
                 tables[name] = tables.get(name, 0) + int(result["rows"])
-            damages += [_damage(one) for one in result.get("damages", [])]
+            damages += msgspec.convert(result.get("damages", []), list[Damage])
         elif batch["kind"] == "measure":
             store, slug, when = subject.split(" ")
             measured.setdefault((slug, store), {})[when] = CategoryDigest(**result)
@@ -54,14 +56,6 @@ def collect(run: model.Run, done: Sequence[Mapping[str, Any]]) -> Restored:
         seconds=float(swapped.get("seconds", 0.0)),
         next_steps=_next_steps(swapped, resolved),
     )
-
-
-def _damage(document: Mapping[str, Any]) -> Damage:
-    keys = {name: None if document[name] is None else tuple(document[name]) for name in ("after", "upto")}
-    return Damage(
-        file=document["file"], frame=document["frame"], rows=document["rows"], why=document["why"],
-        after=keys["after"], upto=keys["upto"],
-    )  # fmt: skip
 
 
 def _next_steps(swapped: Mapping[str, Any], resolved: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import hal9mig
 from hal9mig import errors, model
 from hal9mig.categories.declaration import Category
 from hal9mig.engine import reconciliation_log
-from hal9mig.engine.checkpoint import archive, files, retention, save
+from hal9mig.engine.checkpoint import archive, retention, save
 from hal9mig.engine.checkpoint.manifest import CategoryDigest, Chunk, Manifest, Table
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.system import System
@@ -40,10 +40,10 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session) -> N
         done = batches.listing(session, held.run_id)
     made = _manifest(system, desk, held, run, now.positions, done)
     # Looked for here, in the place that the manifest goes to: what another worker wrote elsewhere is no part of it.
-    gone = files.lacking(kept, made)
+    gone = kept.lacking(made)
     if gone:
         raise errors.CheckpointDamaged(
-            f"{files.sentence(made, gone)}, at {system.settings.checkpoint_url}; every worker has to write there.",
+            f"{made.lacks(gone)}, at {system.settings.checkpoint_url}; every worker has to write there.",
             hint="give every worker and the command the same HAL9_CHECKPOINT_URL",
         )
     kept.put_manifest(made)

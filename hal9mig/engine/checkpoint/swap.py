@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import psycopg2
 
 from hal9mig import errors, model
@@ -298,7 +299,7 @@ class Swap:
         )
         covers, kept = self._known["covers"], self._known["runs"]
         for slug in slugs:
-            runs.take_back(session, slug, [_cover(one) for one in covers.get(slug, [])], kept.get(slug, []))
+            runs.take_back(session, slug, msgspec.convert(covers.get(slug, []), list[runs.Cover]), kept.get(slug, []))
         reason = ""
         if self._then.ruling is not now.ruling:
             taken = f"checkpoint {self._name} was restored, which was taken in mode {self._then}"
@@ -326,12 +327,3 @@ class Swap:
             self._system.settings, "restored", checkpoint=self._name, categories=",".join(self._slugs),
             run=self._held.run_id, seconds=round(seconds, 3),
         )  # fmt: skip
-
-
-def _cover(document: Any) -> runs.Cover:
-    after, upto = document.get("after"), document.get("upto")
-    return runs.Cover(
-        filter=document["filter"],
-        after=None if after is None else tuple(after),
-        upto=None if upto is None else tuple(upto),
-    )
