@@ -14,9 +14,6 @@ from hal9mig.engine.transfer import follower
 from hal9mig.engine.transfer.follower import Followed
 from hal9mig.stores import capture
 
-#: Seconds that draining behind a barrier may take before the barrier is lifted again.
-_LONGEST = lock_patience.LONGEST
-
 
 def drain(system: System, side: model.StoreName, *, patience: float) -> None:
     """Apply a side's journal until it is empty.
@@ -28,13 +25,13 @@ def drain(system: System, side: model.StoreName, *, patience: float) -> None:
         errors.GateClosed: something is left; who held it up is named.
     """
     hint = "hal9-migrate reconcile --full"
-    ends = time.monotonic() + _LONGEST
+    ends = time.monotonic() + lock_patience.LONGEST
     try:
         if lock_patience.hurried(system, lambda hurried: _follow(hurried, side, ends), patience=patience).emptied:
             # In the way back nothing goes to quarantine: what is refused stays in the journal.
             reason = "it refuses them"
         else:
-            reason = f"{units.format_duration(_LONGEST)} were not enough"
+            reason = f"{units.format_duration(lock_patience.LONGEST)} were not enough"
     except errors.GateClosed as held:
         reason, hint = held.message[0].lower() + held.message[1:], held.hint or hint
     with contextlib.closing(system.store(side)) as source:

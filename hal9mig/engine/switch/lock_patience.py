@@ -10,16 +10,15 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import psycopg2
 import psycopg2.errors
 
-from hal9mig import errors, units
+from hal9mig import errors, model, units
 from hal9mig.engine.system import System
 from hal9mig.stores import lock_holders
-from hal9mig.stores.connection import Connection
 from hal9mig.stores.lock_holders import Holder
 
 T = TypeVar("T")
@@ -69,7 +68,8 @@ class _Lookout(threading.Thread):
         self._waiting = waiting
         self._delay = delay
         self._over = threading.Event()
-        self._seen: dict[str, Sequence[Holder]] = {}
+        # With a place for each store from the start: ``standing`` goes through it while this thread fills it.
+        self._seen: dict[model.StoreName, Sequence[Holder]] = dict.fromkeys(model.StoreName, ())
 
     def run(self) -> None:
         """Look, once it takes long."""
@@ -77,12 +77,10 @@ class _Lookout(threading.Thread):
             return
         # It only serves to name somebody: what goes wrong with it must not be what the switch fails with.
         with contextlib.suppress(errors.HAL9Error, psycopg2.Error), contextlib.ExitStack() as stack:
-            opened = {
-                store: stack.enter_context(contextlib.closing(connect())) for store, connect in self._stores.items()
-            }
+            opened = {store: stack.enter_context(contextlib.closing(self._system.store(store))) for store in self._seen}
             while True:
                 for store, connection in opened.items():
-                    self._seen[store] = lock_holders.ahead_of(connection, self._waiting) or self._seen.get(store, ())
+                    self._seen[store] = lock_holders.ahead_of(connection, self._waiting) or self._seen[store]
                 if self._over.wait(_EVERY):
                     return
 
@@ -92,7 +90,7 @@ class _Lookout(threading.Thread):
         with contextlib.suppress(errors.HAL9Error, psycopg2.Error):
             for store, seen in self._seen.items():
                 if seen:
-                    with contextlib.closing(self._stores[store]()) as connection:
+                    with contextlib.closing(self._system.store(store)) as connection:
                         found += [str(one) for one in lock_holders.standing(connection, seen)]
         return found
 
@@ -100,7 +98,3 @@ class _Lookout(threading.Thread):
         """Look no more."""
         self._over.set()
         self.join()
-
-    @property
-    def _stores(self) -> Mapping[str, Callable[[], Connection]]:
-        return {"flat": self._system.flat, "hierarchical": self._system.hier}
