@@ -41,25 +41,24 @@ def look(system: System) -> Sequence[Predicate]:
     Raises:
         errors.Unreachable: a store does not answer.
     """
-    flat, hier = system.flat(), system.hier()
-    try:
-        with system.ledger.begin() as session:
-            found = [_mode(session, flat)]
-            found += [_coverage(session, flat, category) for category in system.registry.ordered()]
-            found += [
-                _runs(session),
-                _quarantine(session),
-                _drifts(session),
-                _workers(session, system.settings.workers_hint),
-                _lag(flat),
-            ]
-            found += [_declared(flat, hier, category) for category in system.registry.ordered()]
-            found += [_captured(flat, category) for category in system.registry.ordered()]
-            found += [_clean_pass(session, category) for category in system.registry.ordered()]
-            return found
-    finally:
-        flat.close()
-        hier.close()
+    categories = system.registry.ordered()
+    with (
+        contextlib.closing(system.flat()) as flat,
+        contextlib.closing(system.hier()) as hier,
+        system.ledger.begin() as session,
+    ):
+        return [
+            _mode(session, flat),
+            *(_coverage(session, flat, category) for category in categories),
+            _runs(session),
+            _quarantine(session),
+            _drifts(session),
+            _workers(session, system.settings.workers_hint),
+            _lag(flat),
+            *(_declared(flat, hier, category) for category in categories),
+            *(_captured(flat, category) for category in categories),
+            *(_clean_pass(session, category) for category in categories),
+        ]
 
 
 def require(found: Sequence[Predicate]) -> None:
@@ -88,7 +87,7 @@ def evidence(system: System, found: Sequence[Predicate], *, actor: str) -> Mappi
             a lock for too long; who does is named.
     """
     counts, positions = lock_patience.hurried(system, _counted)
-    document: dict[str, Any] = {
+    return {
         "schema": 1,
         "kind": "hal9-migrate switch certificate",
         "at": datetime.datetime.now(datetime.UTC).isoformat(),
@@ -99,7 +98,6 @@ def evidence(system: System, found: Sequence[Predicate], *, actor: str) -> Mappi
         "journal_empty": True,
         "reverse_capture": "a write to each table that holds rows was journalled, and undone",
     }
-    return document
 
 
 def _counted(system: System) -> tuple[Mapping[str, Mapping[str, int]], Mapping[str, str]]:

@@ -44,15 +44,13 @@ class Switched:
         changed: False when it was in this mode already.
         barrier: seconds that writers were kept out, None where there was no barrier.
         discarded: writes of the side that was left and that the other does not have; only by force.
-        done: sentences, each an effect that was brought about.
     """
 
     mode: Mode
     epoch: int
-    changed: bool
-    barrier: float | None
-    discarded: int
-    done: list[str]
+    changed: bool = True
+    barrier: float | None = None
+    discarded: int = 0
 
 
 class Switch:
@@ -98,7 +96,7 @@ class Switch:
             for store in (hier, flat):
                 self._set(store, "state", WriteState(mode=Mode.DUAL_WRITE, epoch=epoch))
             self._arrive(Mode.DUAL_WRITE, epoch)
-        return Switched(mode=Mode.DUAL_WRITE, epoch=epoch, changed=True, barrier=None, discarded=0, done=[])
+        return Switched(mode=Mode.DUAL_WRITE, epoch=epoch)
 
     def leave_flat(self, evidence: Callable[[], Mapping[str, Any]]) -> Switched:
         """Go from dual-write to hierarchical-only. The gate has to have been passed.
@@ -124,9 +122,7 @@ class Switch:
                 # be proven again now that there are writes.
                 self._set(flat, "left", opened)
                 self._arrive(Mode.HIERARCHICAL_ONLY, opened.epoch, document=_carried(line))
-                return Switched(
-                    mode=Mode.HIERARCHICAL_ONLY, epoch=opened.epoch, changed=True, barrier=None, discarded=0, done=[]
-                )
+                return Switched(mode=Mode.HIERARCHICAL_ONLY, epoch=opened.epoch)
             epoch = _next_epoch(line, flat, hier)
             new = WriteState(mode=Mode.HIERARCHICAL_ONLY, epoch=epoch)
             self._note(line, Mode.HIERARCHICAL_ONLY, "reverse capture")
@@ -152,9 +148,7 @@ class Switch:
                 self._set(flat, "left", new)
                 kept_out = time.monotonic() - began
             self._arrive(Mode.HIERARCHICAL_ONLY, epoch, document=document | {"barrier_seconds": round(kept_out, 3)})
-        return Switched(
-            mode=Mode.HIERARCHICAL_ONLY, epoch=epoch, changed=True, barrier=kept_out, discarded=0, done=[]
-        )  # fmt: skip
+        return Switched(mode=Mode.HIERARCHICAL_ONLY, epoch=epoch, barrier=kept_out)
 
     def return_to_flat(self, *, force: bool = False) -> Switched:
         """Go to flat-only from wherever it is.
@@ -200,9 +194,7 @@ class Switch:
                 self._pause("discard")
                 capture.discard(hier)
             self._arrive(Mode.FLAT_ONLY, epoch, discarded=discarded)
-        return Switched(
-            mode=Mode.FLAT_ONLY, epoch=epoch, changed=True, barrier=kept_out, discarded=discarded, done=[]
-        )  # fmt: skip
+        return Switched(mode=Mode.FLAT_ONLY, epoch=epoch, barrier=kept_out, discarded=discarded)
 
     def _finish_return(self, line: mode.ModeLine, flat: Connection, hier: Connection, new: WriteState) -> Switched:
         """Go to flat-only where the hierarchical store takes no writes: it never did, or it is closed already."""
@@ -219,35 +211,32 @@ class Switch:
             self._pause("discard")
             capture.discard(hier)
         self._arrive(Mode.FLAT_ONLY, new.epoch, discarded=discarded)
-        return Switched(
-            mode=Mode.FLAT_ONLY, epoch=new.epoch, changed=True, barrier=None, discarded=discarded, done=[]
-        )  # fmt: skip
+        return Switched(mode=Mode.FLAT_ONLY, epoch=new.epoch, discarded=discarded)
 
     @contextlib.contextmanager
     def _guarded(self, target: Mode) -> Iterator[tuple[mode.ModeLine, Connection, Connection]]:
-        flat, hier = self._system.flat(), self._system.hier()
-        try:
-            # The lock's transaction stays open over the whole switch; the steps commit on others.
-            with self._system.ledger.begin() as guard:
-                mode.lock_switch(guard)
-                line = self.line()
-                # Going back is always allowed: it is the way out of a switch that does not get through.
-                if line.target not in (None, target) and target is not Mode.FLAT_ONLY:
-                    raise errors.Refused(
-                        f"A switch to {line.target} is under way (step {line.step}).",
-                        hint="repeat the command that began it, or go back with hal9-migrate mode flat-only",
-                    )
-                before = (_state(flat), _state(hier))
-                try:
-                    yield line, flat, hier
-                except (errors.HAL9Error, psycopg2.Error) as error:
-                    with contextlib.suppress(errors.HAL9Error, psycopg2.Error):
-                        if line.target is None and (_state(flat), _state(hier)) == before:
-                            self._withdraw(line, target, error)
-                    raise
-        finally:
-            flat.close()
-            hier.close()
+        # The lock's transaction stays open over the whole switch; the steps commit on others.
+        with (
+            contextlib.closing(self._system.flat()) as flat,
+            contextlib.closing(self._system.hier()) as hier,
+            self._system.ledger.begin() as guard,
+        ):
+            mode.lock_switch(guard)
+            line = self.line()
+            # Going back is always allowed: it is the way out of a switch that does not get through.
+            if line.target not in (None, target) and target is not Mode.FLAT_ONLY:
+                raise errors.Refused(
+                    f"A switch to {line.target} is under way (step {line.step}).",
+                    hint="repeat the command that began it, or go back with hal9-migrate mode flat-only",
+                )
+            before = (_state(flat), _state(hier))
+            try:
+                yield line, flat, hier
+            except (errors.HAL9Error, psycopg2.Error) as error:
+                with contextlib.suppress(errors.HAL9Error, psycopg2.Error):
+                    if line.target is None and (_state(flat), _state(hier)) == before:
+                        self._withdraw(line, target, error)
+                raise
 
     def _withdraw(self, line: mode.ModeLine, target: Mode, error: Exception) -> None:
         """Take back that a switch is under way, which was refused before it had changed anything."""
@@ -259,7 +248,7 @@ class Switch:
             audit.log(session, f"switch to {target} given up", actor=self._actor, detail=detail)
 
     def _same(self, line: mode.ModeLine) -> Switched:
-        return Switched(mode=Mode(line.mode), epoch=line.epoch, changed=False, barrier=None, discarded=0, done=[])
+        return Switched(mode=Mode(line.mode), epoch=line.epoch, changed=False)
 
     def _all_captured(self, flat: Connection) -> bool:
         return all(
