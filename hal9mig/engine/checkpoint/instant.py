@@ -92,7 +92,7 @@ def take(system: System, categories: Sequence[Category]) -> Taken:
                 hier = stack.enter_context(ledger.snapshot())
                 snapshots = {
                     model.StoreName.FLAT: _export_flat(flat, categories),
-                    model.StoreName.HIERARCHICAL: _export_hier(hier, categories, system),
+                    model.StoreName.HIERARCHICAL: _export_hier(hier, categories),
                 }
         found = _positions(system, categories, line, flat, hier)
         return Taken(snapshots=snapshots, positions=found, _holding=stack.pop_all(), _flat=flat, _hier=hier)
@@ -145,7 +145,7 @@ def _export_flat(flat: Connection, categories: Sequence[Category]) -> str:
     return str(row[0]) if row else ""
 
 
-def _export_hier(hier: database.Session, categories: Sequence[Category], system: System) -> str:
+def _export_hier(hier: database.Session, categories: Sequence[Category]) -> str:
     tables = [target.qualified for one in categories for target in one.targets]
     tables += ["hal9cap.journal", "hal9mig.quarantine"]
     hier.execute(f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE")

@@ -45,7 +45,6 @@ class Keeper(threading.Thread):
         self._lease = system.settings.lease_duration
         self._held: dict[tuple[int, int], Taken] = {}
         self._ended = threading.Event()
-        self._beat = 0
 
     def run(self) -> None:
         """Look after instants until ``end``."""
@@ -70,10 +69,7 @@ class Keeper(threading.Thread):
         Raises:
             errors.Unreachable, psycopg2.Error: a server failed.
         """
-        self._beat += 1
-        # Often enough for a lease that three missed looks do not lose.
-        if self._beat % max(1, int(self._lease / 4 / _LOOK_EVERY)) == 0 or self._held:
-            self._extend()
+        self._extend()
         with self._system.ledger.single() as session:
             wanted = instants.unkept(session)
             left = instants.leavings(session)
