@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,31 +130,26 @@ class Coordinator:
                 hint=f"hal9-migrate runs show {active[0].id}",
             )
         self._system.broker.ping()
-        flat, hier = self._system.flat(), self._system.hier()
-        try:
+        with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
             category_check.check_category(category, flat, hier)
             _refuse_a_ruling_target(hier)
             records = _counted(flat, category, chosen)
             if not known and not order.merge and not _captured_before(flat):
                 _refuse_foreign_rows(hier, category)
             size = record_bytes(flat, category, chosen)
-        finally:
-            flat.close()
-            hier.close()
         batch = tuned.batch_of(size)
-        seconds = None
-        if tuned.rate_limit is not None:
-            total = -(-records // batch) if tuned.rate_limit.unit is units.RateUnit.BATCHES else records
-            seconds = dispatcher.cost(tuned.rate_limit, max(1, total), size) / tuned.rate_limit.per_second
-            if tuned.rate_limit.unit is units.RateUnit.BATCHES:
-                seconds = total / tuned.rate_limit.per_second
+        batches = -(-records // batch)
+        rate, seconds = tuned.rate_limit, None
+        if rate is not None:
+            by_batch = rate.unit is units.RateUnit.BATCHES
+            seconds = (batches if by_batch else dispatcher.cost(rate, max(1, records), size)) / rate.per_second
         return MigratePlan(
             category=category,
             records=records,
             record_bytes=size,
             batch_size=batch,
-            batches=1 if order.atomic else max(1, -(-records // batch)),
-            rate=tuned.rate_limit,
+            batches=1 if order.atomic else max(1, batches),
+            rate=rate,
             seconds=seconds,
             validation=tuned.validation,
             slots=slots,
@@ -191,13 +187,9 @@ class Coordinator:
         chosen = filters.parse(declared, filter)
         self._system.require_ready()
         self._system.broker.ping()
-        flat, hier = self._system.flat(), self._system.hier()
-        try:
+        with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
             category_check.check_category(declared, flat, hier)
             _counted(flat, declared, chosen)
-        finally:
-            flat.close()
-            hier.close()
         with self._system.ledger.begin() as session:
             run_id = runs.create(
                 session, kind=model.RunKind.VERIFY, category=declared.slug, priority=model.Priority.NORMAL,
