@@ -58,19 +58,12 @@ def clear(system: System, session: Session, name: str, *, subject: str | None = 
         reconciliation_log.note(system.settings, "alarm-over", alarm=name, subject=ended)
 
 
-def put(
-    system: System,
-    session: Session,
-    name: str,
-    message: str | None,
-    *,
-    detail: Mapping[str, object] | None = None,
-) -> None:
+def put(system: System, session: Session, name: str, message: str | None) -> None:
     """Raise an alarm that has a message, and end one that has none."""
     if message is None:
         clear(system, session, name)
     else:
-        raise_(system, session, name, message, detail=detail)
+        raise_(system, session, name, message)
 
 
 # The webhook

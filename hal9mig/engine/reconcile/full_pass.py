@@ -7,8 +7,8 @@ repaired something all of it is looked at once more, a few times at most.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import datetime
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -96,11 +96,8 @@ def start(system: System, order: PassOrder, *, actor: str) -> model.Run:
     """
     category = system.category(order.category)
     system.broker.ping()
-    hier = system.hier()
-    try:
+    with contextlib.closing(system.hier()) as hier:
         state = write_mode.state(hier)
-    finally:
-        hier.close()
     if state.mode is Mode.CLOSED:
         raise errors.Refused("The write mode is being switched.", hint="hal9-migrate mode")
     with system.ledger.begin() as session:
@@ -200,7 +197,7 @@ def close(system: System, held: batches.Lease, session: Session) -> bool:
         repaired = any(one["result"]["repaired"] for one in done)
         batches.conclude(session, held, result={"clean": clean}, seconds=time.monotonic() - started)
         if clean and order.of is None and done:
-            sweeps.passed(session, held.category, since=min(_moment(one["started_at"]) for one in done))
+            sweeps.passed(session, held.category, since=min(one["started_at"] for one in done))
         if repaired and order.of is None and (held.phase + 1) // 2 < _MOST_PASSES:
             base, phase = held.seq, held.phase + 1
             again = [_range(one, seq=base + number, phase=phase) for number, one in enumerate(done, start=1)]
@@ -234,11 +231,6 @@ def _ranges(session: Session, run_id: int) -> list[Mapping[str, Any]]:
 
 def _of_phase(session: Session, run_id: int, phase: int) -> list[Mapping[str, Any]]:
     return [one for one in _ranges(session, run_id) if one["phase"] == phase]
-
-
-def _moment(at: Any) -> datetime.datetime:
-    assert isinstance(at, datetime.datetime)
-    return at
 
 
 def sides(system: System, desk: Desk, category: Category) -> Sides:

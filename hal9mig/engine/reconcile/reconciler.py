@@ -129,15 +129,14 @@ class RoundWork:
         state: write_mode.WriteState,
         mender: Mender,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        done: Done | None = None,
+        clock: Callable[[], float],
     ):
         self._system = system
         self._desk = desk
         self._state = state
         self._mender = mender
         self._clock = clock
-        self.done = Done() if done is None else done
+        self.done = Done()
         self._beside: dict[str, int] = {}  # what was repaired beside the pass, which so did not see it
 
     def capture(self) -> None:
