@@ -24,14 +24,13 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from hal9mig import errors, safe_text, settings
-from hal9mig.engine.checkpoint.archive_file import Reporting, closed, private, sync_folder
+from hal9mig.engine.checkpoint.archive_file import FULL, Reporting, closed, private, sync_folder
 from hal9mig.engine.checkpoint.manifest import Manifest
 
 MANIFEST = "manifest.json"
 #: No checkpoint's name begins with a dot.
 _IDENTITY = ".hal9-place"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -372,6 +371,6 @@ class Archive:
             reason = safe_text.masked(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(
                 "."
             )
-            if number in _FULL:
+            if number in FULL:
                 raise errors.ArchiveFull(f"There is no room left at {place}: {reason}.") from error
             raise errors.ArchiveUnreachable(f"The checkpoints at {place} cannot be reached: {reason}.") from error

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hal9mig.engine.checkpoint.archive import Archive
 
+#: The errors of a storage that has no room left.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class Reporting:
     """A file of the storage whose errors are ours; those of its user are left as they are."""

@@ -16,13 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 from hal9mig import errors, units
-from hal9mig.engine.checkpoint.archive_file import private, sync_folder
+from hal9mig.engine.checkpoint.archive_file import FULL, private, sync_folder
 from hal9mig.engine.pattern_files.manifest import FolderManifest, RangeFiles, TableFile
 
 MANIFEST = "manifest.json"
 #: The token of an unfinished folder, by which a worker knows that it sees the one that is meant.
 _PLACE = ".hal9-place"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ = 1 << 20
 _AGAIN = "export it again: hal9-migrate learning export --system flat --output DIR"
 
@@ -212,7 +211,7 @@ class PatternFolder:
         except OSError as error:
             raise errors.Refused(f"{name} cannot be read: {error.strerror or error}.", hint=_AGAIN) from error
 
-    def require_whole(self, made: FolderManifest, *, look: Callable[[RangeFiles], None] = lambda one: None) -> None:
+    def require_whole(self, made: FolderManifest, *, look: Callable[[RangeFiles], None]) -> None:
         """Raise where a file is not what the manifest says of it; reads all of them.
 
         Args:
@@ -264,7 +263,7 @@ class PatternFolder:
 
     def _failed(self, error: OSError) -> errors.HAL9Error:
         reason = f"{error.filename or self.root}: {error.strerror or error}"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             return errors.ArchiveFull(f"There is no room left: {reason}.", hint="make room, and let the run go on")
         return errors.ArchiveUnreachable(
             f"The folder {self.root} does not take a file: {reason}.", hint="hal9-migrate runs list --active"

@@ -118,7 +118,8 @@ class PatternFiles:
         self._system.broker.ping()
         with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
             category_check.check_category(category, flat, hier)
-            records, size, store = _weigh(flat, category)
+            records, size = planner.count(flat, category, EVERYTHING), record_bytes(flat, category, EVERYTHING)
+            store = _store(flat)
             state = write_mode.state(hier)
         with self._system.ledger.begin() as session:
             batch = tuning.resolve(session, order.tuning).batch_of(size)
@@ -328,12 +329,6 @@ class PatternFiles:
         with self._system.ledger.begin() as session:
             slots = workers.slots(session)
         return [] if slots else ["no worker is alive; the run waits until one is"]
-
-
-def _weigh(flat: Connection, category: Category) -> tuple[int, int, str]:
-    """Return the number of flat records, what one measures, and which database they are in."""
-    records = planner.count(flat, category, EVERYTHING)
-    return records, record_bytes(flat, category, EVERYTHING), _store(flat)
 
 
 def _store(flat: Connection) -> str:

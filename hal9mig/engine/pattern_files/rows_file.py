@@ -6,10 +6,11 @@ belongs to a record is found without an index, and no more than a group of each 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +38,11 @@ class FileShape:
     table: str
     columns: tuple[Column, ...]
     facts: Mapping[str, str]
+
+    @property
+    def declared(self) -> tuple[tuple[str, str], ...]:
+        """Name and type of each column, as a manifest has them."""
+        return tuple((column.name, column.type) for column in self.columns)
 
     @property
     def filed(self) -> list[FiledColumn]:
@@ -117,10 +123,6 @@ class RowsReader:
         """How many rows it has."""
         return int(self._file.metadata.num_rows)
 
-    def group_rows(self) -> list[int]:
-        """Return the number of rows of each group."""
-        return [int(self._file.metadata.row_group(at).num_rows) for at in range(self.groups)]
-
     def group(self, at: int) -> list[list[bytes]]:
         """Return the fields of each column in a row group.
 
@@ -155,21 +157,12 @@ class RowsReader:
         if not found.equals(wanted, check_metadata=False):
             raise errors.Refused(f"{self._name} has other columns than are declared: {_difference(wanted, found)}.")
 
-    def _reported(self) -> _Reported:
-        return _Reported(self._name)
-
-
-class _Reported:
-    """Tells the library's errors as ours."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (pa.ArrowException, OSError, ValueError, KeyError)):
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Tell the library's errors as ours."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise errors.Refused(f"{self._name} is damaged, or no Parquet file: {reason.rstrip('.')}.") from error
 

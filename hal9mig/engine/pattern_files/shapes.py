@@ -79,8 +79,7 @@ def require_declared(made: FolderManifest, category: Category, name: str) -> Non
             hint="transform the export again",
         )
     for shape in of(category, made.kind):
-        declared = tuple((column.name, column.type) for column in shape.columns)
-        if made.columns.get(shape.table) != declared:
+        if made.columns.get(shape.table) != shape.declared:
             raise errors.SchemaMismatch(
                 f"{name} holds other columns of {shape.table} than are declared.", hint=_DECLARED
             )

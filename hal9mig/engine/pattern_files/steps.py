@@ -21,7 +21,7 @@ from hal9mig.engine.pattern_files import manifest, shapes
 from hal9mig.engine.pattern_files.folder import PatternFolder
 from hal9mig.engine.pattern_files.manifest import EXPORTED, TRANSFORMED, FolderManifest, RangeFiles, TableFile
 from hal9mig.engine.pattern_files.origin import FileOrigin
-from hal9mig.engine.pattern_files.rows_file import FileShape, RowsReader, RowsWriter
+from hal9mig.engine.pattern_files.rows_file import RowsReader, RowsWriter
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import planner
 from hal9mig.engine.transfer.copier import Copier
@@ -111,10 +111,7 @@ def plan_transform(system: System, desk: Desk, held: batches.Lease, session: Ses
         runs.NewBatch(seq=one.number, after=one.after, upto=one.upto, records=one.records, subject=str(one.number))
         for one in made.ranges
     ]
-    with session.begin():
-        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
-        runs.add_batches(session, held.run_id, CONVERT, planned)
-        runs.finish_planning(session, held.run_id)
+    _planned(session, held, CONVERT, planned, started)
     return True
 
 
@@ -188,10 +185,7 @@ def plan_import(system: System, desk: Desk, held: batches.Lease, session: Sessio
             planned.append(
                 runs.NewBatch(seq=len(planned) + 1, after=after, upto=upto, records=records, subject=str(one.number))
             )
-    with session.begin():
-        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
-        runs.add_batches(session, held.run_id, COPY, planned)
-        runs.finish_planning(session, held.run_id)
+    _planned(session, held, COPY, planned, started)
     return True
 
 
@@ -249,7 +243,7 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session, tune
         schema_version=manifest.SCHEMA_VERSION, system=str(model.StoreName.FLAT), store=options.store,
         mode=options.mode, epoch=options.epoch, began_at=_utc(run.created_at), finished_at=_utc(ended),
         by=run.requested_by, program=f"hal9-migrate {hal9mig.__version__}",
-        columns=_declared(shapes.of(category, kind)),
+        columns={shape.table: shape.declared for shape in shapes.of(category, kind)},
         ranges=tuple(msgspec.convert(one["result"], RangeFiles) for one in done), place=options.place,
         of=options.manifest,
     )  # fmt: skip
@@ -257,10 +251,6 @@ def seal(system: System, desk: Desk, held: batches.Lease, session: Session, tune
     with session.begin():
         batches.conclude(session, held, seconds=time.monotonic() - started)
     return True
-
-
-def _declared(found: Sequence[FileShape]) -> dict[str, tuple[tuple[str, str], ...]]:
-    return {shape.table: tuple((column.name, column.type) for column in shape.columns) for shape in found}
 
 
 def _utc(moment: datetime.datetime) -> datetime.datetime:
@@ -272,6 +262,16 @@ def _add_seal(session: Session, held: batches.Lease) -> None:
         # Only whoever holds the lease plans, so nobody else adds it meanwhile.
         if not any(batch["kind"] == SEAL for batch in batches.listing(session, held.run_id)):
             runs.add_batches(session, held.run_id, SEAL, [runs.NewBatch(seq=_LAST, phase=1)])
+
+
+def _planned(
+    session: Session, held: batches.Lease, kind: str, planned: Sequence[runs.NewBatch], started: float
+) -> None:
+    with session.begin():
+        # The fence comes first: its row lock keeps everybody else from planning until this commits.
+        batches.conclude(session, held, records=len(planned), seconds=time.monotonic() - started)
+        runs.add_batches(session, held.run_id, kind, planned)
+        runs.finish_planning(session, held.run_id)
 
 
 def _conclude(session: Session, held: batches.Lease, made: RangeFiles, started: float, **more: object) -> None:
@@ -290,9 +290,11 @@ def _filled(system: System, held: batches.Lease, session: Session) -> tuple[Fold
     """
     options = FolderOptions.of(held.options)
     folder = PatternFolder(options.folder)
-    made = None if folder.place() == options.place else folder.manifest()
-    if folder.place() != options.place and (made is None or made.place != options.place):
-        _leave_out(system, held, session, folder)
+    if folder.place() != options.place:
+        # It goes once the manifest is there, which names it.
+        made = folder.manifest()
+        if made is None or made.place != options.place:
+            _leave_out(system, held, session, folder)
     return options, folder
 
 
