@@ -12,6 +12,7 @@ import pytest
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.reconcile import alarm_rules, reconciler
 from hal9mig.engine.reconcile.reconciler import Done
+from hal9mig.engine.switch import switch
 from hal9mig.ledger import rounds, workers
 from hal9mig.stores import capture, write_mode
 from tests.support import reconciling, servers
@@ -118,6 +119,20 @@ def test_dead_workers_are_an_alarm_and_so_are_none(world: World) -> None:
     with world.system.ledger.begin() as session:
         workers.leave(session, name="w1", pid=1)
     world.round()
+    assert world.alarms() == {}
+
+
+def test_no_alarm_lasts_where_the_flat_store_is_alone_again(world: World) -> None:
+    """No round comes there that could end them, and nothing is kept in step."""
+    world.prepare(NEURONS)
+    with world.lagging():
+        world.flat_sql("UPDATE flat.neuron_states SET activation = 2, version = version + 1")
+        world.flat_sql("UPDATE hal9cap.journal SET at = at - interval '1 hour'")
+        world.round()
+    alarm_rules.oversee(world.system)
+    assert {alarm_rules.STUCK, alarm_rules.NO_WORKERS} <= set(world.alarms())
+    switch.Switch(world.system, actor="test").return_to_flat()
+    alarm_rules.oversee(world.system)
     assert world.alarms() == {}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hal9mig import units
 from hal9mig.engine import alarms, reconciliation_log
 from hal9mig.engine.system import System
-from hal9mig.ledger import database, drifts, mode, rounds, sweeps, tuning, workers
+from hal9mig.ledger import database, drifts, mode, raised_alarms, rounds, sweeps, tuning, workers
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.tuning import Reconciliation
 from hal9mig.stores import capture
@@ -19,6 +19,8 @@ from hal9mig.stores.write_mode import Mode
 DRIFT, LAG, STUCK, JOURNAL = "drift above the threshold", "growing lag", "stuck journal", "large journal"
 DEAD, NO_WORKERS, UNSEEN = "dead workers", "no workers", "writes not captured"
 UNDECLARED = "stores not as declared"
+#: Alarms that a round ends when what they say is over.
+_OF_ROUNDS = {DRIFT, LAG, STUCK, JOURNAL, DEAD, NO_WORKERS, UNSEEN, UNDECLARED}
 #: Rounds over which the lag has to grow, and intervals that a write may wait, before it alerts.
 _GROWING, _STUCK = 4, 4
 #: Part of the alarm's length from which on a journal is compacted.
@@ -85,16 +87,20 @@ def _put(system: System, name: str, message: str | None) -> None:
 
 
 def oversee(system: System) -> None:
-    """Raise the alarm that no round can: that no worker is alive, so that there are no rounds. For the beat.
+    """Raise and end the alarms that no round can, as there are none. For the beat.
+
+    That no worker is alive is one; and where the flat store is alone there is nothing that could stand still.
 
     Raises:
         errors.Unreachable: the ledger does not answer.
     """
     with system.ledger.begin() as session:
-        if workers.alive(session):
-            return
         line = mode.read(session)
         if line.mode == Mode.FLAT_ONLY:
+            for name in _OF_ROUNDS & {one.name for one in raised_alarms.find(session, open=True)}:
+                alarms.clear(system, session, name)
+            return
+        if workers.alive(session):
             return
         alarms.put(
             system, session, NO_WORKERS, f"No worker is alive while the write mode is {line.mode}: nothing is applied."
