@@ -27,6 +27,7 @@ _PATIENCE, _LONGEST = 1.0, 60.0
 #: Seconds between two tries.
 _PAUSE = 0.5
 _FLAT, _HIER = model.StoreName.FLAT, model.StoreName.HIERARCHICAL
+_LEDGER = "DROP SCHEMA IF EXISTS hal9mig CASCADE"
 _KEPT = {Mode.FLAT_ONLY: _FLAT, Mode.HIERARCHICAL_ONLY: _HIER}
 
 
@@ -121,7 +122,7 @@ def _statements(system: System, store: model.StoreName, *, ledger: bool) -> list
     found.append("DROP SCHEMA IF EXISTS hal9cap CASCADE")
     if ledger:
         found.append(f"DROP TABLE IF EXISTS {'flat' if store is _FLAT else 'hier'}.alembic_version")
-        found += ["DROP SCHEMA IF EXISTS hal9mig CASCADE"] if store is _HIER else []
+        found += [_LEDGER] if store is _HIER else []
     return found
 
 
@@ -136,11 +137,10 @@ def carry_out(system: System, made: FinishPlan, *, actor: str) -> None:
         # First of all, so that workers rest before there is nothing to look at.
         phases.finish(session, keep=made.keep, over=False, actor=actor)
         audit.log(session, "finishing", actor=actor, detail={"keep": made.keep})
-    ledger = [sql for sql in made.statements[_HIER] if "hal9mig" in sql]
     for store, statements in made.statements.items():
         with contextlib.closing(system.store(store)) as connection:
             for statement in statements:
-                if statement not in ledger:
+                if statement != _LEDGER:
                     _execute(connection, statement)
     with system.ledger.begin() as session:
         phases.forget_work(session)
@@ -148,12 +148,11 @@ def carry_out(system: System, made: FinishPlan, *, actor: str) -> None:
         phases.finish(session, keep=made.keep, over=True, actor=actor)
         audit.log(session, "finished", actor=actor, detail={"keep": made.keep})
         audit.seal(session)
-    if ledger:
+    if _LEDGER in made.statements[_HIER]:
         # Last: until then it says how far this has come.
         system.ledger.close()
         with contextlib.closing(system.hier()) as hier:
-            for statement in ledger:
-                _execute(hier, statement)
+            _execute(hier, _LEDGER)
 
 
 def _execute(connection: Connection, statement: str) -> None:

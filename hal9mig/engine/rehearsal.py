@@ -215,7 +215,7 @@ def _taken(
                 )
         if not any(one.rejected for one in found):
             say("rehearsing the switch and the way back")
-            barrier, more = _switched(copy, coordinator, desk, switch, known)
+            barrier, more = _switched(copy, desk, switch, known)
             blockers += more
         else:
             barrier = Expected(least=0.0, most=0.0)
@@ -268,15 +268,13 @@ def _bytes(copy: System, run_id: int) -> int:
     return run.bytes // max(1, run.done_records)
 
 
-def _switched(
-    copy: System, coordinator: Coordinator, desk: Desk, switch: Switch, known: Sequence[Category]
-) -> tuple[Expected, list[str]]:
+def _switched(copy: System, desk: Desk, switch: Switch, known: Sequence[Category]) -> tuple[Expected, list[str]]:
     """Switch there and back, and return how long writers were held back, and what kept the gate shut."""
-    for category in known:
-        order = full_pass.PassOrder(category=category.slug, policy=RepairPolicy.AUTO)
-        _worked(copy, desk, full_pass.start(copy, order, actor=_WORKER).id)
     held: list[float] = []
     for _ in range(_SWITCHES):
+        for category in known:
+            order = full_pass.PassOrder(category=category.slug, policy=RepairPolicy.AUTO)
+            _worked(copy, desk, full_pass.start(copy, order, actor=_WORKER).id)
         _report(copy)
         predicates = gate.look(copy)
         shut = [one for one in predicates if not one.holds]
@@ -286,9 +284,6 @@ def _switched(
         back = switch.return_to_flat()
         held += [one.barrier for one in (done, back) if one.barrier is not None]
         switch.enable()
-        for category in known:
-            order = full_pass.PassOrder(category=category.slug, policy=RepairPolicy.AUTO)
-            _worked(copy, desk, full_pass.start(copy, order, actor=_WORKER).id)
     return Expected(least=min(held), most=max(held)), []
 
 
