@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import datetime
 from collections.abc import Sequence
-from typing import Any
 
 from hal9mig import errors, model, safe_text, units
 from hal9mig.categories.declaration import Category
@@ -90,7 +89,7 @@ class Checkpoints:
                         f"A checkpoint {order.name} is being taken already.",
                         hint=f"hal9-migrate runs show {run.id} --watch",
                     )
-        rows, counted, size, chunks = self._weigh(chosen, full=order.full)
+        rows, counted, size, chunks = self._estimated(chosen, full=order.full)
         free = self.archive.free_bytes() if order.full else None
         if free is not None and free < size:
             raise errors.ArchiveFull(
@@ -121,8 +120,7 @@ class Checkpoints:
             # A marker's digests are computed in the databases: there is nothing else to be verified.
             verify=order.verify or not order.full, label=order.label, scope=plan.scope, tuning=dict(order.tuning),
         )  # fmt: skip
-        run_id = self._start(model.RunKind.CHECKPOINT, plan.scope, options, begun=instants.create)
-        return self._run(run_id), plan
+        return self._start(model.RunKind.CHECKPOINT, plan.scope, options), plan
 
     def delete(self, name: str) -> int:
         """Delete a checkpoint, or the leavings of one, and return the bytes that are free again.
@@ -252,7 +250,7 @@ class Checkpoints:
             errors.Unreachable: a server does not answer.
         """
         options = KeptOptions(checkpoint=plan.manifest.name, scope=plan.categories)
-        return self._run(self._start(model.RunKind.COMPARE, plan.categories, options))
+        return self._start(model.RunKind.COMPARE, plan.categories, options)
 
     def losses(self, run: model.Run) -> Sequence[Loss]:
         """Return what ``weigh`` has counted, a row for each table."""
@@ -321,12 +319,11 @@ class Checkpoints:
                 if run.status is not model.RunStatus.CANCELLING:
                     runs.move(session, run.id, model.RunStatus.CANCELLING, f"a restore, by {self._actor}")
         options = dataclasses.replace(options, scope=plan.categories, prove_others=not plan.whole, reason=reason)
-        run_id = self._start(model.RunKind.RESTORE, plan.categories, options)
-        return self._run(run_id)
+        return self._start(model.RunKind.RESTORE, plan.categories, options)
 
     # Shared
 
-    def _start(self, kind: model.RunKind, scope: Sequence[str], options: KeptOptions, *, begun: Any = None) -> int:
+    def _start(self, kind: model.RunKind, scope: Sequence[str], options: KeptOptions) -> model.Run:
         self._system.broker.ping()
         self.archive.ensure()
         options = dataclasses.replace(options, place=self.archive.identity(create=True))
@@ -336,20 +333,17 @@ class Checkpoints:
                 session, kind=kind, category="all" if whole else ",".join(scope), priority=model.Priority.HIGH,
                 filter="", options=options.stored(), serial=False, actor=self._actor,
             )  # fmt: skip
-            if begun is not None:
-                begun(session, run_id)
+            if kind is model.RunKind.CHECKPOINT:
+                instants.create(session, run_id)
         dispatcher.tick(self._system)
-        return run_id
+        with self._system.ledger.begin() as session:
+            return runs.get(session, run_id)
 
     def _expected(self, kind: model.RunKind, rows: int, *, verify: bool = False) -> Expected:
         with self._system.ledger.begin() as session:
             return duration.expected(runs.precedent(session, kind, verify=verify), rows)
 
-    def _run(self, run_id: int) -> model.Run:
-        with self._system.ledger.begin() as session:
-            return runs.get(session, run_id)
-
-    def _weigh(self, chosen: Sequence[Category], *, full: bool) -> tuple[int, int, int, int]:
+    def _estimated(self, chosen: Sequence[Category], *, full: bool) -> tuple[int, int, int, int]:
         """Return rows, rows that count as records, bytes and chunks, all estimated."""
         rows = counted = size = chunks = 0
         for store in _STORES:

@@ -199,10 +199,6 @@ class _Resolving:
             )
         self._counts["brought"] += len(self._again)
 
-    @staticmethod
-    def _other(store: model.StoreName) -> model.StoreName:
-        return _HIER if store is _FLAT else _FLAT
-
     def _span(self, place: RestoredTable, damage: Damage) -> projection.Bounds:
         """Return the range of record keys that a damage may have hit; its ends may be half there."""
         owner = place.table.owner or place.table.key
@@ -265,7 +261,7 @@ class _Resolving:
     def _hold(self, store: model.StoreName, place: RestoredTable, damage: Damage, hit: set[model.Key]) -> None:
         """Note lost records: each whose key is known, and how many others there were."""
         where = f"{damage['file']}, frame {damage['frame']}: {damage['why']}"
-        payloads = self._payloads(self._other(store), hit)
+        payloads = self._payloads(_HIER if store is _FLAT else _FLAT, hit)
         with self._session.begin():
             shadow.require(self._session.connection.cursor(), self._mark)
             for key in sorted(hit):

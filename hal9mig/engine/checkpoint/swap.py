@@ -66,7 +66,9 @@ class Swap:
         self._system = system
         self._held = held
         self._session = session
-        self._connections: Mapping[model.StoreName, Connection] = {_FLAT: desk.flat("restore"), _HIER: self._raw}
+        self._connections: Mapping[model.StoreName, Connection] = {
+            _FLAT: desk.flat("restore"), _HIER: session.connection,
+        }  # fmt: skip
         self._categories = save.scope(system, held)
         self._slugs = [category.slug for category in self._categories]
         self._name = KeptOptions.of(held.options).checkpoint
@@ -94,10 +96,6 @@ class Swap:
                 self._let_go()
             raise
         self._end(time.monotonic() - started)
-
-    @property
-    def _raw(self) -> Connection:
-        return self._session.connection
 
     def _done(self) -> set[model.StoreName]:
         """Return the stores that this restore has been through."""
