@@ -98,8 +98,9 @@ class Keeper(threading.Thread):
             if number is None:
                 return
             run = runs.get(session, run_id)
-        scope = [self._system.category(slug) for slug in KeptOptions.of(run.options).scope]
         try:
+            # Another worker's settings may declare what this one does not know.
+            scope = [self._system.category(slug) for slug in KeptOptions.of(run.options).scope]
             taken = instant.take(self._system, scope)
         except _TROUBLE as error:
             log.warning("%s: no snapshot yet: %s", run.name, safe_text.masked(" ".join(str(error).split())))
