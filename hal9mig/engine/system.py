@@ -124,7 +124,7 @@ class System:
         try:
             schema.require_current(flat, hier)
         except errors.SchemaBehind:
-            ended = self.finish(schema.status(flat, hier))
+            ended = self.finished(schema.status(flat, hier))
             if ended is None or not ended.over:
                 raise
             raise errors.SchemaBehind(
@@ -133,8 +133,8 @@ class System:
                 hint="a migration begins anew with: hal9-migrate db upgrade; hal9-migrate mode migration --enable",
             ) from None
 
-    def finish(self, states: Sequence[schema.SchemaState]) -> phases.Finish | None:
-        """Return whether capture was taken out, where it is not there.
+    def finished(self, states: Sequence[schema.SchemaState]) -> phases.Finish | None:
+        """Return when and by whom the migration was finished, where capture is not there; None where it was not.
 
         Args:
             states: how far each schema is.

@@ -60,7 +60,7 @@ def mode(context: click.Context) -> None:
 
     call = invocation.current(context)
     schemas = schema.status(call.settings.require_flat(), call.settings.require_hier())
-    if (ended := call.system.finish(schemas)) is not None:
+    if (ended := call.system.finished(schemas)) is not None:
         finished.conclude(call, ended)
         return
     still = standing_still.look(call)

@@ -43,7 +43,7 @@ def status(call: Invocation) -> None:
     categories = call.registry.ordered()
     states = schema.status(call.settings.require_flat(), call.settings.require_hier())
     behind = [state.name for state in states if state.behind]
-    if behind and (ended := call.system.finish(states)) is not None:
+    if behind and (ended := call.system.finished(states)) is not None:
         finished.conclude(call, ended)
         return
     if behind:

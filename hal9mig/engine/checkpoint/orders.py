@@ -235,7 +235,7 @@ class Checkpoints:
             )
         rows = sum(one.rows for one in made.tables if one.category in slugs)
         refills = restore_check.require_replaceable(self._system, made, chosen)
-        warnings = [*restore_check.warnings(made, line), *([made.lacks(gone)] if gone else [])]
+        warnings = [*restore_check.require_mode(made, line), *([made.lacks(gone)] if gone else [])]
         return RestorePlan(
             manifest=made, categories=slugs, whole=len(chosen) == len(self._system.registry.ordered()),
             mode_now=line.mode, warnings=warnings,

@@ -55,7 +55,8 @@ def require_replaceable(system: System, made: Manifest, chosen: Sequence[Categor
     return refills
 
 
-def warnings(made: Manifest, line: mode.ModeLine) -> list[str]:
+def require_mode(made: Manifest, line: mode.ModeLine) -> list[str]:
+    """Raise where the write mode does not allow it; return what to warn of where it does."""
     then, now = write_mode.Mode(made.mode), write_mode.Mode(line.mode)
     if line.target is not None:
         raise errors.Refused(f"A switch to {line.target} is half way.", hint="hal9-migrate mode")
