@@ -65,6 +65,8 @@ class Pulse(threading.Thread):
     def run(self) -> None:
         """Beat until ``end``."""
         self._keeper.start()
+        with contextlib.suppress(*_TROUBLE), self._system.ledger.begin() as session:
+            workers.forget(session)
         reported = 0.0
         while not self._ended.is_set():
             pause = _IDLE

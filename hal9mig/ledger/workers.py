@@ -45,6 +45,11 @@ def report(
     )  # fmt: skip
 
 
+def forget(session: database.Session) -> None:
+    """Forget the workers that were last heard of a day ago or more."""
+    database.run(session, "workers", "forget")
+
+
 def leave(session: database.Session, *, name: str, pid: int) -> None:
     """Note that a worker has ended in good order."""
     database.run(session, "workers", "leave", name=name, pid=pid)

@@ -365,6 +365,16 @@ def _pause(ledger: Ledger, run_id: int) -> None:
         runs.move(session, run_id, Status.PAUSING, "test")
 
 
+def test_workers_that_were_killed_are_forgotten_after_a_day(session: Session) -> None:
+    for name, hours in (("killed", 25), ("late", 23)):
+        workers.report(
+            session, name=name, host="h", pid=1, slots=1, draining=False, memory_bytes=0, cpu_percent=0.0
+        )  # fmt: skip
+        execute(session, f"UPDATE hal9mig.workers SET seen_at = now() - interval '{hours} h' WHERE name = %s", name)
+    workers.forget(session)
+    assert [row.name for row in execute(session, "SELECT name FROM hal9mig.workers WHERE host = 'h'")] == ["late"]
+
+
 def test_what_scales_workers_counts_the_batches_that_wait(session: Session) -> None:
     """The query of the example for Kubernetes, on a real ledger."""
     items = yaml.safe_load((ROOT / "config" / "kubernetes" / "hal9-migrate.yaml").read_text(encoding="utf-8"))["items"]

@@ -124,7 +124,7 @@ def test_dead_workers_are_an_alarm_and_so_are_none(world: World) -> None:
 
 def test_no_alarm_lasts_where_the_flat_store_is_alone_again(world: World) -> None:
     """No round comes there that could end them, and nothing is kept in step."""
-    world.prepare(NEURONS)
+    world.migrated(NEURONS)
     with world.lagging():
         world.flat_sql("UPDATE flat.neuron_states SET activation = 2, version = version + 1")
         world.flat_sql("UPDATE hal9cap.journal SET at = at - interval '1 hour'")

@@ -42,15 +42,6 @@ class Followed:
     emptied: bool
 
 
-def ruling(system: System) -> model.StoreName:
-    """Return the store whose journal is followed: the one that takes the writes."""
-    hier = system.hier()
-    try:
-        return write_mode.state(hier).mode.ruling
-    finally:
-        hier.close()
-
-
 def apply(
     system: System, flat: Connection, hier: Connection, side: model.StoreName, category: str, keys: list[model.Key]
 ) -> Applied:

@@ -6,6 +6,9 @@ ON CONFLICT (name) DO UPDATE
        memory_bytes = excluded.memory_bytes, cpu_percent = excluded.cpu_percent, seen_at = clock_timestamp(),
        started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at ELSE clock_timestamp() END
 
+-- name: forget
+DELETE FROM hal9mig.workers WHERE seen_at < clock_timestamp() - interval '1 day'
+
 -- name: leave
 DELETE FROM hal9mig.workers WHERE name = %(name)s AND pid = %(pid)s
 
