@@ -13,7 +13,7 @@ from tests.benchmarks.report import Figure, percent
 from tests.benchmarks.world import Failed, Pair, World, command, migrate, query, working
 
 #: Records that are changed behind everybody's back, one after the other.
-_DRIFTS = 20
+_DRIFTS = 10
 _INTERVAL = 30.0  # seconds, as shipped
 
 
