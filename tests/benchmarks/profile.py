@@ -47,12 +47,12 @@ _SESSIONS = (
 class _Sampler(threading.Thread):
     """Looks at a server's sessions until ``end``: how often each does what, and the processor time of its processes."""
 
-    def __init__(self, url: str, postmaster: int):
+    def __init__(self, url: str, server: psutil.Process):
         super().__init__(daemon=True)
         self.seen: collections.Counter[str] = collections.Counter()
         self.waits: collections.Counter[str] = collections.Counter()
         self._url = url
-        self._server = psutil.Process(postmaster)
+        self._server = server
         self._began: dict[psutil.Process, float] = {}
         self._last: dict[psutil.Process, float] = {}
         self._ended = threading.Event()
@@ -80,6 +80,13 @@ class _Sampler(threading.Thread):
 
     def _processors(self) -> dict[psutil.Process, float]:
         return dict(processor(one) for one in [self._server, *self._server.children(recursive=True)])
+
+
+def server(url: str) -> psutil.Process:
+    """Return the process that a server's sessions are children of."""
+    with query(url) as cursor:
+        cursor.execute("SELECT pg_backend_pid() AS pid")
+        return psutil.Process(psutil.Process(cursor.fetchone()["pid"]).ppid())
 
 
 def processor(process: psutil.Process) -> tuple[psutil.Process, float]:
@@ -127,10 +134,7 @@ def measure(world: World, pair: Pair) -> list[Figure]:
 
 @contextlib.contextmanager
 def _sampled(url: str) -> Iterator[_Sampler]:
-    with query(url) as cursor:
-        cursor.execute("SELECT pg_backend_pid() AS pid")
-        server = psutil.Process(cursor.fetchone()["pid"]).ppid()
-    sampler = _Sampler(url, server)
+    sampler = _Sampler(url, server(url))
     sampler.start()
     try:
         yield sampler

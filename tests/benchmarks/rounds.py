@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from tests.benchmarks.profile import processor
+from tests.benchmarks.profile import processor, server
 from tests.benchmarks.report import Figure, percent
 from tests.benchmarks.world import Failed, Pair, World, command, migrate, query, working
 
@@ -29,10 +29,7 @@ def measure(world: World, pair: Pair, *, seconds: float) -> list[Figure]:
         command(pair, "mode", "migration", "--enable", "--attest", "--yes")
         _passed(pair, time.time())
         watched = [psutil.Process(worker.pid) for worker in workers]
-        for url in (pair.flat_admin, pair.hier_admin):
-            with query(url) as cursor:
-                cursor.execute("SELECT pg_backend_pid() AS pid")
-                watched.append(psutil.Process(cursor.fetchone()["pid"]).parent() or psutil.Process())
+        watched += [server(pair.flat_admin), server(pair.hier_admin)]
         compared, began = _compared(pair), _processors(watched)
         time.sleep(seconds)
         spent = sum(now - began.get(one, 0.0) for one, now in _processors(watched).items())

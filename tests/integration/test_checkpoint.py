@@ -12,7 +12,6 @@ from hal9mig import errors, model, settings
 from hal9mig.engine.checkpoint import archive, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
-from hal9mig.engine.switch import gate
 from hal9mig.engine.system import System
 from hal9mig.ledger import instants, runs
 from tests.support import checkpoint_runs, servers
@@ -55,20 +54,6 @@ def keeping(prepared: Keeping) -> Iterator[Keeping]:
             prepared.archive.delete(name)
 
 
-def change(driver: Driver) -> None:
-    """Write to every category in both stores, as an application that has gone wrong."""
-    execute(
-        driver.stores.flat_url,
-        "UPDATE flat.user_sessions SET user_agent = 'other' WHERE active;"
-        "DELETE FROM flat.neuron_states WHERE layer = 'protocol'; DELETE FROM flat.learning_data;"
-        "UPDATE flat.configuration SET value = '1'; DELETE FROM flat.operational_metadata WHERE type = 'audit'",
-    )
-    execute(
-        driver.stores.hier_url,
-        "DELETE FROM hier.unit_connections; UPDATE hier.sessions SET user_agent = 'other'",
-    )
-
-
 class TestRoundTrip:
     """A full checkpoint and back."""
 
@@ -78,7 +63,7 @@ class TestRoundTrip:
         before = checkpoint_runs.both(driver)
         places = ((driver.stores.flat_url, "flat"), (driver.stores.hier_url, "hier"))
         shapes = [checkpoint_runs.shape(url, [schema]) for url, schema in places]
-        change(driver)
+        checkpoint_runs.change(driver)
         assert checkpoint_runs.both(driver) != before
         keeping.roll_back("one")
         assert checkpoint_runs.both(driver) == before
@@ -91,31 +76,31 @@ class TestRoundTrip:
         """Later runs are undone: what they had covered is not there any more."""
         driver = keeping.driver
         keeping.roll_back("one")
-        covered = coverage(driver)
-        standing = whole(driver, SESSIONS) | whole(driver, NEURONS)
+        covered = checkpoint_runs.coverage(driver)
+        standing = checkpoint_runs.whole(driver, SESSIONS) | checkpoint_runs.whole(driver, NEURONS)
         assert len(standing) == 2
         driver.copy(NEURONS)
         driver.copy(LEARNING)
-        assert coverage(driver) != covered
+        assert checkpoint_runs.coverage(driver) != covered
         keeping.roll_back("one")
-        assert coverage(driver) == covered
+        assert checkpoint_runs.coverage(driver) == covered
         # What the checkpoint holds whole is still migrated, to whoever reads the runs.
-        assert whole(driver, SESSIONS) | whole(driver, NEURONS) == standing
-        assert not whole(driver, LEARNING)
+        assert checkpoint_runs.whole(driver, SESSIONS) | checkpoint_runs.whole(driver, NEURONS) == standing
+        assert not checkpoint_runs.whole(driver, LEARNING)
         later = driver.copy(NEURONS).id
         driver.assert_equal(NEURONS)
         keeping.take("later", verify=True)
         keeping.roll_back("one")
-        assert later not in whole(driver, NEURONS)
+        assert later not in checkpoint_runs.whole(driver, NEURONS)
         keeping.roll_back("later")
-        assert later in whole(driver, NEURONS)
+        assert later in checkpoint_runs.whole(driver, NEURONS)
         driver.assert_equal(NEURONS)
         keeping.roll_back("one")
 
     def test_a_category_alone_comes_back_and_the_others_stay(self, keeping: Keeping) -> None:
         """The others are bit-equal, in both stores, and proven so."""
         driver = keeping.driver
-        change(driver)
+        checkpoint_runs.change(driver)
         before = checkpoint_runs.both(driver)
         done = keeping.roll_back("one", NEURONS)
         after = checkpoint_runs.both(driver)
@@ -162,17 +147,6 @@ class TestRoundTrip:
         lost = found["flat.user_sessions"]
         assert (lost.changed, lost.added, lost.removed) == (5, 2, 3)
         assert not any(one.total for name, one in found.items() if name != "flat.user_sessions")
-
-
-def whole(driver: Driver, category: str) -> set[int]:
-    """Return the runs whose work stands whole."""
-    with driver.system.ledger.begin() as session:
-        return {one for one, _ in runs.whole(session, category)}
-
-
-def coverage(driver: Driver) -> list[str]:
-    """Return what the gate says about coverage."""
-    return [one.evidence for one in gate.look(driver.system) if one.name.startswith("coverage")]
 
 
 class TestTaking:
@@ -255,7 +229,7 @@ class TestTaking:
         assert len(list((pathlib.Path(keeping.archive._root) / "resumed").rglob("*.zst"))) == sum(
             len(table.chunks) for table in made.tables
         )
-        change(driver)
+        checkpoint_runs.change(driver)
         execute(driver.stores.flat_url, "UPDATE flat.user_sessions SET active = NOT active")
         keeping.roll_back("resumed")
         plan = keeping.checkpoints.plan_restore("resumed")
@@ -408,7 +382,7 @@ class TestRefusals:
     def test_the_swap_gives_way_to_a_reader_that_does_not_end(self, keeping: Keeping) -> None:
         """The swap gives way and tries again, and readers and writers go on in between."""
         driver = keeping.driver
-        change(driver)
+        checkpoint_runs.change(driver)
         plan = keeping.checkpoints.plan_restore("one")
         run = keeping.checkpoints.rollback(plan)
         with connected(driver.stores.flat_url) as cursor:

@@ -11,7 +11,10 @@ from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.keeper import Keeper
 from hal9mig.engine.checkpoint.manifest import Manifest
 from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints, Restored
+from hal9mig.engine.switch import gate
 from hal9mig.engine.system import System
+from hal9mig.ledger import runs
+from tests.support.live_state import execute
 from tests.support.migration_driver import Driver, connected
 
 SESSIONS, NEURONS, LEARNING = "user-sessions", "neuron-states", "learning-data"
@@ -112,3 +115,28 @@ def shape(url: str, schemas: Sequence[str]) -> list[tuple[Any, ...]]:
             cursor.execute(f"SELECT r::text FROM ({query}) r ORDER BY 1", {"schemas": list(schemas)})
             found += cursor.fetchall()
     return found
+
+
+def change(driver: Driver) -> None:
+    """Write to every category in both stores, as an application that has gone wrong."""
+    execute(
+        driver.stores.flat_url,
+        "UPDATE flat.user_sessions SET user_agent = 'other' WHERE active;"
+        "DELETE FROM flat.neuron_states WHERE layer = 'protocol'; DELETE FROM flat.learning_data;"
+        "UPDATE flat.configuration SET value = '1'; DELETE FROM flat.operational_metadata WHERE type = 'audit'",
+    )
+    execute(
+        driver.stores.hier_url,
+        "DELETE FROM hier.unit_connections; UPDATE hier.sessions SET user_agent = 'other'",
+    )
+
+
+def whole(driver: Driver, category: str) -> set[int]:
+    """Return the runs whose work stands whole."""
+    with driver.system.ledger.begin() as session:
+        return {one for one, _ in runs.whole(session, category)}
+
+
+def coverage(driver: Driver) -> list[str]:
+    """Return what the gate says about coverage."""
+    return [one.evidence for one in gate.look(driver.system) if one.name.startswith("coverage")]
