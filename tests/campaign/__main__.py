@@ -18,6 +18,9 @@ from collections import Counter
 
 import click
 
+from hal9mig.embedded.postgres import Cluster
+from hal9mig.embedded.redis import RedisServer
+from tests.campaign import host
 from tests.campaign import round as campaign_round
 from tests.support.servers import Databases, Session
 
@@ -38,12 +41,14 @@ def main() -> int:
     session = Session()
     started = time.monotonic()
     try:
+        host.loaded(session.folder)
         databases = Databases(session.cluster("flat"), session.cluster("hier"), session.redis_server())
+        hosts = _hosts(databases)
         for seed in range(given.seed, given.seed + given.rounds):
             folder = pathlib.Path(tempfile.mkdtemp(prefix=f"round-{seed}-"))
             stores = databases.open()
             try:
-                done = campaign_round.go(stores, folder, seed)
+                done = campaign_round.go(stores, folder, seed, hosts=hosts)
             except Exception:
                 failed.append(seed)
                 (folder / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -71,6 +76,18 @@ def main() -> int:
     }  # fmt: skip
     given.output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 1 if failed else 0
+
+
+def _hosts(databases: Databases) -> dict[str, host.Host]:
+    """Put each server on a host of its own."""
+    servers: dict[str, Cluster | RedisServer]
+    servers = {"flat": databases.flat, "hierarchical": databases.hier, "queue": databases.redis_server}
+    hosts = {}
+    for name, server in servers.items():
+        hosts[name] = host.Host(server.directory)
+        server.stop()
+        server.start()
+    return hosts
 
 
 if __name__ == "__main__":

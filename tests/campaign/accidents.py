@@ -116,11 +116,29 @@ def _cable_slow(site: Site) -> None:
     cable.plug()
 
 
+def _disk_full(site: Site) -> None:
+    """Of a server or of the workers; whoever ends of it is started again when there is room."""
+    one = site.dice.choice(list(site.hosts.values()))
+    one.fill(True)
+    site.rest(0.5, 5)
+    one.fill(False)
+    site.serve()
+
+
+def _clock_stepped(site: Site) -> None:
+    """Back by less than what anybody waits for; forward past every lease."""
+    host = site.dice.choice(list(site.hosts.values()))
+    host.set(host.ahead + site.dice.choice([-10, -3, -1, 1, 5, 60, 3600]))
+
+
 ACCIDENTS: tuple[Callable[[Site], None], ...] = (
     _worker_killed, _pool_process_killed, _worker_frozen, _pool_process_frozen, _beat_killed, _beat_frozen,
     _queue_emptied, _queue_killed, _queue_killed_and_forgotten, _flat_server_crashed, _hierarchical_server_crashed,
     _sessions_terminated, _cable_pulled, _cable_silent, _cable_slow,
 )  # fmt: skip
+
+#: Accidents that take hosts of their own.
+ON_HOSTS: tuple[Callable[[Site], None], ...] = (_disk_full, _clock_stepped)
 
 
 def named(one: Callable[[Site], None]) -> str:
@@ -130,9 +148,10 @@ def named(one: Callable[[Site], None]) -> str:
 
 def storm(site: Site) -> None:
     """Have accidents until the round is over, and put right what the last one left."""
+    possible = ACCIDENTS + ON_HOSTS if site.hosts else ACCIDENTS
     while not site.over.is_set():
         site.rest(0.1, site.gap)
-        accident = site.dice.choice(ACCIDENTS)
+        accident = site.dice.choice(possible)
         site.note(named(accident))
         # Two may meet: what one is after is gone by the other.
         with contextlib.suppress(errors.HAL9Error, redis.RedisError, psutil.Error, AssertionError):

@@ -183,6 +183,32 @@ def contradict(site: Site, seed: int, failures: list[BaseException]) -> None:
         failures.append(error)
 
 
+def checkpoint(site: Site) -> None:
+    """Keep both stores as they are, while all is quiet."""
+    code, _, err = site.cli("state", "checkpoint", "--name", "before", "--full-backup", "--verify")
+    assert code == 0, err
+
+
+def go_back(site: Site) -> None:
+    """Restore that checkpoint, however often it takes."""
+    ledger, dice = site.driver.system.ledger, site.course
+
+    def restored() -> bool:
+        with ledger.single() as session:
+            found = runs.find(session, kind=model.RunKind.RESTORE, limit=_ALL)
+        for run in found:
+            if run.status is model.RunStatus.PAUSED:
+                command(site, dice, "runs", "resume", str(run.id))
+        if any(run.status is model.RunStatus.SUCCEEDED for run in found):
+            return True
+        if all(run.ended for run in found):
+            command(site, dice, "state", "rollback", "--to-checkpoint", "before", "--force", "--detach", "--yes")
+        time.sleep(0.3)
+        return False
+
+    until(restored, "the end of the restore", PATIENCE)
+
+
 def last_word(site: Site) -> None:
     """Take back what contrary orders have left: rates, pauses, runs."""
     code, _, err = site.cli("configure", "state-migration", "--rate-limit", "off", "--parallel-workers", "8")
