@@ -243,7 +243,7 @@ class Client:
         """Insert a record, or replace the one of its key, and return its version.
 
         A category's version always grows: the version is one more than what is there, or the record's
-        own where that is larger; a new record without one begins at the clock's microseconds.
+        own where that is larger; a new record without one begins at the server's clock, in microseconds.
 
         Args:
             record: every column of the category but the version, which may be left out.

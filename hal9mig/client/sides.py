@@ -19,7 +19,7 @@ from hal9mig.stores import projection
 from hal9mig.stores.connection import Connection, Cursor
 
 #: The version of a new record: the server's clock in microseconds. So a record that is deleted and comes
-#: back is newer than it was, and an old copy of it can never pass for the present one.
+#: back is newer than it was, and an old copy of it can never pass for the present one, while the clock goes forward.
 FIRST_VERSION = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 

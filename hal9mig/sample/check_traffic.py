@@ -15,6 +15,9 @@ from hal9mig.sample import traffic_log
 from hal9mig.sample.traffic_log import BEGUN, DONE, FAILED, MAYBE, PUT, Line
 
 _CHUNK = 500
+#: Versions further apart than those of two writes that go on together: a new record's is the server's clock in
+#: microseconds, and that of one that comes back after its deletion is a lower one where the clock was put back.
+_APART = 500_000
 Subject = tuple[str, Key]
 
 
@@ -67,19 +70,28 @@ class Checked:
 
 @dataclasses.dataclass(kw_only=True)
 class _History:
-    """The acknowledged writes of one key, and those that may have happened after the last of them."""
+    """The acknowledged writes of one key, and those that may have happened after the last of them.
+
+    Attributes:
+        ended: the place in the file at which the last one was acknowledged.
+    """
 
     last: Line | None = None
+    ended: int = 0
     earlier: set[str | None] = dataclasses.field(default_factory=set)
     maybes: list[Line] = dataclasses.field(default_factory=list)
 
-    def acknowledge(self, line: Line) -> None:
-        if line.hot and self.last is not None and _rank(line) < _rank(self.last):
+    def acknowledge(self, line: Line, *, began: int, ended: int) -> None:
+        # What began after the other was acknowledged came after it, whatever clock their versions are of; only of
+        # two that went on together do versions tell.
+        if line.hot and self.last is not None and began < self.ended and _rank(line) < _rank(self.last):
+            if (self.last.version or 0) - (line.version or 0) > _APART:
+                self.maybes.append(line)
             self.earlier.add(line.hash)
             return
         if self.last is not None:
             self.earlier.add(self.last.hash)
-        self.last = line
+        self.last, self.ended = line, ended
         if not line.hot:
             # One writer, one after the other: what came before cannot come after.
             self.maybes.clear()
@@ -126,23 +138,23 @@ def check(path: pathlib.Path, client: Client, stores: Sequence[StoreName] = ()) 
 def _histories(path: pathlib.Path) -> tuple[dict[Subject, _History], dict[str, int]]:
     histories: dict[Subject, _History] = {}
     counts = {DONE: 0, MAYBE: 0, FAILED: 0}
-    begun: dict[tuple[str, int], Line] = {}
-    for line in traffic_log.read(path):
+    begun: dict[tuple[str, int], tuple[int, Line]] = {}
+    for place, line in enumerate(traffic_log.read(path)):
         history = histories.setdefault((line.category, line.key), _History())
         if line.state == BEGUN:
             # It counts as one that may have happened, until its other line is read.
-            begun[line.run, line.n] = line
+            begun[line.run, line.n] = place, line
             history.maybes.append(line)
             continue
         counts[line.state] += 1
-        first = begun.pop((line.run, line.n), None)
+        began, first = begun.pop((line.run, line.n), (place, None))
         if line.state == MAYBE:
             continue
         if first in history.maybes:
             history.maybes.remove(first)
         # Deleting a hot key that was not there says nothing about which write came last.
         if line.state == DONE and not (line.hot and line.version is None):
-            history.acknowledge(line)
+            history.acknowledge(line, began=began, ended=place)
     counts[MAYBE] += len(begun)
     return histories, counts
 

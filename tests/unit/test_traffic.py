@@ -151,9 +151,10 @@ def test_a_write_that_was_not_made_must_not_be_there(file: File) -> None:
     assert file.check(setting("sure", 1)).failed == 1
 
 
-def test_of_a_hot_key_the_highest_version_was_the_last_write(file: File) -> None:
+def test_of_a_hot_keys_writes_that_went_on_together_the_one_of_the_highest_version_was_the_last(file: File) -> None:
+    second = file.begin(setting("second", 2), hot=True)
     file.put(setting("third", 3), hot=True)
-    file.put(setting("second", 2), hot=True)
+    file.log.end(second, DONE, [2])
     assert file.problems(setting("third", 3)) == []
     assert file.problems(setting("second", 2)) == [TrafficProblem.OLD]
     file.delete(version=3, hot=True)
@@ -163,6 +164,24 @@ def test_of_a_hot_key_the_highest_version_was_the_last_write(file: File) -> None
     file.put(setting("fourth", 4), hot=True)
     file.delete(version=None, hot=True)
     assert file.problems(setting("fourth", 4)) == []
+
+
+def test_a_hot_key_that_comes_back_after_the_clock_was_put_back_is_no_older_record(file: File) -> None:
+    file.put(setting("before", 9_000_000), hot=True)
+    file.delete(version=9_000_000, hot=True)
+    file.put(setting("after", 2_000_000), hot=True)
+    assert file.problems(setting("after", 2_000_000)) == []
+    assert file.problems() == [TrafficProblem.MISSING]
+    assert file.problems(setting("before", 9_000_000)) == [TrafficProblem.OLD]
+
+
+def test_where_the_clock_was_put_back_in_the_middle_of_two_writes_either_may_be_the_last(file: File) -> None:
+    back = file.begin(setting("after", 2_000_000), hot=True)
+    file.delete(version=9_000_000, hot=True)
+    file.log.end(back, DONE, [2_000_000])
+    assert file.problems(setting("after", 2_000_000)) == []
+    assert file.problems() == []
+    assert file.problems(setting("other", 2_000_000)) == [TrafficProblem.RESURRECTED]
 
 
 def test_half_a_line_is_passed_over_and_the_next_run_begins_a_new_one(file: File) -> None:
