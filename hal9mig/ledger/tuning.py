@@ -118,7 +118,7 @@ KNOBS: tuple[Knob, ...] = (
          help="whether a round repairs what it finds, or only notes it", group=KnobGroup.RECONCILIATION),
     Knob(name="alert-threshold", parse=units.parse_share, default="0.01",
          help="share of records that differ above which it alerts", group=KnobGroup.RECONCILIATION),
-    Knob(name="reconcile-share", parse=parse_portion, default="0.1",
+    Knob(name="reconcile-share", parse=parse_portion, default="0.02",
          help="share of one core that comparing may take", group=KnobGroup.RECONCILIATION),
     Knob(name="journal-alarm", parse=units.parse_count, default="100000",
          help="writes waiting in a journal above which it alerts", group=KnobGroup.RECONCILIATION),

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from hal9mig import model
 from hal9mig.categories import identifiers, wire
 from hal9mig.categories.declaration import Category, Source, Target
-from hal9mig.stores import projection
+from hal9mig.stores import direct_writes, projection
 from hal9mig.stores.connection import Connection, Cursor
 
 _NEW = "REFERENCING NEW TABLE AS new_rows"
@@ -89,6 +89,8 @@ def install(connection: Connection, category: Category, side: model.StoreName) -
         with connection, connection.cursor() as cursor:
             cursor.execute(_function(category, side, captured))
             family = members(cursor, captured.table)
+            # What is captured is either the application's own write or refused.
+            direct_writes.leave(cursor, captured.table)
         # Each table in a transaction of its own: holding one table's lock while waiting for the next would
         # stop the application for both.
         for member in family:
@@ -160,6 +162,8 @@ def removal(connection: Connection, category: Category, side: model.StoreName) -
     found = []
     with connection, connection.cursor() as cursor:
         for captured in _captured(category, side):
+            # A partition's cannot be dropped by itself.
+            found.append(f"DROP TRIGGER IF EXISTS {direct_writes.TRIGGER} ON {captured.table}")
             for member in members(cursor, captured.table):
                 found += [f"DROP TRIGGER IF EXISTS {name} ON {member.name}" for name in _ALONE if not member.foreign]
     return found

@@ -124,7 +124,10 @@ class Databases:
         schema.upgrade(self.flat.create_database("tmpl_flat"), hier_url)
         # Everything goes on at once on one machine here, and no application waits; what is about pace sets it.
         with contextlib.closing(psycopg2.connect(hier_url)) as opened, opened, opened.cursor() as cursor:
-            cursor.execute("INSERT INTO hal9mig.tuning (name, value, changed_by) VALUES ('max-impact', 'off', 'tests')")
+            cursor.execute(
+                "INSERT INTO hal9mig.tuning (name, value, changed_by) "
+                "VALUES ('max-impact', 'off', 'tests'), ('reconcile-share', '0.1', 'tests')"
+            )
         self._made = True
 
     def open(self) -> Stores:

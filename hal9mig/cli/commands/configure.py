@@ -190,7 +190,7 @@ def state_migration(call: Invocation, /, **given: str | None) -> None:
 @click.option(
     "--share",
     type=options.Text("SHARE", options.tuned("parse_portion")),
-    help="Share of one core that comparing may take.  [default: 0.1]",
+    help="Share of one core that comparing may take.  [default: 0.02]",
 )
 @click.option(
     "--journal-alarm",

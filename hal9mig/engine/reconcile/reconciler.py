@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg2
 
@@ -27,7 +27,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import drifts, instants, marks, rounds, sweeps, tuning
 from hal9mig.ledger.drifts import Cause
-from hal9mig.stores import capture_triggers, category_check, write_mode
+from hal9mig.stores import capture_triggers, category_check, direct_writes, write_mode
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.write_mode import Mode
 
@@ -82,6 +82,7 @@ def round_(system: System, desk: Desk, *, clock: Callable[[], float] = time.mono
             work.declarations()
             work.tail(tuned.interval)
             work.open_drifts()
+            work.direct(tuned.seconds)
             work.sweep(tuned.seconds)
         except errors.StaleEpoch as switched:
             end(system, number, work.done, JournalBacklog(), error=switched.message)
@@ -169,17 +170,23 @@ class RoundWork:
         alarm_rules.undeclared(self._system, found)
 
     def _reinstall(self, source: Connection, category: Category, side: model.StoreName) -> None:
-        with source, source.cursor() as cursor:
+        # Who holds the table, or a right that is missing: the alarm stands, and the next round tries again.
+        with self._brief(source, "unseen", category):
+            capture_triggers.install(source, category, side)
+
+    @contextlib.contextmanager
+    def _brief(self, connection: Connection, what: str, category: Category) -> Iterator[None]:
+        """Wait for a table's lock only a moment within; what does not come of it is noted as ``what``."""
+        with connection, connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_PATIENCE}ms",))
         try:
-            capture_triggers.install(source, category, side)
+            yield
         except psycopg2.Error as error:
-            # Who holds the table, or a right that is missing: the alarm stands, and the next round tries again.
-            source.rollback()
+            connection.rollback()
             reconciliation_log.note(
-                self._system.settings, "unseen", category=category.slug, error=" ".join(str(error).split())
+                self._system.settings, what, category=category.slug, error=" ".join(str(error).split())
             )
-        with source, source.cursor() as cursor:
+        with connection, connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', '0', false)")
 
     def tail(self, interval: float) -> None:
@@ -192,8 +199,30 @@ class RoundWork:
         for category in self._system.registry.ordered():
             with self._system.ledger.begin() as session:
                 keys = drifts.marked_lately(session, category.slug, seconds=2 * interval, limit=_MOST_KEYS)
-            found = self._settle(self._sides(category), keys)
-            self._beside[category.slug] = sum(outcome.repaired for outcome in found)
+            self._beside_the_pass(category, keys)
+
+    def direct(self, seconds: float) -> None:
+        """Look at what was written to the store that follows past this system, as far as the time goes."""
+        if self._state.mode is not Mode.DUAL_WRITE:
+            return
+        began, hier = self._clock(), self._desk.hier("reconcile")
+        for category in self._system.registry.ordered():
+            if unwatched := direct_writes.unwatched(hier, category):
+                with self._brief(hier, "unwatched", category):
+                    for target in unwatched:
+                        direct_writes.watch(hier, category, target)
+            while (noted := direct_writes.noted(hier, category.slug, limit=_MOST_KEYS)).ids:
+                # Of what this round has left as it is the next one asks again anyway.
+                left = {one.key for one in self.done.outcomes if one.category == category.slug and not one.repaired}
+                self._beside_the_pass(category, [key for key in noted.keys if key not in left])
+                # What was written after the look has a row of its own.
+                direct_writes.forget(hier, noted)
+                if self._clock() - began >= seconds:
+                    break
+
+    def _beside_the_pass(self, category: Category, keys: Sequence[model.Key]) -> None:
+        found = self._settle(self._sides(category), keys)
+        self._beside[category.slug] = self._beside.get(category.slug, 0) + sum(one.repaired for one in found)
 
     def open_drifts(self) -> None:
         """Look again at what drifted before and was not put right."""
