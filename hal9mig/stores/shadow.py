@@ -86,6 +86,8 @@ def _create(cursor: Cursor, one: Relation) -> None:
         + (f" WITH ({options})" if options else "")
         + (f" TABLESPACE {space}" if space else "")
     )
+    # Or it comes in the middle of the load, and each index, and the swap, waits until the server ends it for them.
+    cursor.execute(f"ALTER TABLE {table(one)} SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)")
     # What rows may break today they may break in the shadow, too: it is made again once they are there.
     cursor.execute(
         "SELECT format('ALTER TABLE %%s DROP CONSTRAINT IF EXISTS %%I', %(shadow)s, conname) FROM pg_constraint "
@@ -100,6 +102,20 @@ def _create(cursor: Cursor, one: Relation) -> None:
     )
     for (statement,) in cursor.fetchall():
         cursor.execute(statement)
+
+
+def vacuumed(cursor: Cursor, one: Relation) -> str:
+    """Return the statement that has a shadow vacuumed as the live table is; before that it is not."""
+    cursor.execute(
+        "SELECT format('ALTER TABLE %%s RESET (autovacuum_enabled, toast.autovacuum_enabled)', %(shadow)s) "
+        "|| coalesce((SELECT format('; ALTER TABLE %%s SET (%%s)', %(shadow)s, string_agg(f.option, ', ')) FROM ("
+        "SELECT o FROM unnest(c.reloptions) o UNION ALL SELECT 'toast.' || o FROM unnest(x.reloptions) o) f(option) "
+        "WHERE f.option ~ '^(toast[.])?autovacuum_enabled=' HAVING count(*) > 0), '') "
+        "FROM pg_class c LEFT JOIN pg_class x ON x.oid = c.reltoastrelid WHERE c.oid = %(live)s::regclass",
+        {"live": one.qualified, "shadow": table(one)},
+    )
+    (statement,) = cursor.fetchone() or ("",)
+    return str(statement)
 
 
 @contextlib.contextmanager

@@ -197,6 +197,7 @@ def _move(cursor: Cursor, moved: Sequence[Relation]) -> None:
         if cursor.fetchone() == (True,):
             cursor.execute(f"ALTER TABLE {shadow.table(one)} SET UNLOGGED")
     for one in moved:
+        cursor.execute(shadow.vacuumed(cursor, one))
         for statement in table_attributes.released(cursor, one):
             cursor.execute(statement)
     # At once, so that they may hang on each other.
