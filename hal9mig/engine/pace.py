@@ -216,9 +216,27 @@ def go_on(standing: batches.Outlook, tuned: tuning.Tuning, worked: float) -> boo
     return standing.share > 0
 
 
-def after(session: Session, tuned: tuning.Tuning, worked: float) -> None:
-    """Rest after a batch as the application needs it."""
-    if tuned.max_impact is not None:
-        with session.begin():
-            now = pace.read(session)
-        time.sleep(rest(0.0 if now.stale else now.share, worked))
+class Rests:
+    """The rests of a batch: after it, and in its middle where it is one piece that takes longer than a step should.
+
+    Attributes:
+        tuned: how the batch's run works.
+    """
+
+    def __init__(self, session: Session, tuned: tuning.Tuning):
+        self.tuned = tuned
+        self._session = session
+        self._since = time.monotonic()
+
+    def now_and_then(self) -> None:
+        """Rest as the application needs it if there was work for as long as a step takes; outside any transaction."""
+        if time.monotonic() - self._since >= _STEP:
+            self.end()
+
+    def end(self) -> None:
+        """Rest as the application needs it after the work since the last rest; outside any transaction."""
+        if self.tuned.max_impact is not None:
+            with self._session.begin():
+                now = pace.read(self._session)
+            time.sleep(rest(0.0 if now.stale else now.share, time.monotonic() - self._since))
+        self._since = time.monotonic()

@@ -15,12 +15,12 @@ from hal9mig import errors, logs, traces
 from hal9mig.engine import dispatcher, foreign_errors, pace
 from hal9mig.engine.desk import Desk
 from hal9mig.engine.outage import Outage
+from hal9mig.engine.pace import Rests
 from hal9mig.engine.system import System
 from hal9mig.engine.transfer import copier, planner
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
 from hal9mig.ledger.run_options import MigrateOptions
-from hal9mig.ledger.tuning import Tuning
 from hal9mig.model import RunKind
 
 log = logging.getLogger(__name__)
@@ -164,72 +164,72 @@ def _work(system: System, desk: Desk, held: batches.Lease, session: Session) -> 
     step = STEPS.get((held.run_kind, held.kind), STEPS.get((held.run_kind, _ANY)))
     if step is None:
         raise errors.HAL9Error(f"This program does not know how to {held.kind} in a {held.run_kind}.")
-    started = time.monotonic()
-    done = step(system, desk, held, session, tuned)
+    rests = pace.Rests(session, tuned)
+    done = step(system, desk, held, session, rests)
     if done and held.run_kind in pace.RUNS and held.kind in pace.BATCHES:
-        pace.after(session, tuned, time.monotonic() - started)
+        rests.end()
     return done
 
 
-def _plan(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _plan(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     if held.run_kind is RunKind.MIGRATE and MigrateOptions.of(held.options).folder:
-        return _with_files(system, desk, held, session, tuned)
+        return _with_files(system, desk, held, session, rests)
     return planner.plan(
-        session, held, system.category(held.category), tuned, flat=desk.flat("read"),
+        session, held, system.category(held.category), rests.tuned, flat=desk.flat("read"),
         lease=system.settings.lease_duration,
     )  # fmt: skip
 
 
-def _copy(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _copy(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     if MigrateOptions.of(held.options).folder:
-        return _with_files(system, desk, held, session, tuned)
-    work = copier.Copier(system, held, tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session)
+        return _with_files(system, desk, held, session, rests)
+    work = copier.Copier(system, held, rests.tuned, flat=desk.flat("read"), lookup=desk.flat("lookup"), session=session)
     return work.run()
 
 
-def _verify(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _verify(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     from hal9mig.engine.compare import verifier
 
-    return verifier.verify_batch(system, held, tuned, flat=desk.flat("read"), session=session)
+    return verifier.verify_batch(system, held, rests.tuned, flat=desk.flat("read"), session=session)
 
 
-def _plan_pass(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _plan_pass(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     from hal9mig.engine.reconcile import full_pass
 
     return full_pass.plan(
-        session, held, system.category(held.category), tuned, flat=desk.flat("read"),
+        session, held, system.category(held.category), rests.tuned, flat=desk.flat("read"),
         lease=system.settings.lease_duration,
     )  # fmt: skip
 
 
-def _settle(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _settle(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     from hal9mig.engine.reconcile import full_pass
 
-    return full_pass.settle(system, desk, held, session, tuned)
+    return full_pass.settle(system, desk, held, session, rests.tuned)
 
 
-def _close_pass(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _close_pass(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     from hal9mig.engine.reconcile import full_pass
 
     return full_pass.close(system, held, session)
 
 
-def _checkpoint(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _checkpoint(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     # Late, like the others: it takes libraries that a worker which only copies does without.
     from hal9mig.engine.checkpoint import steps
 
-    return steps.perform(system, desk, held, session)
+    return steps.perform(system, desk, held, session, rests)
 
 
-def _with_files(system: System, desk: Desk, held: batches.Lease, session: Session, tuned: Tuning) -> bool:
+def _with_files(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     # Late: it loads Arrow.
     from hal9mig.engine.pattern_files import steps
 
-    return steps.perform(system, desk, held, session, tuned)
+    return steps.perform(system, desk, held, session, rests.tuned)
 
 
 _ANY = "any"
-Step = Callable[[System, Desk, batches.Lease, Session, Tuning], bool]
+Step = Callable[[System, Desk, batches.Lease, Session, Rests], bool]
 #: Which step a batch is, by its run's kind and its own; those of checkpoints have a table of their own.
 STEPS: Mapping[tuple[RunKind, str], Step] = {
     (RunKind.MIGRATE, "plan"): _plan,

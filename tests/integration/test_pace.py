@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from hal9mig import model
+from hal9mig.engine import pace as engine_pace
 from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
-from hal9mig.ledger import pace
+from hal9mig.ledger import pace, tuning
 from tests.support import servers
 from tests.support.checkpoint_runs import CONFIGURATION, SESSIONS
 from tests.support.live_state import execute
@@ -76,3 +78,23 @@ def test_the_way_back_does_not_wait_for_the_application(
                "--force", "--reason", "a test")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["safety_checkpoint"].startswith("before-restore-")
+
+
+def test_a_batch_in_one_piece_rests_in_its_middle(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a checkpoint's chunk, which is longer than a step: else the longest rest after it would be too short."""
+    rested: list[float] = []
+    monkeypatch.setattr(engine_pace.time, "sleep", rested.append)
+    with driver.system.ledger.connection() as session:
+        with session.begin():
+            tuned = tuning.resolve(session)
+        rests = engine_pace.Rests(session, tuned)
+        rests.now_and_then()
+        assert rested == []
+        monkeypatch.setattr(engine_pace, "_STEP", 0.0)
+        rests.now_and_then()
+        rests.now_and_then()
+        # Nobody has looked at the application, so it gets as much as it ever does.
+        assert len(rested) == 2
+        assert all(0 < seconds <= 3 for seconds in rested)
+        engine_pace.Rests(session, dataclasses.replace(tuned, max_impact=None)).now_and_then()
+        assert len(rested) == 2

@@ -121,6 +121,18 @@ class TestWhole:
             at += length
         assert at == len(data)
 
+    def test_there_is_a_pause_after_each_frame(self) -> None:
+        """And so never in the middle of a tuple, nor with more than a frame in memory."""
+        paused: list[int] = []
+        file = io.BytesIO()
+        with mock.patch.object(chunk, "FRAME_BYTES", SMALL):
+            writer = chunk.ChunkWriter(file, lambda: paused.append(len(file.getvalue())))
+            for number, row in enumerate(noise(1, 9)):
+                writer.write(HEADER + row if number == 0 else row)
+            written = writer.close()
+        assert paused == [offset + length for offset, length, rows, _ in written.frames if rows][: len(paused)]
+        assert len(paused) >= 4
+
     def test_rows_of_megabytes(self) -> None:
         """A row is never cut: it makes a frame as large as it is."""
         big = random.Random(2).randbytes(5 << 20)

@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Protocol
 
 import psycopg2
@@ -33,6 +33,14 @@ row_of = wire.rows_of
 row_hash = xxhash.xxh3_64_intdigest
 _count_of = struct.Struct(">h").unpack_from
 _size_of = struct.Struct(">i").unpack_from
+#: Rows that are hashed between two pauses.
+_PAUSED = 2048
+#: Called now and then while rows are read, and may take its time.
+Pause = Callable[[], None]
+
+
+def no_pause() -> None:
+    """Go on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,9 +68,10 @@ class Block:
 class Hasher:
     """Counts and digests the rows of a COPY; the driver calls ``write``."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Pause = no_pause) -> None:
         self.rows = 0
         self._sum = 0
+        self._pause = pause
 
     def write(self, message: bytes) -> None:
         """Take one message of the COPY."""
@@ -70,6 +79,8 @@ class Hasher:
         if row is not None:
             self.rows += 1
             self._sum += row_hash(row)
+            if self.rows % _PAUSED == 0:
+                self._pause()
 
     @property
     def digest(self) -> int:
@@ -77,9 +88,9 @@ class Hasher:
         return self._sum % _MODULUS
 
 
-def hashed(cursor: psycopg2.extensions.cursor, query: str) -> Hasher:
+def hashed(cursor: psycopg2.extensions.cursor, query: str, pause: Pause = no_pause) -> Hasher:
     """Count and digest what a COPY gives."""
-    hasher = Hasher()
+    hasher = Hasher(pause)
     cursor.copy_expert(query, hasher)
     return hasher
 
@@ -87,8 +98,9 @@ def hashed(cursor: psycopg2.extensions.cursor, query: str) -> Hasher:
 class ChunkWriter:
     """Writes the rows of a COPY into a file; the driver calls ``write``. Holds one frame in memory."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, pause: Pause = no_pause):
         self._file = file
+        self._pause = pause
         # One thread: the other core is the server's.
         self._compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress
         self._sha = hashlib.sha256()
@@ -109,6 +121,7 @@ class ChunkWriter:
         self._frame_sum += row_hash(row)
         if self._size >= FRAME_BYTES:
             self._flush()
+            self._pause()
 
     def close(self) -> ChunkWritten:
         """Write what is left and return what the file is."""

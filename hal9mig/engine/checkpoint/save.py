@@ -156,8 +156,14 @@ def _cost(rate: units.Rate | None, one: Relation, rows: int, size: int) -> int:
     return rows if one.role in COUNTED else 0
 
 
-def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> Worked:
+def save(
+    system: System, desk: Desk, held: batches.Lease, session: Session, *, pause: chunk.Pause = chunk.no_pause
+) -> Worked:
     """Write a chunk's file, or keep the one that an older snapshot gave where it is equal.
+
+    Args:
+        pause: called now and then while the rows are read; the server waits meanwhile, and holds nothing that anybody
+            needs but the snapshot.
 
     Raises:
         errors.InstantLost: the snapshot is gone.
@@ -173,11 +179,11 @@ def save(system: System, desk: Desk, held: batches.Lease, session: Session) -> W
     with instant.under(desk.store(store, "instant"), now, store) as cursor:
         one = find(relations(store, cursor.connection, scope(system, held)), held.subject)
         query = copying(cursor, one, held)
-        done = _unchanged(cursor, query, kept, name, held)
+        done = _unchanged(cursor, query, kept, name, held, pause)
         if done is None:
-            done = _written(cursor, query, kept, name, held, one)
+            done = _written(cursor, query, kept, name, held, one, pause)
         if order.verify and done.pop("checked", None) != now.number:
-            _prove(cursor, query, kept, name, held, done)
+            _prove(cursor, query, kept, name, held, done, pause)
     return Worked(done | {"checked": now.number}, done["rows"], done["raw_bytes"])
 
 
@@ -229,30 +235,42 @@ def copying(cursor: Any, one: Relation, held: batches.Lease) -> str:
     return f"COPY ({cursor.mogrify(sql, params).decode()}) TO STDOUT (FORMAT binary)"
 
 
-def _unchanged(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease) -> dict[str, Any] | None:
+def _unchanged(
+    cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, pause: chunk.Pause
+) -> dict[str, Any] | None:
     """Return the result of an older snapshot where the store's rows are still those of its file."""
     if held.result is None or "file" not in held.result:
         return None
-    hasher = chunk.hashed(cursor, query)
+    hasher = chunk.hashed(cursor, query, pause)
     if (hasher.rows, hasher.digest) != (held.result["rows"], held.result["digest"]):
         return None
     return dict(held.result) if kept.holds(name, str(held.result["file"])) else None
 
 
-def _written(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, one: Relation) -> dict[str, Any]:
+def _written(
+    cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, one: Relation, pause: chunk.Pause
+) -> dict[str, Any]:
     file = f"{one.store}/{identifiers.folder(one.schema, one.table)}/{held.seq:06d}-{held.attempt}.copy.zst"
     with kept.writing(name, file) as stream:
-        writer = chunk.ChunkWriter(stream)
+        writer = chunk.ChunkWriter(stream, pause)
         cursor.copy_expert(query, writer)
         done = writer.close()
     return {"file": file, **msgspec.to_builtins(done)}
 
 
-def _prove(cursor: Any, query: str, kept: Archive, name: str, held: batches.Lease, done: Mapping[str, Any]) -> None:
+def _prove(
+    cursor: Any,
+    query: str,
+    kept: Archive,
+    name: str,
+    held: batches.Lease,
+    done: Mapping[str, Any],
+    pause: chunk.Pause,
+) -> None:
     """Read the file back, and the store once more, and compare."""
     with kept.reading(name, str(done["file"])) as stream:
         chunk.check(stream, chunk_of(done, held.after, held.upto))
-    hasher = chunk.hashed(cursor, query)
+    hasher = chunk.hashed(cursor, query, pause)
     if (hasher.rows, hasher.digest) != (done["rows"], done["digest"]):
         raise errors.CheckpointDamaged(
             f"{done['file']} holds {done['rows']} rows, and the store under the same snapshot gives "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,6 +10,7 @@ from hal9mig import errors
 from hal9mig.engine.checkpoint import loss, place, recover, restore, save, seal, swap
 from hal9mig.engine.checkpoint.types import Worked
 from hal9mig.engine.desk import Desk
+from hal9mig.engine.pace import Rests
 from hal9mig.engine.system import System
 from hal9mig.ledger import batches, runs
 from hal9mig.ledger.database import Session
@@ -41,7 +43,7 @@ STEPS: Mapping[str, Step] = {
 }
 
 
-def perform(system: System, desk: Desk, held: batches.Lease, session: Session) -> bool:
+def perform(system: System, desk: Desk, held: batches.Lease, session: Session, rests: Rests) -> bool:
     """Work a batch of a checkpoint, of a comparison with one, or of a restore.
 
     Raises:
@@ -61,7 +63,11 @@ def perform(system: System, desk: Desk, held: batches.Lease, session: Session) -
                 runs.add_batches(session, held.run_id, kind, new)
             runs.finish_planning(session, held.run_id)
         return True
-    done = STEPS[held.kind](system, desk, held, session)
+    step = STEPS[held.kind]
+    if step is save.save:
+        # The one kind of batch here that waits for the application and is a piece of any length.
+        step = functools.partial(save.save, pause=rests.now_and_then)
+    done = step(system, desk, held, session)
     if done is not None:
         with session.begin():
             batches.conclude(session, held, **done._asdict(), seconds=time.monotonic() - started)
