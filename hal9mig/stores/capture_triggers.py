@@ -2,8 +2,9 @@
 
 They run after each statement over its transition tables, so that a statement on many rows costs one
 journal statement. What an update made of a key's old value is told by a trigger of rows, whose condition the
-server tests before anything is called. Where a row may move between the tables of a family that trigger would
-not fire, and the update's own one reads the old rows too.
+server tests before anything is called, and which is not even asked where a statement does not name a key column; unless
+a trigger of the application's own may change the row before. Where a row may move between the tables of a family that
+trigger would not fire, and the update's own one reads the old rows too.
 """
 
 from __future__ import annotations
@@ -108,8 +109,13 @@ def install(connection: Connection, category: Category, side: model.StoreName) -
             )
 
 
-def _triggers(captured: _Captured, *, alone: bool) -> dict[str, str]:
-    """Return the triggers of a table, without its name: when each fires, and what it calls with what."""
+def _triggers(captured: _Captured, *, alone: bool, named: bool) -> dict[str, str]:
+    """Return the triggers of a table, without its name: when each fires, and what it calls with what.
+
+    Args:
+        named: whether a key changes only where the statement names one of its columns.
+    """
+    keys = f" OF {', '.join(map(identifiers.quoted, captured.key))}" if named else ""
     changed = " OR ".join(
         f"{identifiers.quoted(name, 'OLD')} IS DISTINCT FROM {identifiers.quoted(name, 'NEW')}" for name in captured.key
     )
@@ -118,7 +124,7 @@ def _triggers(captured: _Captured, *, alone: bool) -> dict[str, str]:
         "hal9cap_update": (
             "AFTER UPDATE", f"{_NEW if alone else _BOTH} FOR EACH STATEMENT", "" if alone else f"'{_MOVING}'"
         ),
-        "hal9cap_key": ("AFTER UPDATE", f"FOR EACH ROW WHEN ({changed})", ""),
+        "hal9cap_key": (f"AFTER UPDATE{keys}", f"FOR EACH ROW WHEN ({changed})", ""),
         "hal9cap_delete": ("AFTER DELETE", f"{_OLD} FOR EACH STATEMENT", ""),
         "hal9cap_truncate": ("BEFORE TRUNCATE", "FOR EACH STATEMENT", ""),
     }  # fmt: skip
@@ -129,13 +135,25 @@ def _triggers(captured: _Captured, *, alone: bool) -> dict[str, str]:
     }
 
 
+def _changing(cursor: Cursor, member: Member) -> list[str]:
+    """Return the application's triggers that may change a row of a table before it is updated."""
+    cursor.execute(
+        # Of rows, before, on update; see the server's pg_trigger.h.
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = %s AND tgtype & (1 | 2 | 16) = (1 | 2 | 16) ORDER BY 1",
+        (member.oid,),
+    )
+    return [name for (name,) in cursor.fetchall()]
+
+
 def _expected(alone: bool) -> tuple[str, ...]:
     return _ALONE if alone else _FAMILY
 
 
 def _attach(cursor: Cursor, member: Member, captured: _Captured, *, alone: bool) -> None:
-    for name, statement in _triggers(captured, alone=alone).items():
-        cursor.execute(statement.format(member.name))
+    for name in _expected(alone):
+        # The first one has locked the table by then: no trigger comes between this look and the commit.
+        named = name == "hal9cap_key" and not _changing(cursor, member)
+        cursor.execute(_triggers(captured, alone=alone, named=named)[name].format(member.name))
         # For writers with session_replication_role = replica too, whose writes are as real as others'.
         cursor.execute(f"ALTER TABLE ONLY {member.name} ENABLE ALWAYS TRIGGER {name}")
     if not alone:
@@ -279,11 +297,14 @@ def _of_triggers(cursor: Cursor, member: Member, function: str, *, alone: bool) 
         yield f"{member.name} lies on another server, where writes are not captured"
         return
     cursor.execute(
-        "SELECT tgname, tgenabled, tgfoid = to_regproc(%s)::oid AND (tgnargs > 0) = (tgname = ANY(%s)) FROM pg_trigger "
-        "WHERE tgrelid = %s AND tgname = ANY(%s)",
+        "SELECT tgname, tgenabled, tgfoid = to_regproc(%s)::oid AND (tgnargs > 0) = (tgname = ANY(%s)), "
+        "cardinality(tgattr::int2[]) > 0 FROM pg_trigger WHERE tgrelid = %s AND tgname = ANY(%s)",
         (function, [] if alone else ["hal9cap_update"], member.oid, list(_expected(alone))),
     )
-    there = {name: (enabled, ours) for name, enabled, ours in cursor.fetchall()}
+    found = cursor.fetchall()
+    there = {name: (enabled, ours) for name, enabled, ours, _ in found}
+    if any(narrow for *_, narrow in found) and (changing := _changing(cursor, member)):
+        yield f"the trigger {changing[0]} on {member.name} may change a key that the statement does not name"
     for name in _expected(alone):
         enabled, ours = there.get(name, ("", False))
         if not enabled:
