@@ -40,15 +40,19 @@ def unwatched(connection: Connection, category: Category) -> list[Target]:
         return [one for one in category.owned if _oid(cursor, one) not in {None, *watched}]
 
 
-def watch(connection: Connection, category: Category, target: Target) -> None:
+def watch(connection: Connection, category: Category, target: Target, *, patience: float) -> None:
     """Have direct writes to a table noted from now on.
 
+    Args:
+        patience: seconds to wait for the table's lock; its writers wait behind it for as long.
+
     Raises:
-        psycopg2.errors.LockNotAvailable: it is in use for longer than the session's lock_timeout.
+        psycopg2.errors.LockNotAvailable: it is in use for longer.
     """
     function = f"hal9cap.{identifiers.derived('direct', target.schema, target.table)}"
     key = f"'{category.slug}', ARRAY[{projection.texts(category, target.owner, 's')}]"
     with connection, connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = '{round(patience * 1000)}ms'")
         cursor.execute(f"""
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg2
 
@@ -170,23 +170,17 @@ class RoundWork:
         alarm_rules.undeclared(self._system, found)
 
     def _reinstall(self, source: Connection, category: Category, side: model.StoreName) -> None:
-        # Who holds the table, or a right that is missing: the alarm stands, and the next round tries again.
-        with self._brief(source, "unseen", category):
-            capture_triggers.install(source, category, side)
-
-    @contextlib.contextmanager
-    def _brief(self, connection: Connection, what: str, category: Category) -> Iterator[None]:
-        """Wait for a table's lock only a moment within; what does not come of it is noted as ``what``."""
-        with connection, connection.cursor() as cursor:
+        with source, source.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_PATIENCE}ms",))
         try:
-            yield
+            capture_triggers.install(source, category, side)
         except psycopg2.Error as error:
-            connection.rollback()
+            # Who holds the table, or a right that is missing: the alarm stands, and the next round tries again.
+            source.rollback()
             reconciliation_log.note(
-                self._system.settings, what, category=category.slug, error=" ".join(str(error).split())
+                self._system.settings, "unseen", category=category.slug, error=" ".join(str(error).split())
             )
-        with connection, connection.cursor() as cursor:
+        with source, source.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', '0', false)")
 
     def tail(self, interval: float) -> None:
@@ -207,10 +201,7 @@ class RoundWork:
             return
         began, hier = self._clock(), self._desk.hier("reconcile")
         for category in self._system.registry.ordered():
-            if unwatched := direct_writes.unwatched(hier, category):
-                with self._brief(hier, "unwatched", category):
-                    for target in unwatched:
-                        direct_writes.watch(hier, category, target)
+            self._watch(hier, category)
             while (noted := direct_writes.noted(hier, category.slug, limit=_MOST_KEYS)).ids:
                 # Of what this round has left as it is the next one asks again anyway.
                 left = {one.key for one in self.done.outcomes if one.category == category.slug and not one.repaired}
@@ -219,6 +210,16 @@ class RoundWork:
                 direct_writes.forget(hier, noted)
                 if self._clock() - began >= seconds:
                     break
+
+    def _watch(self, hier: Connection, category: Category) -> None:
+        try:
+            for target in direct_writes.unwatched(hier, category):
+                direct_writes.watch(hier, category, target, patience=_PATIENCE / 1000)
+        except psycopg2.Error as error:
+            # Who holds the table, or a right that is missing: it is a hint that is missing, and the pass goes on.
+            hier.rollback()
+            reason = " ".join(str(error).split())
+            reconciliation_log.note(self._system.settings, "unwatched", category=category.slug, error=reason)
 
     def _beside_the_pass(self, category: Category, keys: Sequence[model.Key]) -> None:
         found = self._settle(self._sides(category), keys)
