@@ -51,6 +51,9 @@ def watch(connection: Connection, category: Category, target: Target, *, patienc
     """
     function = f"hal9cap.{identifiers.derived('direct', target.schema, target.table)}"
     key = f"'{category.slug}', ARRAY[{projection.texts(category, target.owner, 's')}]"
+    changed = " OR ".join(
+        f"{identifiers.quoted(name, 'OLD')} IS DISTINCT FROM {identifiers.quoted(name, 'NEW')}" for name in target.owner
+    )
     with connection, connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL lock_timeout = '{round(patience * 1000)}ms'")
         cursor.execute(f"""
@@ -60,11 +63,11 @@ AS $direct$
 BEGIN
     -- In the modes in which this store does not follow, nobody looks.
     IF pg_sequence_last_value('hal9cap.state') % 4 = 1 THEN
-        IF TG_OP <> 'INSERT' THEN
-            INSERT INTO hal9cap.direct_writes (category, key) SELECT {key} FROM (SELECT OLD.*) AS s;
-        END IF;
         IF TG_OP <> 'DELETE' THEN
             INSERT INTO hal9cap.direct_writes (category, key) SELECT {key} FROM (SELECT NEW.*) AS s;
+        END IF;
+        IF TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND ({changed}) THEN
+            INSERT INTO hal9cap.direct_writes (category, key) SELECT {key} FROM (SELECT OLD.*) AS s;
         END IF;
     END IF;
     RETURN NULL;

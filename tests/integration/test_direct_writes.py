@@ -88,6 +88,17 @@ def test_what_somebody_writes_there_is_mended_by_the_next_round(
     assert world.drifts()[0].cause in (Cause.FOREIGN_WRITE, Cause.MISSED_CAPTURE)
 
 
+def test_a_record_that_passes_to_another_key_is_looked_at_under_both(world: World) -> None:
+    world.round()
+    key, other = world.key(3), "8e6e4a40-3d5c-4b7e-9a51-9d1f6f3c2b10"
+    part_gone(world, key)
+    world.hier_sql("DELETE FROM hal9cap.direct_writes")
+    world.hier_sql(f"UPDATE {ROOT} SET unit_id = %s WHERE unit_id = %s", other, key)
+    assert noted(world) == 2
+    assert world.round().repaired == 2
+    world.assert_same(NEURONS)
+
+
 def test_where_nothing_is_repaired_the_drift_is_noted_and_stays(world: World) -> None:
     world.round()
     world.configure(auto_fix="false")
