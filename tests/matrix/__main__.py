@@ -1,7 +1,9 @@
 """``make matrix``: run the acceptance tests on each combination whose parts are at hand, and say which are not.
 
 PostgreSQL 16 and 18 and Redis 6.2 come with what the tests install, other versions from Debian's packages
-(``postgresql-15``, ``redis-server``, ``valkey``), other Pythons from PATH. Ends with 1 where a combination fails.
+(``postgresql-15``, ``redis-server``, ``valkey``), other Pythons from PATH. A PostgreSQL that lies elsewhere is named
+by the folder of its programs, ``HAL9_TEST_POSTGRES_17=/opt/postgresql-17/bin``; a Redis, Valkey or Python that lies
+elsewhere is put into PATH. Ends with 1 where a combination fails.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 import click
 
 from hal9mig.embedded import binaries
+from tests.support import servers
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -47,8 +50,7 @@ def missing(one: Combination) -> list[str]:
     """Return what a combination needs and is not here."""
     found = [] if python(one.python) else [f"Python {one.python}"]
     for version in dict.fromkeys((one.flat, one.hier)):
-        there = pathlib.Path(f"/usr/lib/postgresql/{version}/bin/postgres").is_file()
-        if version not in binaries.DELIVERED and not there:
+        if version not in binaries.DELIVERED and not (servers.postgres_bin(version) / "postgres").is_file():
             found.append(f"PostgreSQL {version}")
     if one.redis and not shutil.which(one.redis):
         found.append(one.redis)

@@ -42,9 +42,13 @@ FLAT_VERSION = int(os.environ.get("HAL9_TEST_FLAT_POSTGRES", "18"))
 HIER_VERSION = int(os.environ.get("HAL9_TEST_HIER_POSTGRES", "18"))
 
 
+def postgres_bin(version: int) -> pathlib.Path:
+    """Return the folder of the programs of a version that the tests do not install: as named, or Debian's."""
+    return pathlib.Path(os.environ.get(f"HAL9_TEST_POSTGRES_{version}") or f"/usr/lib/postgresql/{version}/bin")
+
+
 def _postgres_tree(version: int, delivered: Callable[[int], pathlib.Path] = binaries.postgres_tree) -> pathlib.Path:
-    """Return where a version is: in what the tests install, or else in Debian's packages."""
-    return delivered(version) if version in binaries.DELIVERED else pathlib.Path(f"/usr/lib/postgresql/{version}")
+    return delivered(version) if version in binaries.DELIVERED else postgres_bin(version).parent
 
 
 binaries.postgres_tree = _postgres_tree
