@@ -6,14 +6,11 @@ from typing import ClassVar
 
 from hal9mig import safe_text
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 EXIT_PROBLEMS = 3
 EXIT_REFUSED = 4
 EXIT_UNREACHABLE = 5
-EXIT_TIMEOUT = 124
-EXIT_INTERRUPTED = 130
+EXIT_TIMEOUT, EXIT_INTERRUPTED = 124, 130
 
 
 class HAL9Error(Exception):
@@ -24,8 +21,7 @@ class HAL9Error(Exception):
     default_hint: ClassVar[str | None] = None
 
     def __init__(self, message: str | None = None, *, hint: str | None = None, **context: object):
-        sentence = message or (self.__doc__ or "").strip().splitlines()[0]
-        self.message = safe_text.masked(sentence)
+        self.message = safe_text.masked(message or (self.__doc__ or "").strip().splitlines()[0])
         self.hint = hint if hint is not None else self.default_hint
         self.context = {name: safe_text.masked(str(value)) for name, value in context.items()}
         super().__init__(self.message)
@@ -140,6 +136,12 @@ class OneDatabase(Refused):
     """Both stores are one database."""
 
     code = "ONE_DATABASE"
+
+
+class PoolerBetween(Refused):
+    """A connection pooler is between, and this needs a session of the server's own."""
+
+    code = "POOLER_BETWEEN"
 
 
 class TargetNotEmpty(Refused):

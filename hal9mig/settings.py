@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from hal9mig import errors, safe_text, units
+from hal9mig import errors, safe_text, setting_texts, units
 
 T = TypeVar("T")
 
@@ -49,6 +49,10 @@ SETTINGS: tuple[Setting, ...] = (
             help="flat store, postgresql://user:password@host:port/database"),
     Setting(key="stores.hier_url", env="HAL9_HIER_URL", default=None, secret=True,
             help="hierarchical store, which also holds the ledger"),
+    Setting(key="stores.flat_direct_url", env="HAL9_FLAT_DIRECT_URL", default=None, secret=True,
+            help="the flat store's server itself, where flat_url is a connection pooler's"),
+    Setting(key="stores.hier_direct_url", env="HAL9_HIER_DIRECT_URL", default=None, secret=True,
+            help="the same of the hierarchical store"),
     Setting(key="stores.connect_timeout", env=None, default="5s",
             help="how long to try to reach a database"),
     Setting(key="queue.redis_url", env="HAL9_REDIS_URL", default=None, secret=True,
@@ -104,6 +108,8 @@ class Settings:
 
     flat_url: str | None
     hier_url: str | None
+    flat_direct_url: str | None
+    hier_direct_url: str | None
     connect_timeout: float
     redis_url: str | None
     queue_prefix: str
@@ -167,6 +173,14 @@ class Settings:
             errors.NotConfigured: none is known.
         """
         return self._required(self.hier_url, "the hierarchical store", "HAL9_HIER_URL")
+
+    def direct_urls(self) -> tuple[str, str]:
+        """Return the addresses of the flat and of the hierarchical store that lead to no pooler.
+
+        Raises:
+            errors.NotConfigured: none is known.
+        """
+        return self.flat_direct_url or self.require_flat(), self.hier_direct_url or self.require_hier()
 
     def require_redis(self) -> str:
         """Return Redis's URL.
@@ -268,30 +282,33 @@ def load(
             ) from error
 
     return Settings(
-        flat_url=_text(values["stores.flat_url"]),
-        hier_url=_text(values["stores.hier_url"]),
+        flat_url=setting_texts.text(values["stores.flat_url"]),
+        hier_url=setting_texts.text(values["stores.hier_url"]),
+        flat_direct_url=setting_texts.text(values["stores.flat_direct_url"]),
+        hier_direct_url=setting_texts.text(values["stores.hier_direct_url"]),
         connect_timeout=read("stores.connect_timeout", units.parse_duration),
-        redis_url=_text(values["queue.redis_url"]),
+        redis_url=setting_texts.text(values["queue.redis_url"]),
         queue_prefix=str(values["queue.prefix"]),
         data_dir=pathlib.Path(str(values["stack.data_dir"])).absolute(),
         workers=read("stack.workers", units.parse_count),
         flower_port=read("stack.flower_port", units.parse_count),
-        flower_auth=_text(values["stack.flower_auth"]),
+        flower_auth=setting_texts.text(values["stack.flower_auth"]),
         dashboard_address=str(values["dashboard.address"]),
         dashboard_port=read("dashboard.port", units.parse_count),
-        dashboard_token=_text(values["dashboard.token"]),
-        dashboard_token_file=_path(values["dashboard.token_file"]),
-        dashboard_hosts=tuple(_names(values["dashboard.hosts"])),
+        dashboard_token=setting_texts.text(values["dashboard.token"]),
+        dashboard_token_file=setting_texts.path(values["dashboard.token_file"]),
+        dashboard_hosts=tuple(setting_texts.names(values["dashboard.hosts"])),
         log_dir=pathlib.Path(str(values["log.dir"])).absolute(),
-        log_format=read("log.format", _log_format),
-        webhook_url=_text(values["alerts.webhook_url"]),
-        webhook_secret=_text(values["alerts.webhook_secret"]),
-        checkpoint_url=_place(
-            _text(values["checkpoints.url"]) or str(pathlib.Path(str(values["stack.data_dir"])) / "checkpoints")
+        log_format=read("log.format", setting_texts.log_format),
+        webhook_url=setting_texts.text(values["alerts.webhook_url"]),
+        webhook_secret=setting_texts.text(values["alerts.webhook_secret"]),
+        checkpoint_url=setting_texts.place(
+            setting_texts.text(values["checkpoints.url"])
+            or str(pathlib.Path(str(values["stack.data_dir"])) / "checkpoints")
         ),
-        checkpoint_keep=read("checkpoints.keep", _keep),
-        category_files=tuple(pathlib.Path(name).absolute() for name in _names(values["categories.files"])),
-        noncritical=tuple(_names(values["client.noncritical"])),
+        checkpoint_keep=read("checkpoints.keep", setting_texts.keep),
+        category_files=tuple(pathlib.Path(name).absolute() for name in setting_texts.names(values["categories.files"])),
+        noncritical=tuple(setting_texts.names(values["client.noncritical"])),
         lease_duration=read("lease.duration", units.parse_duration),
         # Absolute now: a daemon that is about to read it again has left this folder.
         config_file=layers[-1].absolute() if layers else None,
@@ -334,34 +351,6 @@ def shown(setting: Setting, value: object) -> str:
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value)) or "(none)"
     return safe_text.masked(str(value))
-
-
-def _names(value: object) -> list[str]:
-    listed = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-    return [str(name).strip() for name in listed if str(name).strip()]
-
-
-def _place(url: str) -> str:
-    # A stack's processes work in another folder than the command that names this one.
-    return url if ":" in url else str(pathlib.Path(url).absolute())
-
-
-def _log_format(text: str) -> str:
-    if text not in ("text", "json"):
-        raise errors.InvalidUnit(f"{text!r} is no form of a log.", hint="text or json")
-    return text
-
-
-def _keep(text: str) -> int:
-    return 0 if text.strip() == "0" else units.parse_count(text)
-
-
-def _path(value: object) -> pathlib.Path | None:
-    return None if value is None else pathlib.Path(str(value)).absolute()
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _read(path: pathlib.Path) -> dict[str, object]:

@@ -37,7 +37,7 @@ def check(subject: Subject, *, changes: int, within: float, application: bool) -
         errors.Unreachable: a store does not answer.
     """
     system, client = subject.system, subject.client
-    urls = (system.settings.require_flat(), system.settings.require_hier())
+    urls = system.settings.direct_urls()
     channel = subscription.SEEN if application else subscription.CHANNEL
     taken: list[float] = []
     who: set[str] = set()

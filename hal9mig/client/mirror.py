@@ -44,14 +44,15 @@ class Mirror:
         self._slots = threading.BoundedSemaphore(_SLOTS)
         self._hier = Pool(
             url, application_name=application_name, connect_timeout=min(connect_timeout, PATIENCE), idle=_SLOTS,
-            prepare=_bound,
+            prepare=_bound, own=True,
         )  # fmt: skip
         self._rests_until = 0.0
-        self._own: bool | None = None  # whether this account may write past capture; None before it was asked
+        # Whether this account may write past capture, on a session of its own; None before it was asked.
+        self._own: bool | None = None
 
     def bring(self, written: Sequence[tuple[str, model.Key]]) -> bool:
         """Bring records over by category and key, and return whether all of them are there now."""
-        if time.monotonic() < self._rests_until or not self._slots.acquire(timeout=_QUEUE):
+        if self._own is False or time.monotonic() < self._rests_until or not self._slots.acquire(timeout=_QUEUE):
             return False
         try:
             for category in sorted({slug for slug, _ in written}):
@@ -62,6 +63,11 @@ class Mirror:
                         return False
                     if Applier(self._transform(category), session=session, flat=flat).apply(keys).rejected:
                         return False
+        except errors.PoolerBetween:
+            # The bounds of a session would be everybody's, and this is not to wait without them.
+            self._own = False
+            log.info("dual writes are left to the workers: a connection pooler is between")
+            return False
         except (errors.HAL9Error, psycopg2.Error) as error:
             self._rests_until = time.monotonic() + _REST
             log.warning("a dual write is left to the workers: %s", " ".join(str(error).split()))

@@ -63,7 +63,7 @@ class Subscription(threading.Thread):
     ):
         super().__init__(name="configuration", daemon=True)
         found = resolved or settings.load(environ=os.environ)
-        self._urls = (found.require_flat(), found.require_hier())
+        self._urls = found.direct_urls()
         self._timeout = found.connect_timeout
         self._get, self._changed, self._who = get, changed, name
         self._over = threading.Event()
@@ -107,7 +107,7 @@ def listening(urls: Sequence[str], channel: str, *, name: str, timeout: float) -
     opened: list[Connection] = []
     try:
         for url in urls:
-            connection = stores.connect(url, application_name=f"hal9mig {name}", connect_timeout=timeout)
+            connection = stores.connect(url, application_name=f"hal9mig {name}", connect_timeout=timeout, own=True)
             opened.append(connection)
             connection.autocommit = True
             with connection.cursor() as cursor:

@@ -123,7 +123,9 @@ def _lacking(system: System) -> Iterator[str]:
 def _scratch(system: System) -> Iterator[System]:
     """Make a database beside each store's, with our schemas, and drop both in the end."""
     name = f"hal9_rehearsal_{secrets.token_hex(4)}"
-    real = {_FLAT: system.settings.require_flat(), _HIER: system.settings.require_hier()}
+    # A pooler knows the databases that are there already.
+    system = system.direct()
+    real = dict(zip((_FLAT, _HIER), system.settings.direct_urls(), strict=True))
     urls = {store: addressed(url, f"{name}_{store}") for store, url in real.items()}
     made: list[model.StoreName] = []
     copy: System | None = None
@@ -134,8 +136,8 @@ def _scratch(system: System) -> Iterator[System]:
             made.append(store)
         schema.upgrade(urls[_FLAT], urls[_HIER])
         resolved = dataclasses.replace(
-            system.settings, flat_url=urls[_FLAT], hier_url=urls[_HIER], queue_prefix=f"{name}:", noncritical=(),
-            category_files=(), webhook_url=None,
+            system.settings, flat_url=urls[_FLAT], hier_url=urls[_HIER], flat_direct_url=None, hier_direct_url=None,
+            queue_prefix=f"{name}:", noncritical=(), category_files=(), webhook_url=None,
         )  # fmt: skip
         copy = System(resolved, role="rehearsal")
         with copy.ledger.begin() as session:

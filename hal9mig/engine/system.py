@@ -35,6 +35,7 @@ class System:
         self.settings = resolved
         self.role = f"hal9-migrate {role}"
         self.patience: float | None = None
+        self._own = False
 
     @functools.cached_property
     def registry(self) -> registry.Registry:
@@ -49,7 +50,7 @@ class System:
     def ledger(self) -> Ledger:
         """The ledger; it keeps a few connections: for the batch in hand, the heartbeat, and single records."""
         return Ledger(
-            self.settings.require_hier(),
+            self._urls()[1],
             application_name=self.role,
             connect_timeout=self.settings.connect_timeout,
             pool_size=3,
@@ -66,13 +67,45 @@ class System:
         """The cluster's budget."""
         return Throttle(self.settings.require_redis(), self.settings.queue_prefix)
 
+    def direct(self) -> System:
+        """Return the same with sessions of the servers' own, also where its other ones are lent by a pooler.
+
+        Raises:
+            errors.Refused: a store's two addresses lead to two databases.
+            errors.PoolerBetween: the direct address is a pooler's too.
+            errors.Unreachable: a store does not answer.
+        """
+        if self._own:
+            return self
+        settings = self.settings
+        for url, own_url in zip(
+            (settings.require_flat(), settings.require_hier()), settings.direct_urls(), strict=True
+        ):
+            if own_url != url:
+                connection.require_same(url, own_url, application_name=self.role)
+        other = copy.copy(self)
+        other._own = True
+        if settings.hier_direct_url:
+            vars(other).pop("ledger", None)
+        return other
+
+    def require_direct(self) -> None:
+        """Raise where no session of the servers' own is to be had, for what workers will need one for.
+
+        Raises:
+            errors.Refused, errors.PoolerBetween, errors.Unreachable: as ``direct`` and ``flat`` do.
+        """
+        direct = self.direct()
+        direct.flat().close()
+        direct.hier().close()
+
     def impatient(self, patience: float, *, mark: str) -> System:
         """Return the same with sessions of its own, whose statements wait for a lock for so many seconds only.
 
         Args:
             mark: what is added to the name of its sessions, so that they can be told from others.
         """
-        other = copy.copy(self)
+        other = copy.copy(self.direct())
         vars(other).pop("ledger", None)  # the caller closes the one that takes its place
         other.role = f"{self.role} {mark}"
         other.patience = patience
@@ -93,21 +126,22 @@ class System:
 
     def flat(self) -> connection.Connection:
         """Open a connection to the flat store; the caller closes it."""
-        return connection.connect(
-            self.settings.require_flat(),
-            application_name=self.role,
-            connect_timeout=self.settings.connect_timeout,
-            patience=self.patience,
-        )
+        return self._opened(self._urls()[0])
 
     def hier(self) -> connection.Connection:
         """Open a connection to the hierarchical store; the caller closes it."""
-        return connection.connect(
-            self.settings.require_hier(),
-            application_name=self.role,
-            connect_timeout=self.settings.connect_timeout,
-            patience=self.patience,
+        return self._opened(self._urls()[1])
+
+    def _urls(self) -> tuple[str, str]:
+        return (
+            self.settings.direct_urls() if self._own else (self.settings.require_flat(), self.settings.require_hier())
         )
+
+    def _opened(self, url: str) -> connection.Connection:
+        return connection.connect(
+            url, application_name=self.role, connect_timeout=self.settings.connect_timeout, patience=self.patience,
+            own=self._own,
+        )  # fmt: skip
 
     def store(self, store: model.StoreName) -> connection.Connection:
         """Open a connection to a store; the caller closes it."""

@@ -223,9 +223,6 @@ _open: dict[str, connection.Connection] = {}
 def _connection(url: str) -> connection.Connection:
     if url not in _open:
         _open[url] = connection.connect(url, application_name=_APPLICATION)
-        with _open[url], _open[url].cursor() as cursor:
-            # What a crash of the server could lose is loaded again; waiting for the disk is not worth it.
-            cursor.execute("SET synchronous_commit = off")
     return _open[url]
 
 
@@ -252,6 +249,8 @@ def _load_chunk(chunk: _Chunk) -> tuple[int, int]:
     opened = _connection(chunk.url)
     with opened, opened.cursor() as cursor:
         names = ", ".join(category.source.names)
+        # What a crash of the server could lose is loaded again; waiting for the disk is not worth it.
+        cursor.execute("SET LOCAL synchronous_commit = off")
         cursor.copy_expert(
             f"COPY {category.source.qualified} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(document)
         )

@@ -10,7 +10,7 @@ import psycopg2.errors
 
 from hal9mig import errors
 from hal9mig.stores import lock_holders
-from hal9mig.stores.connection import Connection, speaking
+from hal9mig.stores.connection import Connection, require_own, speaking
 
 #: Seconds without a word from whoever keeps the writers out, after which they are let in.
 SILENCE = 16.0
@@ -25,8 +25,10 @@ def hold_back(connection: Connection, *, patience: float) -> Iterator[None]:
 
     Raises:
         errors.WritersInFlight: a transaction that has written is still open; its pid is named.
+        errors.PoolerBetween: the lock would be another session's with the next transaction.
     """
     with connection.cursor() as cursor:
+        require_own(cursor)
         cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(patience * 1000)}ms",))
         connection.commit()
         try:

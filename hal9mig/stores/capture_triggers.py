@@ -78,13 +78,18 @@ def tables(category: Category, side: model.StoreName) -> list[str]:
     return [captured.table for captured in _captured(category, side)]
 
 
-def install(connection: Connection, category: Category, side: model.StoreName) -> None:
+def install(
+    connection: Connection, category: Category, side: model.StoreName, *, patience: float | None = None
+) -> None:
     """Create the capturing triggers of a category's tables on one side; those that are there are replaced.
 
     A statement on a partition or a child fires that table's own triggers only, so each gets them.
 
+    Args:
+        patience: seconds that each table's lock is waited for; None is as long as the session does.
+
     Raises:
-        psycopg2.errors.LockNotAvailable: a table is in use for longer than the session's lock_timeout.
+        psycopg2.errors.LockNotAvailable: a table is in use for longer.
     """
     for captured in _captured(category, side):
         with connection, connection.cursor() as cursor:
@@ -97,6 +102,8 @@ def install(connection: Connection, category: Category, side: model.StoreName) -
         for member in family:
             if not member.foreign:
                 with connection, connection.cursor() as cursor:
+                    if patience is not None:
+                        cursor.execute(f"SET LOCAL lock_timeout = '{round(patience * 1000)}ms'")
                     _attach(cursor, member, captured, alone=len(family) == 1)
         with connection, connection.cursor() as cursor:
             # What was found above and no more: one that came in between has no triggers yet, and has to be told.

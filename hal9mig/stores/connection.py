@@ -32,17 +32,23 @@ _LOGIN_WORDS = ("password authentication failed", "no password supplied", "does 
 
 
 def connect(
-    url: str, *, application_name: str, connect_timeout: float = 5.0, patience: float | None = None
+    url: str, *, application_name: str, connect_timeout: float = 5.0, patience: float | None = None, own: bool = False
 ) -> Connection:
     """Open one psycopg2 connection in UTC and UTF-8.
+
+    A connection pooler may be between, which lends another session of the server's to each transaction. Nothing may
+    then be left in a session: it would be missing here, and be found by whoever is lent that session next.
 
     Args:
         url: ``postgresql://user:password@host:port/database``.
         application_name: shown in ``pg_stat_activity``.
         connect_timeout: seconds to try.
-        patience: seconds that a statement waits for a lock; None is as long as it takes.
+        patience: seconds that a statement waits for a lock; None is as long as it takes. It needs ``own``.
+        own: whether it has to be one session of the server's for as long as it is open.
 
     Raises:
+        errors.PoolerBetween: a pooler is between, and it has to be one session, or its sessions begin with settings
+            under which the stores' values would not be written alike.
         errors.StoreUnreachable: nothing answers there.
         errors.LoginRefused: the server refuses user, password or database.
     """
@@ -56,13 +62,90 @@ def connect(
         )  # fmt: skip
     except psycopg2.OperationalError as error:
         raise _refusal(parsed, error) from None
-    # SET by statement and not by `options`: connection poolers refuse the latter.
-    with connection.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex'")
-        if patience is not None:
-            cursor.execute("SET lock_timeout = %s", (round(patience * 1000),))
-    connection.commit()
+    try:
+        # SET by statement and not by `options`: connection poolers refuse the latter.
+        with connection.cursor() as cursor:
+            cursor.execute("SET TIME ZONE 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex'")
+            if patience is not None:
+                cursor.execute("SET lock_timeout = %s", (round(patience * 1000),))
+            if own or patience is not None:
+                require_own(cursor)
+            elif lent(cursor):
+                connection.rollback()
+                _require_settings(cursor, _where(parsed))
+        connection.commit()
+    except psycopg2.OperationalError as error:
+        # A pooler lets everybody in, and looks for a server with the first statement.
+        connection.close()
+        raise _refusal(parsed, error) from None
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def lent(cursor: Cursor) -> bool:
+    """Whether a pooler lends the sessions: the one that answers is not the one that the connection began with.
+
+    A pooler tells its clients numbers of its own, by which they may cancel a statement, in whatever way it lends.
+    """
+    cursor.execute("SELECT pg_backend_pid()")
+    (pid,) = cursor.fetchone() or (None,)
+    return bool(pid != cursor.connection.info.backend_pid)
+
+
+def require_own(cursor: Cursor) -> None:
+    """Raise where a session is not the connection's own for as long as that is open.
+
+    Raises:
+        errors.PoolerBetween: it is lent.
+    """
+    if lent(cursor):
+        # With whatever was set in the session that is lent just now.
+        cursor.connection.rollback()
+        where = _where(psycopg2.extensions.parse_dsn(cursor.connection.dsn))
+        raise errors.PoolerBetween(
+            f"A connection pooler is between this program and the database at {where}, and what has to outlast a "
+            "transaction cannot be kept through it.",
+            hint="name the server itself in HAL9_FLAT_DIRECT_URL or HAL9_HIER_DIRECT_URL",
+        )
+
+
+def _require_settings(cursor: Cursor, where: str) -> None:
+    cursor.execute(
+        "SELECT format('%s = %s', name, setting) FROM pg_settings WHERE CASE name "
+        "WHEN 'TimeZone' THEN setting NOT IN ('UTC', 'Etc/UTC', 'GMT', 'Etc/GMT', 'Zulu', 'Universal') "
+        "WHEN 'bytea_output' THEN setting <> 'hex' WHEN 'extra_float_digits' THEN setting::int < 1 END ORDER BY 1"
+    )
+    if found := [name for (name,) in cursor.fetchall()]:
+        raise errors.PoolerBetween(
+            f"A connection pooler lends sessions of the database at {where} that begin with {', '.join(found)}.",
+            hint="ALTER ROLE ... SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1: the ones "
+            "named, for the account; then RECONNECT in the pooler",
+        )
+
+
+def require_same(url: str, direct_url: str, *, application_name: str) -> None:
+    """Raise where two addresses, a pooler's and the server's own, do not lead to the same database.
+
+    Raises:
+        errors.Refused: they do not.
+        errors.PoolerBetween: the second is a pooler's too.
+        errors.StoreUnreachable: one cannot be reached.
+    """
+    key = secrets.randbits(62)
+    with contextlib.closing(connect(direct_url, application_name=application_name, own=True)) as held:
+        with held.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+        with connected(url, application_name=application_name) as opened, opened.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (key,))
+            (free,) = cursor.fetchone() or (True,)
+    if free:
+        places = f"{_where(_parsed(url))} and {_where(_parsed(direct_url))}"
+        raise errors.Refused(
+            f"The two addresses of one store, {places}, lead to two databases.",
+            hint="hal9-migrate configure show --origin",
+        )
 
 
 def addressed(url: str, database: str) -> str:

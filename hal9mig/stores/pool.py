@@ -31,12 +31,13 @@ class Pool:
         trust: seconds for which a connection that was used last is taken to be alive, as long as its server says
             nothing. A session that is ended says so only moments later, and what comes in between fails.
         autocommit: whether each statement commits by itself.
+        own: whether a connection has to be one session of the server's; see ``connection.connect``.
         prepare: what is done to a new connection.
     """
 
     def __init__(
         self, url: str, *, application_name: str, connect_timeout: float, idle: int, name: str | None = None,
-        patience: float | None = None, trust: float = 0.0, autocommit: bool = False,
+        patience: float | None = None, trust: float = 0.0, autocommit: bool = False, own: bool = False,
         prepare: Callable[[Connection], None] | None = None,
     ):  # fmt: skip
         self.name = name
@@ -46,6 +47,7 @@ class Pool:
         self._patience = patience
         self._trust = trust
         self._autocommit = autocommit
+        self._own = own
         self._prepare = prepare
         self._most = idle
         self._idle: list[tuple[Connection, float]] = []
@@ -88,7 +90,7 @@ class Pool:
             found[0].close()
         connection = stores_connection.connect(
             self._url, application_name=self._application_name, connect_timeout=self._connect_timeout,
-            patience=self._patience,
+            patience=self._patience, own=self._own,
         )  # fmt: skip
         connection.autocommit = self._autocommit
         if self._prepare is not None:

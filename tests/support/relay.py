@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import ssl
 import threading
@@ -38,6 +39,33 @@ def between(client: socket.socket, port: int) -> None:
         back.start()
         _carry(client, server)
         back.join(10)
+
+
+def renumbered(client: socket.socket, port: int) -> None:
+    """Carry both ways to a PostgreSQL, without TLS, and tell a session another number than its own, as poolers do."""
+    with socket.create_connection(("127.0.0.1", port)) as server:
+        there = threading.Thread(target=_carry, args=(client, server), daemon=True)
+        there.start()
+        kind = b""
+        with contextlib.suppress(OSError), server.makefile("rb", buffering=0) as said:
+            while kind not in (b"Z", b"E"):
+                kind, length = _exactly(said, 1), _exactly(said, 4)
+                body = _exactly(said, int.from_bytes(length) - 4)
+                if kind == b"K":
+                    body = (int.from_bytes(body[:4]) ^ 1).to_bytes(4) + body[4:]
+                client.sendall(kind + length + body)
+        _carry(server, client)
+        there.join(10)
+
+
+def _exactly(stream: io.RawIOBase, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        more = stream.read(size - len(found))
+        if not more:
+            raise ConnectionError("the server has gone")
+        found += more
+    return found
 
 
 def _served(serve: Served, client: socket.socket) -> None:

@@ -70,6 +70,7 @@ def take(system: System, categories: Sequence[Category]) -> Taken:
         errors.Unreachable, psycopg2.Error: a store failed.
     """
     with contextlib.ExitStack() as stack:
+        system = system.direct()
         flat = stack.enter_context(contextlib.closing(system.flat()))
         ledger = stack.enter_context(contextlib.closing(_own_ledger(system)))
         flat.set_session(isolation_level="REPEATABLE READ", readonly=True)
@@ -123,7 +124,7 @@ def under(connection: Connection, instant: Instant, store: model.StoreName) -> I
 def _own_ledger(system: System) -> database.Ledger:
     """Return the ledger on a connection of its own: it is held for as long as the checkpoint takes."""
     return database.Ledger(
-        system.settings.require_hier(),
+        system.settings.direct_urls()[1],
         application_name=f"{system.role} instant",
         connect_timeout=system.settings.connect_timeout,
         pool_size=1,

@@ -68,6 +68,7 @@ class Checkpoints:
             errors.NameTaken: there is a checkpoint of this name.
             errors.ArchiveFull: the storage says that it has no room for it.
             errors.SchemaBehind, errors.UnknownCategory, errors.InvalidUnit: it cannot be taken so.
+            errors.PoolerBetween: a snapshot cannot be held.
             errors.Unreachable: a server or the storage does not answer.
         """
         archive.check_name(order.name)
@@ -75,6 +76,7 @@ class Checkpoints:
             raise errors.UsageError("'latest' cannot be a checkpoint's name: it is how the newest one is asked for.")
         chosen = self._system.registry.select(order.categories)
         self._system.require_ready()
+        self._system.require_direct()
         self.archive.ensure()
         if self.archive.exists(order.name):
             raise errors.NameTaken(

@@ -33,8 +33,8 @@ from hal9mig.stores.write_mode import Mode
 
 #: Keys that a round looks at because they were applied lately, or drifted before, of each category.
 _MOST_KEYS = 1000
-#: Milliseconds for which a round waits for a table's lock; the application waits behind it for as long.
-_PATIENCE = 500
+#: Seconds for which a round waits for a table's lock; the application waits behind it for as long.
+_PATIENCE = 0.5
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -170,18 +170,14 @@ class RoundWork:
         alarm_rules.undeclared(self._system, found)
 
     def _reinstall(self, source: Connection, category: Category, side: model.StoreName) -> None:
-        with source, source.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{_PATIENCE}ms",))
         try:
-            capture_triggers.install(source, category, side)
+            capture_triggers.install(source, category, side, patience=_PATIENCE)
         except psycopg2.Error as error:
             # Who holds the table, or a right that is missing: the alarm stands, and the next round tries again.
             source.rollback()
             reconciliation_log.note(
                 self._system.settings, "unseen", category=category.slug, error=" ".join(str(error).split())
             )
-        with source, source.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', '0', false)")
 
     def tail(self, interval: float) -> None:
         """Apply what waits in the journal, as far as a worker's turn goes, and look at what was applied lately."""

@@ -215,6 +215,8 @@ class Switch:
 
     @contextlib.contextmanager
     def _guarded(self, target: Mode) -> Iterator[tuple[mode.ModeLine, Connection, Connection]]:
+        # Writers and appliers are kept out by locks of sessions: they have to be the server's own.
+        self._system = self._system.direct()
         # The lock's transaction stays open over the whole switch; the steps commit on others.
         with (
             contextlib.closing(self._system.flat()) as flat,
@@ -258,11 +260,9 @@ class Switch:
 
     def _install(self, connection: Connection, category: Category, side: model.StoreName) -> None:
         """Have a category captured, which needs its tables' locks; gives way to the application between the tries."""
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(PATIENCE * 1000)}ms",))
         for attempt in range(_TRIES):
             try:
-                capture_triggers.install(connection, category, side)
+                capture_triggers.install(connection, category, side, patience=PATIENCE)
                 break
             except psycopg2.errors.LockNotAvailable:
                 if attempt == _TRIES - 1:
@@ -274,8 +274,6 @@ class Switch:
                         f"{held or 'it has ended just now; try again'}."
                     ) from None
                 time.sleep(_BETWEEN)
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', '0', false)")
 
     @contextlib.contextmanager
     def _barrier(self, connection: Connection) -> Iterator[float]:

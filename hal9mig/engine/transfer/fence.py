@@ -9,7 +9,7 @@ import psycopg2.errors
 
 from hal9mig import errors, model
 from hal9mig.stores import capture, lock_holders, write_mode
-from hal9mig.stores.connection import Connection, Cursor
+from hal9mig.stores.connection import Connection, Cursor, require_own
 from hal9mig.stores.write_mode import Mode
 
 #: Seconds without a word from whoever applies, in the middle of a transaction, after which it is given up.
@@ -69,8 +69,10 @@ def closed(connection: Connection, *, patience: float) -> Iterator[None]:
 
     Raises:
         errors.GateClosed: one in flight does not end within ``patience`` seconds; it is named.
+        errors.PoolerBetween: the lock would be another session's with the next transaction.
     """
     with connection.cursor() as cursor:
+        require_own(cursor)
         cursor.execute("SELECT set_config('lock_timeout', %s, false)", (f"{int(patience * 1000)}ms",))
         connection.commit()
         try:

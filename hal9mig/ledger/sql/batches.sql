@@ -18,7 +18,8 @@ UPDATE hal9mig.batches SET lease_until = clock_timestamp() + %(lease)s * interva
 RETURNING seq
 
 -- name: attach_backend
-UPDATE hal9mig.batches SET backend_pid = %(pid)s
+-- A session that a pooler lends is somebody else's by the time it would be ended.
+UPDATE hal9mig.batches SET backend_pid = CASE WHEN pg_backend_pid() = %(pid)s THEN %(pid)s END
  WHERE run_id = %(run_id)s AND seq = %(seq)s AND attempt = %(attempt)s AND owner = %(owner)s AND status = 'leased'
 RETURNING seq
 
