@@ -7,7 +7,7 @@ SCALE ?= 0.02
 ROUNDS ?= 20
 SEED ?= 1
 
-.PHONY: demo test long campaign mutants matrix lint check unit bench bench-peers format lock audit clean
+.PHONY: demo test long campaign mutants matrix pooler lint check unit bench bench-peers format lock audit clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
@@ -42,6 +42,12 @@ mutants: $(VENV)/installed
 ## matrix: the acceptance tests on other versions of Python, PostgreSQL and Redis, as far as they are at hand
 matrix: $(VENV)/installed
 	@$(BIN)/python -m tests.matrix
+
+## pooler: a migration by 64 worker processes by way of PgBouncer in transaction mode, where there is one
+pooler: $(VENV)/installed
+	@PATH="$$PATH:/usr/sbin"; command -v pgbouncer > /dev/null \
+	  || { echo "not here: pgbouncer (Debian: apt-get install pgbouncer)"; exit 1; }; \
+	  $(BIN)/python -m pytest -m pooler -s tests/pooler
 
 ## lint: style and the direction of imports
 lint: $(VENV)/installed
