@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from typing import Any
@@ -37,6 +38,13 @@ process = _Process()
 def worker_name(hostname: str | None) -> str:
     """Return the name under which a worker is known in the ledger."""
     return hostname or f"worker@{socket.gethostname()}"
+
+
+@signals.worker_before_create_process.connect
+def _before_fork(**_: Any) -> None:
+    # A collection writes into each object that it looks at, and what is written to is not shared any more.
+    gc.collect()
+    gc.freeze()
 
 
 @signals.worker_process_init.connect

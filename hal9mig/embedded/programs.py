@@ -62,21 +62,19 @@ class Programs:
         return self._program(
             name,
             # One process each, so that `kill -9` of a worker takes one batch with it and no more.
-            "workers.app", "worker", "--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO",
-            "--without-gossip", "--without-mingle",
+            "workers", "--name", name,
             ready=" ready.", steps=_WORKER_STEPS,
         )  # fmt: skip
 
     def beat(self) -> Program:
         """Return the beat."""
-        command = ("beat.app", "beat", "--loglevel", "INFO", "--pidfile", "")
-        return self._program("beat", *command, ready="beat: Starting")
+        return self._program("beat", "beat", ready="beat: Starting")
 
     def flower(self) -> Program:
         """Return Flower; it has to start after the workers, or its list of workers stays empty."""
         port = self._addresses.flower_port
         conf = files.config_file("flowerconfig.py")
-        command = ("workers.app", "flower", f"--conf={conf}", f"--address={LOOPBACK}", f"--port={port}")
+        command = ("celery", "-A", "workers.app", "flower", f"--conf={conf}", f"--address={LOOPBACK}", f"--port={port}")
         program = self._program("flower", *command, ready="")
         program.address = f"http://{LOOPBACK}:{port}"
         program.is_ready = lambda text: _answers(port, "/healthcheck")
@@ -111,7 +109,7 @@ class Programs:
     def _program(self, name: str, *command: str, ready: str, steps: Steps = ((signal.SIGTERM, 10.0),)) -> Program:
         return Program(
             name=name,
-            command=[sys.executable, "-m", "celery", "-A", *command],
+            command=[sys.executable, "-m", *command],
             env=self.env,
             log=log_of(self._data_dir, name),
             cwd=self._data_dir,
