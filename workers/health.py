@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _REPORT_EVERY = 2.0  # seconds
 _MEASURE_EVERY = 10.0  # seconds; to ask the system how much memory is shared costs more than all else of a report
 _IDLE = 0.5  # seconds between ticks when nothing is published
+_TRUST = 1.0  # seconds; a look that finds its connection gone is followed by the next one
 _TROUBLE = (errors.HAL9Error, psycopg2.Error, redis.RedisError, OSError)
 
 
@@ -48,7 +49,7 @@ class Pulse(threading.Thread):
         super().__init__(name="pulse", daemon=True)
         self._name = name
         self._slots = slots
-        self._system = System(SETTINGS, role="worker parent")
+        self._system = System(SETTINGS, role="worker parent", trust=_TRUST)
         self._ended = threading.Event()
         self._desk = Desk(self._system)
         self._caller = follower.Caller(self._system)
@@ -56,7 +57,8 @@ class Pulse(threading.Thread):
         self.draining = False
         # One for both threads: a server that is away is told once.
         self._outage = Outage()
-        self._keeper = Keeper(System(SETTINGS, role="worker keeper"), f"{name}/{os.getpid()}", outage=self._outage)
+        looking = System(SETTINGS, role="worker keeper", trust=_TRUST)
+        self._keeper = Keeper(looking, f"{name}/{os.getpid()}", outage=self._outage)
         self._process = psutil.Process()
         self._processes: list[psutil.Process] = []
         self._memory, self._cpu = 0, 0.0
@@ -115,7 +117,7 @@ class Pulse(threading.Thread):
         """Write this worker's line in the ledger."""
         if time.monotonic() - self._measured > _MEASURE_EVERY:
             self._measure()
-        with self._system.ledger.begin() as session:
+        with self._system.ledger.single() as session:
             workers.report(
                 session, name=self._name, host=socket.gethostname(), pid=os.getpid(), slots=self._slots,
                 draining=self.draining, memory_bytes=self._memory, cpu_percent=self._cpu,

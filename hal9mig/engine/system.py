@@ -26,16 +26,19 @@ class System:
     Args:
         resolved: the connection plane.
         role: what this process is, for ``pg_stat_activity``: ``cli``, ``worker``.
+        trust: seconds for which a connection to the ledger that was used last is taken to be alive, for a loop that
+            looks several times a second: what fails it does anew.
 
     Attributes:
         patience: seconds that a statement waits for a lock; None is as long as it takes.
     """
 
-    def __init__(self, resolved: settings_module.Settings, *, role: str):
+    def __init__(self, resolved: settings_module.Settings, *, role: str, trust: float = 0.0):
         self.settings = resolved
         self.role = f"hal9-migrate {role}"
         self.patience: float | None = None
         self._own = False
+        self._trust = trust
 
     @functools.cached_property
     def registry(self) -> registry.Registry:
@@ -55,6 +58,7 @@ class System:
             connect_timeout=self.settings.connect_timeout,
             pool_size=3,
             patience=self.patience,
+            trust=self._trust,
         )
 
     @functools.cached_property

@@ -40,11 +40,13 @@ class Ledger:
         connect_timeout: float = 5.0,
         pool_size: int = 2,
         patience: float | None = None,
+        trust: float = 0.0,
     ):
         self.url = url
         self._pool = Pool(
-            url, application_name=application_name, connect_timeout=connect_timeout, idle=pool_size, patience=patience
-        )
+            url, application_name=application_name, connect_timeout=connect_timeout, idle=pool_size, patience=patience,
+            trust=trust,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Session]:

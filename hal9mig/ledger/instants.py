@@ -61,6 +61,11 @@ def read(session: database.Session, run_id: int) -> Instant:
     )
 
 
+def anything(session: database.Session) -> bool:
+    """Whether there is any instant, or anything that a restore has made: else nothing is to be kept or cleared."""
+    return bool(database.run(session, "checkpoints", "anything").scalar_one())
+
+
 def unkept(session: database.Session) -> Sequence[int]:
     """Return the checkpoints under way that need a keeper."""
     return [int(row.run_id) for row in database.run(session, "checkpoints", "unkept")]

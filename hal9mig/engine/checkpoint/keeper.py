@@ -71,6 +71,8 @@ class Keeper(threading.Thread):
         """
         self._extend()
         with self._system.ledger.single() as session:
+            if not instants.anything(session):
+                return
             wanted = instants.unkept(session)
             left = instants.leavings(session)
         for run_id in wanted:

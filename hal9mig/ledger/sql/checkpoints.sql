@@ -5,6 +5,10 @@ INSERT INTO hal9mig.instants (run_id) VALUES (%(run_id)s) ON CONFLICT DO NOTHING
 SELECT run_id, number, flat, hierarchical, positions, kept_until > clock_timestamp() AS kept
   FROM hal9mig.instants WHERE run_id = %(run_id)s
 
+-- name: anything
+-- Whether anybody holds an instant or has left a table: mostly nobody does, and one question tells so.
+SELECT EXISTS (SELECT FROM hal9mig.instants) OR EXISTS (SELECT FROM hal9mig.shadows) AS found
+
 -- name: unkept
 -- Checkpoints under way whose snapshots nobody holds: they are new, or their keeper has fallen silent.
 SELECT i.run_id FROM hal9mig.instants i JOIN hal9mig.runs r ON r.id = i.run_id
