@@ -13,7 +13,22 @@ import click
 CONTEXT: dict[str, Any] = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group whose errors lead to the help of the command that they are about."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out a command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            # The parser does not say whose line it could not read.
+            command = self.get_command(ctx, ctx.invoked_subcommand or "") if error.ctx is None else None
+            if command is not None:
+                error.ctx = click.Context(command, info_name=ctx.invoked_subcommand, parent=ctx)
+            raise
+
+
+class LazyGroup(Group):
     """A group that finds its commands in modules.
 
     Args:

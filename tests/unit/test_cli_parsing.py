@@ -6,9 +6,10 @@ import shlex
 import subprocess
 import sys
 
+import click
 import pytest
 
-from tests.unit.commandline import CommandLine, parse
+from tests.unit.commandline import CommandLine, commands, parse
 
 GOOD = [
     # As the runbook writes them.
@@ -161,6 +162,23 @@ BAD = [
     ("learning import --input a --batch-size none", ["--batch-size", "'none'"], ["1000"]),
     ("--config nowhere.toml state status", ["nowhere.toml"], []),
 ]
+
+
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(command: CommandLine) -> None:
+    tried = 0
+    for path, one in commands().items():
+        for option in one.params:
+            if (
+                path
+                and isinstance(option, click.Option)
+                and not option.is_flag
+                and not isinstance(option.flag_value, str)
+            ):
+                told = command(*path.split(), option.opts[0])
+                assert told.exit_code == 2
+                assert told.err.splitlines()[-1] == f"  hint: hal9-migrate {path} --help", told.err
+                tried += 1
+    assert tried > 100
 
 
 @pytest.mark.parametrize(("line", "message", "hint"), BAD)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import options
+from hal9mig.cli import lazy_group, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ Examples:
 """
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def category() -> None:
     """List the categories of state, and declare your own."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import options
+from hal9mig.cli import lazy_group, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Examples:
 """
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def certificates() -> None:
     """See what each switch over was based on."""
 

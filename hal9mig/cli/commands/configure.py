@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, settings, units
-from hal9mig.cli import options
+from hal9mig.cli import lazy_group, options
 from hal9mig.cli.console import both_ways, counted
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -52,7 +52,7 @@ _WINDOWS = {
 }  # fmt: skip
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def configure() -> None:
     """Set how is migrated, and show the settings (not HAL9's configuration data)."""
 

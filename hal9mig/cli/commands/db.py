@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, model
-from hal9mig.cli import options
+from hal9mig.cli import lazy_group, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ Examples:
 """
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def db() -> None:
     """Upgrade and check the schemas of both databases."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hal9mig import errors
-from hal9mig.cli import options
+from hal9mig.cli import lazy_group, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
 #: What each exit code means.
@@ -27,7 +27,7 @@ Examples:
 """
 
 
-@click.group("help")
+@click.group("help", cls=lazy_group.Group)
 def manual() -> None:
     """Look things up."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import confirm, finished, invocation, options, standing_still
+from hal9mig.cli import confirm, finished, invocation, lazy_group, options, standing_still
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -48,7 +48,7 @@ Examples:
 _BACKUP_AGE = 3600.0
 
 
-@click.group(invoke_without_command=True, help=_MODE)
+@click.group(cls=lazy_group.Group, invoke_without_command=True, help=_MODE)
 @options.output
 @click.pass_context
 def mode(context: click.Context) -> None:

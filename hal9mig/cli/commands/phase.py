@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors
-from hal9mig.cli import confirm, options, phase_validation
+from hal9mig.cli import confirm, lazy_group, options, phase_validation
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Examples:
 """
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def phase() -> None:
     """Complete the phase of the migration, and see where it stands."""
 

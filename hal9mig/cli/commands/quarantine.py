@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import confirm, options
+from hal9mig.cli import confirm, lazy_group, options
 from hal9mig.cli.console import counted
 from hal9mig.cli.invocation import Invocation, pass_call
 
@@ -47,7 +47,7 @@ Examples:
 _STATES = ["held", "released", "dropped", "all"]
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def quarantine() -> None:
     """List, show, retry and drop records that could not be migrated."""
 

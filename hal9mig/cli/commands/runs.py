@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from hal9mig import model, units
-from hal9mig.cli import options, run_progress, run_result, wait
+from hal9mig.cli import lazy_group, options, run_progress, run_result, wait
 from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.engine import run_standing
 
@@ -53,7 +53,7 @@ Examples:
 _MOST_BATCHES = 20  # that are listed on a terminal
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def runs() -> None:
     """List, watch, pause, resume, cancel and retry runs."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hal9mig import errors, units
-from hal9mig.cli import confirm, options
+from hal9mig.cli import confirm, lazy_group, options
 from hal9mig.cli.invocation import Invocation, pass_call
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _INTERVAL = 10.0  # seconds between lines where there is no terminal
 _BLINK = 0.2  # seconds between two looks of the line on a terminal
 
 
-@click.group("sample-data")
+@click.group("sample-data", cls=lazy_group.Group)
 def sample_data() -> None:
     """Make sample data to try a migration on."""
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import click
 
 from hal9mig import errors, safe_text, settings, units
+from hal9mig.cli import lazy_group
 from hal9mig.cli.invocation import Invocation, pass_call
 from hal9mig.embedded import daemon, programs, record
 from hal9mig.embedded import stack as stacks
@@ -42,7 +43,7 @@ Examples:
 """
 
 
-@click.group()
+@click.group(cls=lazy_group.Group)
 def stack() -> None:
     """Start, show and stop the servers and processes of one machine."""
 
