@@ -15,7 +15,9 @@ _BYTES = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 _PER = {"s": 1, "m": 60, "h": 3600}
-_NUMBER = r"(?P<number>\d+(?:\.\d+)?)"
+#: Digits of a number that anything is counted by: one more, and it might be larger than the servers' largest.
+_DIGITS = 18
+_NUMBER = rf"(?P<number>\d{{1,{_DIGITS}}}(?:\.\d{{1,{_DIGITS}}})?)"
 #: Seconds of the longest time that may be asked for.
 LONGEST = 3650 * _DURATION["d"]
 
@@ -62,9 +64,9 @@ def parse_duration(text: str, *, none: bool = False) -> float:
         errors.InvalidUnit: it has another form, is zero, or longer than any clock goes on counting.
     """
     found = re.fullmatch(rf"{_NUMBER}\s*(?P<unit>ms|s|m|h|d)?", text.strip(), re.I)
-    if not found or (float(found["number"]) == 0 and not none):
+    seconds = float(found["number"]) * _DURATION[(found["unit"] or "s").lower()] if found else 0.0
+    if not found or (seconds == 0 and not none):
         raise _invalid("a duration" if none else "a duration above zero", text, "30s, 5m or 24h")
-    seconds = float(found["number"]) * _DURATION[(found["unit"] or "s").lower()]
     if seconds > LONGEST:
         raise _invalid(f"a duration of at most {format_duration(LONGEST)}", text, "30s, 5m or 24h")
     return seconds
@@ -90,8 +92,8 @@ def parse_count(text: str) -> int:
         errors.InvalidUnit: it is not a whole number, zero or negative.
     """
     plain = text.strip().replace(",", "").replace("_", "")
-    if not plain.isdecimal() or int(plain) < 1:
-        raise _invalid("a whole number above zero", text, "1000")
+    if len(plain) > _DIGITS or not plain.isdecimal() or int(plain) < 1:
+        raise _invalid(f"a whole number above zero of at most {_DIGITS} digits", text, "1000")
     return int(plain)
 
 

@@ -33,6 +33,10 @@ _EPOCH = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _EPOCH_DAY = datetime.date(2000, 1, 1)
 _INFINITE = (2**63 - 1, -(2**63))
 _JSON = msgspec.json.Encoder(decimal_format="number")
+#: Python refuses to make an int of more digits than 4,300, as that takes long.
+_MOST_DIGITS = 4000
+#: The longest number that PostgreSQL keeps has so many digits before its point.
+_LONGEST_NUMERIC = 131_072
 _spelled = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
@@ -49,6 +53,11 @@ class Codec(Protocol):
 def field(data: bytes) -> bytes:
     """Return data as a field."""
     return _LENGTH.pack(len(data)) + data
+
+
+def whole_number(text: str) -> int | decimal.Decimal:
+    """Return a whole number of any length; one that Python makes no int of is a Decimal."""
+    return int(text) if len(text) < _MOST_DIGITS else decimal.Decimal(text)
 
 
 def rows_of(message: bytes) -> bytes | None:
@@ -112,7 +121,14 @@ class _Json:
     lead = b""
 
     def decode(self, data: bytes) -> Any:
-        return json.loads(data[len(self.lead) :], parse_float=decimal.Decimal)
+        try:
+            return json.loads(data[len(self.lead) :], parse_float=decimal.Decimal, parse_int=whole_number)
+        except (RecursionError, decimal.InvalidOperation):
+            # Of jsonb only the first; json keeps numbers that no type of number holds.
+            raise errors.RecordRejected(
+                "A document nested so deeply, or with such a number, has no Python value.",
+                hint="pass the column through",
+            ) from None
 
     def encode(self, value: Any) -> bytes:
         text = bytes(value) if isinstance(value, (bytes, memoryview)) else _JSON.encode(value)
@@ -169,11 +185,9 @@ class _Numeric:
         if sign in self._SPECIAL:
             return decimal.Decimal(self._SPECIAL[sign])
         digits = struct.unpack_from(f"!{count}H", data, 8)
-        whole = 0
-        for digit in digits:
-            whole = whole * 10000 + digit
         exponent = (weight - count + 1) * 4
-        text = str(whole)
+        # Not by way of an int, which Python makes of some thousand digits only.
+        text = "".join(f"{digit:04}" for digit in digits).lstrip("0") or "0"
         # Trim or pad to the display scale, which PostgreSQL keeps apart from the digits.
         if exponent > -scale:
             text, exponent = text + "0" * (exponent + scale), -scale
@@ -189,6 +203,9 @@ class _Numeric:
             return field(struct.pack("!HhHH", 0, 0, sign, 0))
         negative, digits, exponent = number.as_tuple()
         power = int(exponent)
+        if abs(power) > _LONGEST_NUMERIC:
+            # Written out it would fill the memory before the server refused it.
+            raise errors.RecordRejected(f"{number} is longer than a numeric may be.")
         scale = max(0, -power)
         text = "".join(map(str, digits)) + "0" * max(0, power)
         point = len(text) - scale

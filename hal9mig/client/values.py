@@ -29,8 +29,6 @@ from hal9mig.stores.connection import Connection
 Record = dict[str, Any]
 _JSONS = ("json", "jsonb")
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-#: Python refuses to make an int of more digits than this, as that takes long.
-_MOST_DIGITS = 4000
 _NULL = "null"
 _NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
@@ -108,18 +106,14 @@ def _check_json(value: Any) -> None:
             _check_json(member)
 
 
-def _integer(text: str) -> int | decimal.Decimal:
-    return int(text) if len(text) < _MOST_DIGITS else decimal.Decimal(text)
-
-
 def _json(text: str | None, _: object) -> Any:
     if text is None:
         return None
     if text == _NULL:
         return Json(_NULL)
     try:
-        return json.loads(text, parse_float=decimal.Decimal, parse_int=_integer)
-    except RecursionError:
+        return json.loads(text, parse_float=decimal.Decimal, parse_int=wire.whole_number)
+    except (RecursionError, decimal.InvalidOperation):
         return Json(text)
 
 

@@ -65,7 +65,9 @@ VALUES = {
     "text": ["", "a", "\U0001f596\n\t\\", "x" * 100_000],
     "bytea": [b"", b"\0\xff" * 1000],
     "uuid": [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)],
-    "jsonb": [None, True, [], {}, "", 1, 2**70, D("1.50"), D("1E+400"), {"a": [1, {"": None}], "\u2028": "ß"}],
+    "jsonb": [
+        None, True, [], {}, "", 1, 2**70, D("1.50"), D("1E+400"), D("7" * 9000), {"a": [1, {"": None}], "\u2028": "ß"},
+    ],
     "date": [datetime.date.min, datetime.date(1999, 12, 31), datetime.date(2000, 1, 1), datetime.date.max],
     "timestamp": [datetime.datetime.min, datetime.datetime(2000, 1, 1), datetime.datetime.max],
     "timestamptz": [
@@ -73,7 +75,7 @@ VALUES = {
     ],
     "numeric": [D(text) for text in (
         "0", "0.00", "1", "-1", "10000", "9999", "0.0001", "0.00001", "123456789.000100", "-99999999.99999999",
-        "1" + "0" * 50, "0." + "0" * 50 + "1", "Infinity", "-Infinity",
+        "1" + "0" * 50, "0." + "0" * 50 + "1", "7" * 9000, "-0." + "7" * 9000, "Infinity", "-Infinity",
     )],
     "real[]": [[], [1.5], [None], [None, -0.0, math.inf]],
     "text[]": [[], ["", None, "NULL", '"{}']],
@@ -111,6 +113,22 @@ class TestValues:
         """A column that may hold them has to pass through."""
         with pytest.raises(errors.RecordRejected):
             wire.codec(kind).decode(micros.to_bytes(8, signed=True))
+
+    @pytest.mark.parametrize(
+        ("kind", "text"),
+        [("jsonb", b"\x01" + b"[" * 100_000), ("json", b"[1e99999999999999999999]")],
+        ids=["depth", "exponent"],
+    )
+    def test_documents_that_python_does_not_have_are_rejected(self, kind: str, text: bytes) -> None:
+        """As times are."""
+        with pytest.raises(errors.RecordRejected):
+            wire.codec(kind).decode(text)
+
+    def test_a_number_that_would_fill_the_memory_is_rejected(self) -> None:
+        """Before it is written out."""
+        for text in ("1E+999999999", "1E-999999999"):
+            with pytest.raises(errors.RecordRejected, match="longer than a numeric"):
+                wire.codec("numeric").encode(D(text))
 
     def test_times_of_any_zone_mean_the_same_instant(self) -> None:
         """The server keeps no zone."""
