@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import urllib.parse
 
 from hal9mig import errors, units
 
 
 def names(value: object) -> list[str]:
     """Return a list that may be written as one text, with commas."""
-    listed = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    listed = value if isinstance(value, (list, tuple)) else str(value).split(",")
     return [str(name).strip() for name in listed if str(name).strip()]
 
 
@@ -27,6 +28,19 @@ def log_format(text: str) -> str:
     """
     if text not in ("text", "json"):
         raise errors.InvalidUnit(f"{text!r} is no form of a log.", hint="text or json")
+    return text
+
+
+def address(text: str) -> str:
+    """Return the text of a URL.
+
+    Raises:
+        errors.InvalidUnit: it is none.
+    """
+    try:
+        urllib.parse.urlsplit(text)
+    except ValueError as error:
+        raise errors.InvalidUnit(f"It is no address: {error}.") from None
     return text
 
 

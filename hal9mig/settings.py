@@ -25,7 +25,6 @@ SYSTEM_CONFIG = pathlib.Path("/etc/hal9/migrate.toml")
 LOCAL_CONFIG = pathlib.Path("hal9-migrate.toml")
 STACK_FILE = "stack.json"
 
-
 #: What to do about servers, workers and the beat: of a stack that runs here, and of one's own.
 EMBEDDED_SERVERS = "hal9-migrate stack status"
 OWN_SERVERS = "hal9-migrate configure show --origin"
@@ -287,7 +286,7 @@ def load(
         flat_direct_url=setting_texts.text(values["stores.flat_direct_url"]),
         hier_direct_url=setting_texts.text(values["stores.hier_direct_url"]),
         connect_timeout=read("stores.connect_timeout", units.parse_duration),
-        redis_url=setting_texts.text(values["queue.redis_url"]),
+        redis_url=None if values["queue.redis_url"] is None else read("queue.redis_url", setting_texts.address),
         queue_prefix=str(values["queue.prefix"]),
         data_dir=pathlib.Path(str(values["stack.data_dir"])).absolute(),
         workers=read("stack.workers", units.parse_count),
@@ -300,7 +299,7 @@ def load(
         dashboard_hosts=tuple(setting_texts.names(values["dashboard.hosts"])),
         log_dir=pathlib.Path(str(values["log.dir"])).absolute(),
         log_format=read("log.format", setting_texts.log_format),
-        webhook_url=setting_texts.text(values["alerts.webhook_url"]),
+        webhook_url=None if values["alerts.webhook_url"] is None else read("alerts.webhook_url", setting_texts.address),
         webhook_secret=setting_texts.text(values["alerts.webhook_secret"]),
         checkpoint_url=setting_texts.place(
             setting_texts.text(values["checkpoints.url"])
@@ -356,7 +355,7 @@ def shown(setting: Setting, value: object) -> str:
 def _read(path: pathlib.Path) -> dict[str, object]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.InvalidSettings(f"The settings file {path} cannot be read: {error}") from error
     flat: dict[str, object] = {}
     for section, body in document.items():
@@ -369,6 +368,8 @@ def _read(path: pathlib.Path) -> dict[str, object]:
                     f"The settings file {path} has an unknown key, {key}.",
                     hint=f"did you mean {near[0]}?" if near else "hal9-migrate configure show lists every key",
                 )
+            if isinstance(value, dict) or (isinstance(value, list) and not isinstance(_BY_KEY[key].default, tuple)):
+                raise errors.InvalidSettings(f"{key} of the settings file {path} is neither a text nor a number.")
             flat[key] = value
     return flat
 
@@ -376,7 +377,7 @@ def _read(path: pathlib.Path) -> dict[str, object]:
 def _running_stack(data_dir: pathlib.Path) -> dict[str, object]:
     try:
         document = json.loads((data_dir / STACK_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     found = document.get("settings") if isinstance(document, dict) else None
     return {key: value for key, value in found.items() if key in _BY_KEY} if isinstance(found, dict) else {}

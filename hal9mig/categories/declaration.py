@@ -255,6 +255,10 @@ def _problems(category: Category) -> Iterable[str]:
     for found in (*(identifiers.problem(name, table=True) for name in tables), *map(identifiers.problem, columns)):
         if found is not None:
             yield found
+    values = [target.when[1] for target in category.targets if target.when is not None]
+    for text in (category.title, category.line, category.rebuild, *category.aliases, *values):
+        if not identifiers.storable(text):
+            yield f"{text!r:.60} is no text that a database takes"
     if not source.key or not set(source.key) <= names:
         yield "the key columns must be among the source's columns"
     if source.version is not None and source.version not in names:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+#: Halves of characters, which Python's texts may hold alone.
+_HALVES = re.compile("[\ud800-\udfff]")
 #: The server cuts a longer name off, in bytes, and then two may be one.
 LONGEST = 63
 _WORDS = """
@@ -29,13 +31,18 @@ RESERVED = frozenset(_WORDS.split())
 
 def problem(name: str, *, table: bool = False) -> str | None:
     """Return what keeps a name from being declared; None where nothing does."""
-    if not name or "\0" in name:
+    if not name or not storable(name):
         return f"{name!r} is no SQL name"
     if len(name.encode()) > LONGEST:
         return f"{name!r} is longer than the {LONGEST} bytes of a SQL name"
     if table and "%" in name:
         return f"{name!r} holds a percent sign, which the name of a table or schema must not"
     return None
+
+
+def storable(text: str) -> bool:
+    """Whether a database takes this text."""
+    return "\0" not in text and not _HALVES.search(text)
 
 
 def quoted(name: str, alias: str = "") -> str:

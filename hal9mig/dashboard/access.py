@@ -114,7 +114,10 @@ def is_loopback(address: str) -> bool:
 
 def same_origin(origin: str, host: str) -> bool:
     """Whether a form was sent by a page of ours: a browser says of which page, and by which name it asks."""
-    return urllib.parse.urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return urllib.parse.urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def spoken(name: str) -> str:

@@ -46,7 +46,7 @@ def read_document(path: pathlib.Path) -> dict[str, object] | None:
         raise errors.StackRefused(
             f"{path.parent} is no folder.", hint="name another with HAL9_DATA_DIR or stack.data_dir"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.StackRefused(
             f"{path} cannot be read: {error}", hint="restore the file, or move its folder away and start afresh"
         ) from error

@@ -142,7 +142,7 @@ def _task_id(text: bytes) -> str:
     """Return the id in a message as kombu puts it into a list."""
     try:
         return str(json.loads(text)["headers"]["id"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from hal9mig import errors
 from hal9mig.categories import wire
 from hal9mig.categories.declaration import Category
@@ -123,9 +125,8 @@ def read(path: pathlib.Path) -> Iterator[Line]:
 
 def _line(text: str) -> Line | None:
     try:
-        document = json.loads(text)
-        return Line(**{**document, "key": tuple(document["key"])})
-    except (ValueError, TypeError, KeyError):
+        return msgspec.convert(json.loads(text), Line)
+    except (ValueError, RecursionError):
         return None
 
 

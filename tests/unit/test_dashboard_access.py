@@ -84,6 +84,7 @@ def test_another_token_ends_all_logins() -> None:
         ("https://OPS.example", "ops.example", True),
         ("http://127.0.0.1:8000", "127.0.0.1:5556", False),
         ("null", "127.0.0.1:5556", False),
+        ("http://[", "127.0.0.1:5556", False),
     ],
 )
 def test_a_form_comes_from_the_same_origin(origin: str, host: str, same: bool) -> None:

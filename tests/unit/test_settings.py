@@ -93,6 +93,12 @@ def test_a_named_file_replaces_the_local_one(tmp_path: pathlib.Path) -> None:
         ("[stack", "cannot be read"),
         ("[stack]\nworkers = 0", "not a whole number"),
         ("[lease]\nduration = 'soon'", "not a duration"),
+        ("[lease]\nduration = [1]", "lease.duration .* is neither a text nor a number"),
+        ("dashboard.hosts = {a = 1}", "dashboard.hosts .* is neither a text nor a number"),
+        ("[alerts]\nwebhook_url = 'http://['", "alerts.webhook_url cannot be read .* no address"),
+        ("[queue]\nredis_url = 'rediss://['", "queue.redis_url cannot be read .* no address"),
+        (f"[stack]\nworkers = {'9' * 5000}", "cannot be read"),
+        (f"stack.workers = {'[' * 5000}", "cannot be read"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(tmp_path: pathlib.Path, text: str, message: str) -> None:
@@ -159,7 +165,7 @@ def test_where_nothing_is_set_a_stack_is_the_way_out() -> None:
     assert refused.value.hint == "hal9-migrate stack up --detach, or set HAL9_HIER_URL"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 5000])
 def test_a_broken_stack_file_is_no_stack(text: str) -> None:
     write(pathlib.Path("data/stack.json"), text)
     assert load().flat_url is None

@@ -221,5 +221,5 @@ def _payload(record: Held) -> object:
         return None
     try:
         return json.loads(record.payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return record.payload

@@ -148,8 +148,12 @@ class RowsReader:
         return found
 
     def _check(self) -> None:
-        wanted, found = self._shape.schema(), self._file.schema_arrow
-        facts = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
+        with self._reported():
+            wanted, found = self._shape.schema(), self._file.schema_arrow
+        facts = {
+            key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+            for key, value in (found.metadata or {}).items()
+        }
         for name, value in ((key.decode(), value.decode()) for key, value in wanted.metadata.items()):
             if facts.get(name) != value:
                 said = f"{name} {facts[name]!r}" if name in facts else f"no {name}"
