@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 SCALE ?= 0.02
 ROUNDS ?= 20
 SEED ?= 1
+SECONDS ?= 60
 
-.PHONY: demo test long campaign mutants matrix pooler lint check unit bench bench-peers format lock audit clean
+.PHONY: demo test long campaign mutants fuzz matrix pooler lint check unit bench bench-peers format lock audit clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py hal9mig/categories/native.pyx
@@ -38,6 +39,11 @@ campaign: $(VENV)/installed
 ## mutants: one rule of docs/correctness.md left out at a time; a test has to notice each
 mutants: $(VENV)/installed
 	@$(BIN)/python -m tests.mutants
+
+## fuzz: what comes from outside, drawn by a fuzzer that follows the code, for SECONDS each; fetches the fuzzer
+fuzz: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 ## matrix: the acceptance tests on other versions of Python, PostgreSQL and Redis, as far as they are at hand
 matrix: $(VENV)/installed

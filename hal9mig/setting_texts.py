@@ -55,7 +55,7 @@ def keep(text: str) -> int:
 
 def path(value: object) -> pathlib.Path | None:
     """Return the whole path of a file that may be named."""
-    return None if value is None else pathlib.Path(str(value)).absolute()
+    return pathlib.Path(str(value)).absolute() if value else None
 
 
 def text(value: object) -> str | None:
