@@ -150,6 +150,13 @@ class RowsReader:
     def _check(self) -> None:
         with self._reported():
             wanted, found = self._shape.schema(), self._file.schema_arrow
+            whole = self._file.metadata
+            groups = sum(whole.row_group(at).num_rows for at in range(whole.num_row_groups))
+        if groups != whole.num_rows:
+            # The library believes each group, and takes as much memory.
+            raise errors.Refused(
+                f"{self._name} is damaged: it has {whole.num_rows:,} rows, and its groups say {groups:,}."
+            )
         facts = {
             key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
             for key, value in (found.metadata or {}).items()

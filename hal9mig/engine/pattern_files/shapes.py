@@ -78,8 +78,12 @@ def require_declared(made: FolderManifest, category: Category, name: str) -> Non
             f"{category.transform_version}.",
             hint="transform the export again",
         )
-    for shape in of(category, made.kind):
+    declared = of(category, made.kind)
+    for shape in declared:
         if made.columns.get(shape.table) != shape.declared:
             raise errors.SchemaMismatch(
                 f"{name} holds other columns of {shape.table} than are declared.", hint=_DECLARED
             )
+    for one in made.ranges:
+        if [file.table for file in one.files] != [shape.table for shape in declared]:
+            raise errors.Refused(f"{name} has a range, {one.number}, without one file of each table.")
