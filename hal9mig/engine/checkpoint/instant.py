@@ -22,7 +22,7 @@ from hal9mig.engine.system import System
 from hal9mig.engine.transfer import fence
 from hal9mig.ledger import database, instants, mode, runs
 from hal9mig.ledger.instants import Instant
-from hal9mig.stores import capture, schema, write_mode
+from hal9mig.stores import schema, write_mode
 from hal9mig.stores.connection import Connection
 
 #: Seconds that appliers may be kept waiting, and that a switch of the mode is waited for.
@@ -86,10 +86,6 @@ def take(system: System, categories: Sequence[Category]) -> Taken:
                 )
             ruling = write_mode.Mode(line.mode).ruling
             with contextlib.closing(_target(system, ruling)) as target, fence.closed(target, patience=PATIENCE):
-                held = capture.held(target)
-                if held is not None:
-                    # The other store is restored already: the two are no pair.
-                    raise errors.GateClosed(f"The stores have no state that could be kept: {held}.")
                 hier = stack.enter_context(ledger.snapshot())
                 snapshots = {
                     model.StoreName.FLAT: _export_flat(flat, categories),

@@ -68,7 +68,8 @@ def closed(connection: Connection, *, patience: float) -> Iterator[None]:
     """Keep appliers off a store for the length of a block, after those in flight have ended.
 
     Raises:
-        errors.GateClosed: one in flight does not end within ``patience`` seconds; it is named.
+        errors.GateClosed: one in flight does not end within ``patience`` seconds; it is named. Or a restore has been
+            through the other store and not through this one.
         errors.PoolerBetween: the lock would be another session's with the next transaction.
     """
     with connection.cursor() as cursor:
@@ -85,6 +86,12 @@ def closed(connection: Connection, *, patience: float) -> Iterator[None]:
             cursor.execute("SELECT set_config('lock_timeout', '0', false)")
             connection.commit()
         try:
+            # Whoever opened this store, or kept it, would have its state of before the restore, which is yet to come.
+            reason = capture.held(connection)
+            if reason is not None:
+                raise errors.GateClosed(
+                    f"The two stores are not of one time now: {reason}.", hint="hal9-migrate runs list --active"
+                )
             yield
         finally:
             connection.rollback()

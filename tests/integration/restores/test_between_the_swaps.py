@@ -9,6 +9,7 @@ import pytest
 from hal9mig import errors, model
 from hal9mig.engine.checkpoint import instant
 from hal9mig.engine.checkpoint.swap import Swap
+from hal9mig.engine.switch.switch import Switch
 from hal9mig.engine.transfer import follower
 from hal9mig.ledger import runs
 from tests.support import checkpoint_runs
@@ -65,6 +66,22 @@ class TestBetween:
             instant.take(world.driver.system, scope)
         world.work(half)
         world.assert_restored(half)
+
+    def test_no_switch_passes(self, world: World, half: int) -> None:
+        """Also where nothing waits in the journal: it would open the store of before the restore."""
+        switch = Switch(world.driver.system, actor="test")
+        world.ask(world.ruling, "DELETE FROM hal9cap.journal")
+        with pytest.raises(errors.GateClosed, match=f"not of one time now: run {half} restores checkpoint {NAME}"):
+            switch.leave_flat(dict) if world.ruling is FLAT else switch.return_to_flat()
+        assert switch.line().mode == world.mode
+        assert switch.line().target is None
+        world.write("between")
+        world.work(half)
+        assert world.status(half) is model.RunStatus.SUCCEEDED
+        world.assert_clean()
+        assert world.follow().emptied
+        assert world.written("between") == [1, 1]
+        world.keeping.roll_back(NAME)
 
     @pytest.mark.parametrize("paused", [False, True])
     def test_one_that_is_cancelled_goes_on(self, world: World, half: int, paused: bool) -> None:
