@@ -143,7 +143,7 @@ def test_of_a_great_many_a_round_looks_at_some(world: World) -> None:
 
 
 def test_a_table_that_is_in_use_is_watched_by_a_later_round(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "_PATIENCE", 50)
+    monkeypatch.setattr(reconciler, "_PATIENCE", 0.05)
     with contextlib.closing(psycopg2.connect(world.stores.hier_url)) as busy, busy.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {ROOT} IN ROW EXCLUSIVE MODE")
         world.round()

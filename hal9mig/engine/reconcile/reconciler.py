@@ -210,7 +210,7 @@ class RoundWork:
     def _watch(self, hier: Connection, category: Category) -> None:
         try:
             for target in direct_writes.unwatched(hier, category):
-                direct_writes.watch(hier, category, target, patience=_PATIENCE / 1000)
+                direct_writes.watch(hier, category, target, patience=_PATIENCE)
         except psycopg2.Error as error:
             # Who holds the table, or a right that is missing: it is a hint that is missing, and the pass goes on.
             hier.rollback()
