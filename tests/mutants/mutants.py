@@ -198,6 +198,13 @@ MUTANTS = (
         tests=[f"{_SWITCH}::TestHeldUp"],
     ),
     Mutant(
+        rule="writers are kept out by a session that no pooler lends to others",
+        path="hal9mig/stores/barrier.py",
+        old="        require_own(cursor)\n",
+        new="",
+        tests=["tests/integration/test_pooler.py::test_no_lock_that_outlasts_a_transaction_is_taken_in_a_session_that_is_lent"],
+    ),
+    Mutant(
         rule="what is left is applied behind the barrier",
         path="hal9mig/engine/switch/switch.py",
         old="                self._drain(model.StoreName.FLAT)\n",

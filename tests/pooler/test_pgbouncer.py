@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from hal9mig import errors
 from hal9mig.engine.switch.switch import Switch
+from hal9mig.engine.transfer import follower
 from hal9mig.sample import loading
 from hal9mig.stores import connection
 from tests.support import pgbouncer
@@ -22,9 +24,11 @@ from tests.support.servers import Cli, Stores
 
 pytestmark = [pytest.mark.pooler, pytest.mark.timeout(1500)]
 Workers = Callable[..., Any]
-#: Worker processes of the whole migration, those of one worker, and the sessions of each server's for all of them.
+SESSIONS = "user-sessions"
+#: Worker processes, and those of one worker.
 PROCESSES, OF_ONE = int(os.environ.get("HAL9_TEST_POOLER_PROCESSES", "64")), 8
-SIZE = int(os.environ.get("HAL9_TEST_POOLER_SIZE", "20"))
+#: Sessions of each server's for all of them: one for each process that keeps a lane while it asks for another.
+SIZE = int(os.environ.get("HAL9_TEST_POOLER_SIZE", str(PROCESSES + 10)))
 
 
 @pytest.fixture
@@ -80,8 +84,27 @@ def test_nothing_is_lost_by_way_of_the_pooler_with_many_processes(
     assert check(cli, "live.jsonl", "--store", "both")["records"] > 20
     for slug in driver.system.registry.categories:
         driver.assert_equal(slug)
-    for name, most in sorted(pooler.most.items()):
-        click.echo(f"{name}: {most.clients} clients, {most.servers} sessions, {most.waiting} waited at a time")
+    click.echo(report(pooler))
+
+
+def test_a_backlog_for_every_process_is_worked_off(
+    driver: Driver, workers: Workers, stores: Stores, pooler: PgBouncer
+) -> None:
+    Switch(driver.system, actor="test").enable()
+    driver.load(SESSIONS, PROCESSES * follower.CHUNK)
+    began = time.monotonic()
+    workers(PROCESSES // OF_ONE, args=("--concurrency", str(OF_ONE)), timeout=240)
+    drained(driver)
+    driver.assert_equal(SESSIONS)
+    click.echo(f"a backlog for {PROCESSES} processes took {time.monotonic() - began:.0f} s; {report(pooler)}")
+
+
+def report(pooler: PgBouncer) -> str:
+    """Return the most clients and sessions of each store at any moment."""
+    return "; ".join(
+        f"{name}: {most.clients} clients, {most.servers} sessions, {most.waiting} waited at a time"
+        for name, most in sorted(pooler.most.items())
+    )
 
 
 def test_what_needs_a_session_is_refused_without_a_direct_address(cli: Cli, workers: Workers, driver: Driver) -> None:
