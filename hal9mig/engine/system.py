@@ -6,18 +6,21 @@ import contextlib
 import copy
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hal9mig import errors, model
 from hal9mig import settings as settings_module
 from hal9mig.categories import registry
 from hal9mig.categories.declaration import Category
-from hal9mig.categories.transform import Transform
-from hal9mig.engine.throttle import Throttle
 from hal9mig.ledger import phases
 from hal9mig.ledger.database import Ledger
-from hal9mig.queue import app as queue_app
-from hal9mig.queue.broker import Broker
 from hal9mig.stores import connection, domains, rights, schema
+
+if TYPE_CHECKING:
+    # Late: each of these takes its time to load, and most commands need none of them.
+    from hal9mig.categories.transform import Transform
+    from hal9mig.engine.throttle import Throttle
+    from hal9mig.queue.broker import Broker
 
 
 class System:
@@ -64,11 +67,17 @@ class System:
     @functools.cached_property
     def broker(self) -> Broker:
         """The queue, for publishing."""
-        return Broker(queue_app.make(self.settings), self.settings.require_redis(), self.settings.queue_prefix)
+        from hal9mig.queue import app as queue_app
+        from hal9mig.queue.broker import Broker
+
+        make = functools.partial(queue_app.make, self.settings)
+        return Broker(make, self.settings.require_redis(), self.settings.queue_prefix)
 
     @functools.cached_property
     def throttle(self) -> Throttle:
         """The cluster's budget."""
+        from hal9mig.engine.throttle import Throttle
+
         return Throttle(self.settings.require_redis(), self.settings.queue_prefix)
 
     def direct(self) -> System:
@@ -126,6 +135,8 @@ class System:
     @functools.lru_cache(maxsize=64)  # noqa: B019 - a System lives as long as its process
     def transform(self, slug: str) -> Transform:
         """Return a category's compiled transform."""
+        from hal9mig.categories.transform import Transform
+
         return Transform(self.registry.get(slug))
 
     def flat(self) -> connection.Connection:

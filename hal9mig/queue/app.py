@@ -6,13 +6,12 @@ import logging
 import ssl
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
-
-import celery
-import celery.signals
-import kombu
+from typing import TYPE_CHECKING, Any
 
 from hal9mig import logs, settings
+
+if TYPE_CHECKING:
+    import celery
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 BATCH_TASK = "hal9.batch"
@@ -62,6 +61,11 @@ def make(resolved: settings.Settings) -> celery.Celery:
     Raises:
         errors.NotConfigured: no Redis is known.
     """
+    # Late: names of tasks are all that a command wants which asks how the queue is.
+    import celery
+    import celery.signals
+    import kombu
+
     url = resolved.require_redis()
     app = celery.Celery("hal9", broker=url)
     app.conf.update(

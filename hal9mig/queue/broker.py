@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
-from collections.abc import Collection, Iterator, Sequence
-
-import celery
-import kombu.exceptions
-import redis
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from hal9mig import errors, model
 from hal9mig.queue import app as queue_app
+from hal9mig.queue import line
+
+if TYPE_CHECKING:
+    # Late: a command that asks how the queue is needs neither, and each takes longer to load than the command.
+    import celery
+    import redis
+
+#: Seconds that Redis has for an answer.
+_PATIENCE = 5.0
 
 
 def task_id(category: str, run_id: int, seq: int, attempt: int) -> str:
@@ -40,15 +47,27 @@ class Message:
 
 
 class Broker:
-    """Redis as the way work travels; what it loses, the ledger publishes again."""
+    """Redis as the way work travels; what it loses, the ledger publishes again.
 
-    def __init__(self, application: celery.Celery, redis_url: str, prefix: str):
-        self._app = application
+    Args:
+        make: makes the application that publishes, when something is published for the first time.
+    """
+
+    def __init__(self, make: Callable[[], celery.Celery], redis_url: str, prefix: str):
+        self._make = make
         self._prefix = prefix
         self._server = where(redis_url)
-        self._redis = connect(redis_url)
+        self._url = redis_url
         queue = f"{prefix}{queue_app.BATCH_QUEUE}"
         self._lists = [f"{queue}:{step}" if step else queue for step in queue_app.PRIORITY_STEPS]
+
+    @functools.cached_property
+    def _app(self) -> celery.Celery:
+        return self._make()
+
+    @functools.cached_property
+    def _redis(self) -> redis.Redis:
+        return connect(self._url)
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Publish batches in one pipeline.
@@ -83,6 +102,9 @@ class Broker:
 
     @contextlib.contextmanager
     def _sending(self) -> Iterator[None]:
+        import kombu.exceptions
+        import redis
+
         try:
             yield
         except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
@@ -94,11 +116,8 @@ class Broker:
         Raises:
             errors.QueueUnreachable: Redis does not answer.
         """
-        with _asking(), self._redis.pipeline(transaction=False) as pipe:
-            for key in self._lists:
-                pipe.llen(key)
-            pipe.hlen(f"{self._prefix}unacked")
-            return sum(pipe.execute())
+        lists = [("LLEN", key) for key in self._lists]
+        return sum(map(int, _answers(self._url, [*lists, ("HLEN", f"{self._prefix}unacked")])))
 
     def missing(self, task_ids: Collection[str]) -> set[str]:
         """Return those of some published batches whose messages do not wait in the queue.
@@ -120,18 +139,39 @@ class Broker:
         return set(task_ids) - waiting
 
     def ping(self) -> None:
-        """Check that Redis answers.
+        """Check that Redis answers, and load what publishes: an order that follows does not wait for that.
 
         Raises:
             errors.QueueUnreachable: it does not.
             errors.LoginRefused: it refuses the password.
         """
-        with _asking():
-            self._redis.ping()
+        self._app.connection_for_write().get_transport_cls()
+        ping(self._url, patience=_PATIENCE)
+
+
+def _answers(redis_url: str, questions: Sequence[Sequence[str]], *, patience: float = _PATIENCE) -> Sequence[int | str]:
+    """Return the answers to some commands.
+
+    Raises:
+        errors.QueueUnreachable: Redis does not answer.
+        errors.LoginRefused: it refuses the password.
+    """
+    at = line.address(redis_url)
+    if at is None:
+        with contextlib.closing(connect(redis_url, patience=patience)) as client, _asking():
+            return [client.execute_command(*words) for words in questions]  # type: ignore[no-untyped-call]
+    try:
+        return line.ask(at, questions, patience=patience)
+    except line.Refused as error:
+        raise refused(error) if error.login else unanswered(error) from error
+    except OSError as error:
+        raise unanswered(f"{where(redis_url)}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
 def _asking() -> Iterator[None]:
+    import redis
+
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -153,12 +193,13 @@ def ping(redis_url: str, *, patience: float) -> None:
         errors.QueueUnreachable: it does not.
         errors.LoginRefused: it refuses the password.
     """
-    with contextlib.closing(connect(redis_url, patience=patience)) as client, _asking():
-        client.ping()
+    _answers(redis_url, [("PING",)], patience=patience)
 
 
-def connect(redis_url: str, *, patience: float = 5) -> redis.Redis:
+def connect(redis_url: str, *, patience: float = _PATIENCE) -> redis.Redis:
     """Return a client for a Celery-style Redis URL; nothing is sent yet."""
+    import redis
+
     # Celery spells a socket redis+socket:///path?virtual_host=2, redis-py unix:///path?db=2.
     url = redis_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
     try:
@@ -180,8 +221,20 @@ def unsendable(server: str, error: Exception) -> errors.QueueUnreachable:
     return errors.QueueUnreachable(f"Redis at {server} cannot be reached: {error}", server=server)
 
 
+def refused(error: Exception) -> errors.LoginRefused:
+    """Return our error for a login that Redis refuses."""
+    return errors.LoginRefused(f"Redis refused the login: {error}")
+
+
 def unreachable(error: Exception) -> errors.HAL9Error:
     """Return our error for one of Redis's."""
+    import redis
+
     if isinstance(error, redis.AuthenticationError):
-        return errors.LoginRefused(f"Redis refused the login: {error}")
-    return errors.QueueUnreachable(f"Redis cannot be reached: {error}")
+        return refused(error)
+    return unanswered(error)
+
+
+def unanswered(why: object) -> errors.QueueUnreachable:
+    """Return our error for a question that Redis does not answer."""
+    return errors.QueueUnreachable(f"Redis cannot be reached: {why}")

@@ -278,6 +278,20 @@ def test_completion(line: str, candidates: list[str], command: CommandLine) -> N
     assert command.completions(line) == candidates
 
 
+def test_commands_that_ask_how_it_is_load_no_client_of_the_queue() -> None:
+    script = """
+import sys
+from hal9mig.cli.commands import mode, state_stats
+from hal9mig.engine import standstill, system
+from hal9mig.engine.switch import switch
+from hal9mig.queue import broker
+loaded = {name.partition('.')[0] for name in sys.modules}
+sys.exit(str(loaded & {'asyncio', 'celery', 'kombu', 'redis', 'throttled'} or ''))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr.strip()) == ("", "")
+
+
 def test_plain_commands_load_neither_celery_nor_alembic_nor_tornado() -> None:
     script = """
 import sys
