@@ -133,7 +133,8 @@ class Coordinator:
         with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
             category_check.check_category(category, flat, hier)
             _refuse_a_ruling_target(hier)
-            records = _counted(flat, category, chosen)
+            with _usable(category, chosen):
+                records = planner.count(flat, category, chosen)
             if not known and not order.merge and not _captured_before(flat):
                 _refuse_foreign_rows(hier, category)
             size = record_bytes(flat, category, chosen)
@@ -189,7 +190,8 @@ class Coordinator:
         self._system.broker.ping()
         with contextlib.closing(self._system.flat()) as flat, contextlib.closing(self._system.hier()) as hier:
             category_check.check_category(declared, flat, hier)
-            _counted(flat, declared, chosen)
+            with _usable(declared, chosen):
+                planner.try_filter(flat, declared, chosen)
         with self._system.ledger.begin() as session:
             run_id = runs.create(
                 session, kind=model.RunKind.VERIFY, category=declared.slug, priority=model.Priority.NORMAL,
@@ -288,9 +290,11 @@ class Coordinator:
         return self.run(run_id)
 
 
-def _counted(flat: Connection, category: Category, chosen: filters.Filter) -> int:
+@contextlib.contextmanager
+def _usable(category: Category, chosen: filters.Filter) -> Iterator[None]:
+    """Say of a filter what the server says of it."""
     try:
-        return planner.count(flat, category, chosen)
+        yield
     except psycopg2.DataError as error:
         raise errors.InvalidFilter(
             f"The filter {chosen.text!r} cannot be used: {foreign_errors.sentence(error)}",

@@ -10,6 +10,7 @@ import pytest
 
 from hal9mig import errors, model
 from hal9mig.engine.compare import keystream, suspects, verifier
+from hal9mig.engine.coordinator import Coordinator, MigrateOrder
 from hal9mig.ledger import batches, runs
 from hal9mig.stores import connection, write_mode
 from tests.support.verify_bench import NEURONS, Bench, add_neurons, keyed, keys, summary, unit
@@ -55,6 +56,17 @@ def test_what_is_in_quarantine_is_no_surprise_and_no_success(bench: Bench) -> No
     found = bench.verify(NEURONS)
     assert summary(found) == {"quarantined": keys(3)}
     assert (found.verified, found.migrated, found.consistent) == (4, 5, False)
+
+
+@pytest.mark.parametrize("given", ["created_at>=some day", "neuron_id=7", "is_async=perhaps"])
+def test_a_value_that_is_none_of_its_fields_type_is_refused_though_no_record_is_read(given: str, bench: Bench) -> None:
+    coordinator = Coordinator(bench.system, actor="test")
+    for order in (
+        lambda: coordinator.verify(NEURONS, filter=given),
+        lambda: coordinator.plan(MigrateOrder(category=NEURONS, filter=given)),
+    ):
+        with pytest.raises(errors.InvalidFilter, match="cannot be used"):
+            order()
 
 
 def test_a_run_with_a_filter_compares_what_either_side_has_of_it(bench: Bench) -> None:

@@ -107,3 +107,15 @@ def count(connection: Connection, category: Category, chosen: Filter) -> int:
         found = cursor.fetchone()
     connection.rollback()
     return int(found[0]) if found else 0
+
+
+def try_filter(connection: Connection, category: Category, chosen: Filter) -> None:
+    """Have the server read a filter, and no record.
+
+    Raises:
+        psycopg2.DataError: it holds a value that is none of its field's type.
+    """
+    rows, params = projection.flat_rows(category, projection.Bounds(), chosen)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {rows} LIMIT 0", params)
+    connection.rollback()
