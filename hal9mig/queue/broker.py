@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from hal9mig import errors, model
 from hal9mig.queue import app as queue_app
-from hal9mig.queue import line
 
 if TYPE_CHECKING:
     # Late: a command that asks how the queue is needs neither, and each takes longer to load than the command.
@@ -116,8 +115,11 @@ class Broker:
         Raises:
             errors.QueueUnreachable: Redis does not answer.
         """
-        lists = [("LLEN", key) for key in self._lists]
-        return sum(map(int, _answers(self._url, [*lists, ("HLEN", f"{self._prefix}unacked")])))
+        with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for key in self._lists:
+                pipe.llen(key)
+            pipe.hlen(f"{self._prefix}unacked")
+            return sum(pipe.execute())
 
     def missing(self, task_ids: Collection[str]) -> set[str]:
         """Return those of some published batches whose messages do not wait in the queue.
@@ -149,25 +151,6 @@ class Broker:
         ping(self._url, patience=_PATIENCE)
 
 
-def _answers(redis_url: str, questions: Sequence[Sequence[str]], *, patience: float = _PATIENCE) -> Sequence[int | str]:
-    """Return the answers to some commands.
-
-    Raises:
-        errors.QueueUnreachable: Redis does not answer.
-        errors.LoginRefused: it refuses the password.
-    """
-    at = line.address(redis_url)
-    if at is None:
-        with contextlib.closing(connect(redis_url, patience=patience)) as client, _asking():
-            return [client.execute_command(*words) for words in questions]  # type: ignore[no-untyped-call]
-    try:
-        return line.ask(at, questions, patience=patience)
-    except line.Refused as error:
-        raise refused(error) if error.login else unanswered(error) from error
-    except OSError as error:
-        raise unanswered(f"{where(redis_url)}: {error.strerror or error}") from error
-
-
 @contextlib.contextmanager
 def _asking() -> Iterator[None]:
     import redis
@@ -193,7 +176,8 @@ def ping(redis_url: str, *, patience: float) -> None:
         errors.QueueUnreachable: it does not.
         errors.LoginRefused: it refuses the password.
     """
-    _answers(redis_url, [("PING",)], patience=patience)
+    with contextlib.closing(connect(redis_url, patience=patience)) as client, _asking():
+        client.ping()
 
 
 def connect(redis_url: str, *, patience: float = _PATIENCE) -> redis.Redis:
@@ -221,20 +205,10 @@ def unsendable(server: str, error: Exception) -> errors.QueueUnreachable:
     return errors.QueueUnreachable(f"Redis at {server} cannot be reached: {error}", server=server)
 
 
-def refused(error: Exception) -> errors.LoginRefused:
-    """Return our error for a login that Redis refuses."""
-    return errors.LoginRefused(f"Redis refused the login: {error}")
-
-
 def unreachable(error: Exception) -> errors.HAL9Error:
     """Return our error for one of Redis's."""
     import redis
 
     if isinstance(error, redis.AuthenticationError):
-        return refused(error)
-    return unanswered(error)
-
-
-def unanswered(why: object) -> errors.QueueUnreachable:
-    """Return our error for a question that Redis does not answer."""
-    return errors.QueueUnreachable(f"Redis cannot be reached: {why}")
+        return errors.LoginRefused(f"Redis refused the login: {error}")
+    return errors.QueueUnreachable(f"Redis cannot be reached: {error}")
