@@ -234,7 +234,7 @@ MUTANTS = (
         path="hal9mig/engine/checkpoint/instant.py",
         old="with contextlib.closing(_target(system, ruling)) as target, fence.closed(target, patience=PATIENCE):",
         new="with contextlib.closing(_target(system, ruling)):",
-        tests=["tests/acceptance/test_checkpoint_live.py::test_the_pair_of_one_instant", "tests/integration/test_checkpoint.py"],
+        tests=["tests/integration/test_checkpoint.py::test_no_pair_is_taken_while_a_write_is_being_applied"],
     ),
     Mutant(
         rule="between the two swaps of a restore nothing is applied",
@@ -260,8 +260,8 @@ MUTANTS = (
     Mutant(
         rule="a switch asks, behind the target's fence, whether a restore is yet to come there",
         path="hal9mig/engine/transfer/fence.py",
-        old="            reason = capture.held(connection)\n            if reason is not None:",
-        new="            reason = None\n            if reason is not None:",
+        old="            reason = capture.held(connection)\n            connection.commit()",
+        new="            reason = None",
         tests=[f"{_BETWEEN}::test_no_switch_passes"],
     ),
     Mutant(

@@ -88,6 +88,7 @@ def closed(connection: Connection, *, patience: float) -> Iterator[None]:
         try:
             # Whoever opened this store, or kept it, would have its state of before the restore, which is yet to come.
             reason = capture.held(connection)
+            connection.commit()
             if reason is not None:
                 raise errors.GateClosed(
                     f"The two stores are not of one time now: {reason}.", hint="hal9-migrate runs list --active"
