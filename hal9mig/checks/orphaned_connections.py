@@ -73,7 +73,8 @@ def mend(system: System, both: Sides, found: ConnectionFindings) -> Mended:
 
 def _set_aside(system: System, both: Sides, keys: Sequence[model.Key]) -> int:
     """Move what is left of units that neither store has from the hierarchical store to quarantine."""
-    slug = neurons.CATEGORY.slug
+    slug, ruling = neurons.CATEGORY.slug, both.state.mode.ruling
+    before = follower.restores(both.flat, both.hier, ruling)
     rows = {key: _rows(both, key) for key in keys}
     # Kept before it is taken out, and in a transaction of its own: a crash between the two loses nothing.
     with system.ledger.begin() as session:
@@ -82,7 +83,7 @@ def _set_aside(system: System, both: Sides, keys: Sequence[model.Key]) -> int:
             for key, payload in rows.items()
         ]
         drifts.note(session, slug, findings, round=None)
-    applied = follower.apply(system, both.flat, both.hier, both.state.mode.ruling, slug, list(keys))
+    applied = follower.apply(system, both.flat, both.hier, ruling, slug, list(keys), restores=before)
     # A unit that came to the flat store meanwhile was written with its own parts, and is none of these any more.
     gone = [key for key in keys if key in set(applied.deleted)]
     with system.ledger.begin() as session:

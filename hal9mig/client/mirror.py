@@ -61,7 +61,9 @@ class Mirror:
                     session = Session(hier)
                     if not self._may(session):
                         return False
-                    if Applier(self._transform(category), session=session, flat=flat).apply(keys).rejected:
+                    # A worker may have been quicker; and a restore may have come, and both stores be of another time.
+                    applier = Applier(self._transform(category), session=session, flat=flat, waiting=True)
+                    if applier.apply(keys).rejected:
                         return False
         except errors.PoolerBetween:
             # The bounds of a session would be everybody's, and this is not to wait without them.

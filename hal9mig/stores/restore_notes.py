@@ -21,7 +21,17 @@ FROZEN = 60.0
 def note(connection: Connection, mark: str) -> None:
     """Note in the open transaction that it puts a restore's tables in place."""
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO hal9cap.restored (mark) VALUES (%s)", (mark,))
+        cursor.execute(
+            "INSERT INTO hal9cap.restored (mark) VALUES (%s); UPDATE hal9cap.restores SET count = count + 1", (mark,)
+        )
+
+
+def count(connection: Connection) -> int:
+    """Return how many restores this store has been through, as the open transaction sees it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count FROM hal9cap.restores")
+        (found,) = cursor.fetchone() or (0,)
+    return int(found)
 
 
 def has(connection: Connection, mark: str) -> bool:

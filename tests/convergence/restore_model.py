@@ -38,13 +38,19 @@ class Rules:
     both_ready_before_the_first_commits: bool = True
     goes_on_once_one_is_swapped: bool = True
     switch_asks_for_the_hold: bool = True
+    asks_whether_it_was_restored: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Store:
-    """A store: its record, its journal's lines by number, whether something holds appliers off, and who has it."""
+    """A store: its record, its journal's lines by number, whether something holds appliers off, and who has it.
+
+    Attributes:
+        restores: how many it has been through.
+    """
 
     value: int = 0
+    restores: int = 0
     journal: frozenset[int] = frozenset()
     hold: bool = False
     noted: bool = False
@@ -54,9 +60,14 @@ class Store:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Applier:
-    """An applier: its next step, the lines it took and of whom, and what it has read."""
+    """An applier: its next step, the lines it took and of whom, and what it has read.
+
+    Attributes:
+        restores: how many its target had been through when it took the lines.
+    """
 
     step: str = "take"
+    restores: int = 0
     source: Side = "flat"
     taken: frozenset[int] = frozenset()
     read: int = 0
@@ -68,6 +79,7 @@ class State:
 
     Attributes:
         behind: whether the hierarchical store was behind at the checkpoint, and the flat journal has the line.
+        apart: whether it rules by now all the same; what was not written since stays apart until somebody decides.
         ruling: the store that rules; ``orders`` are those that are to, one after another.
         refusing: whether the second store cannot be swapped, for as long as somebody uses its tables; ``for_good``.
         cancelled: whether the run was ended by an order; ``may_cancel`` that one is still to come.
@@ -77,6 +89,7 @@ class State:
     flat: Store
     hier: Store
     behind: bool = True
+    apart: bool = False
     ruling: Side = "flat"
     orders: tuple[Side, ...] = ()
     writes: int = 1
@@ -114,7 +127,11 @@ def explore(start: State, rules: Rules, *, first: bool = False) -> tuple[int, li
 def _right(state: State) -> bool:
     if state.step != "end" or state.writes or state.orders:
         return False
+    if state.apart and state.truth == THEN:
+        return (state.flat.value, state.hier.value) == (THEN, THEN - 1) and not state.hier.journal
     alike = state.flat.value == state.hier.value == state.truth
+    if state.apart:
+        return alike and not state.hier.journal
     return alike and not state.flat.journal and not state.hier.hold and not state.flat.hold
 
 
@@ -156,13 +173,16 @@ def _applier(state: State, place: int, rules: Rules) -> State | None:
         lines = _store(state, state.ruling).journal
         held = _store(state, _other(state.ruling)).hold
         # It would be refused at the fence again and again, which leads nowhere new.
-        return goes(Applier(step="fence", source=state.ruling, taken=lines)) if lines and not held else None
+        restores = _store(state, _other(state.ruling)).restores
+        taken = Applier(step="fence", source=state.ruling, taken=lines, restores=restores)
+        return goes(taken) if lines and not held else None
     target = _other(one.source)
     store = _store(state, target)
     if one.step == "fence":
         if store.locked and rules.waits_for_appliers:
             return None
-        return goes(Applier() if target == state.ruling or store.hold else _put(one, step="read"))
+        late = rules.asks_whether_it_was_restored and store.restores != one.restores
+        return goes(Applier() if target == state.ruling or store.hold or late else _put(one, step="read"))
     if one.step == "read":
         # It has the key until it commits. A source whose tables are being replaced is waited for.
         source = _store(state, one.source)
@@ -258,7 +278,10 @@ def _commit(state: State, side: Side, rules: Rules) -> State:
     if side == "flat" and state.behind and rules.restores_the_journal:
         lines = frozenset({number if rules.restored_lines_are_new else LINE_THEN})
     value = THEN - 1 if side == "hier" and state.behind else THEN
-    moved = _with(state, side, value=value, journal=lines, hold=False, locked=False, noted=rules.notes_with_the_swap)
+    moved = _with(
+        state, side, value=value, journal=lines, hold=False, locked=False, noted=rules.notes_with_the_swap,
+        restores=_store(state, side).restores + 1,
+    )  # fmt: skip
     moved = _put(moved, lines=number + 1, order=state.order[1:], since=True)
     if not state.since:
         moved = _put(moved, truth=THEN)

@@ -21,6 +21,12 @@ def start(*orders: Side, writes: int = 1, kills: int = 1, appliers: int = 1, **m
     )  # fmt: skip
 
 
+def apart(**more: Any) -> State:
+    """Return stores of which the hierarchical one rules, though the flat one did at the checkpoint and was ahead."""
+    flat, hier = Store(value=2), Store(value=3, journal=frozenset({LINE_THEN + 1}))
+    return State(flat=flat, hier=hier, written=3, truth=3, ruling="hier", apart=True, appliers=(Applier(),), **more)
+
+
 STARTS = [
     start(kills=2),
     start(appliers=2, kills=0),
@@ -30,8 +36,12 @@ STARTS = [
     start(*THERE_AND_BACK, behind=False, kills=2),
     start(*THERE_AND_BACK, behind=False, refusing=True, may_cancel=True),
     start(refusing=True, for_good=True, may_cancel=True),
+    apart(writes=1, kills=2),
 ]
-IDS = ["killed twice", "two appliers", "nothing behind", "in use", "cancelled", "switched", "all", "in use for good"]
+IDS = [
+    "killed twice", "two appliers", "nothing behind", "in use", "cancelled", "switched", "all", "in use for good",
+    "apart",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("begun", STARTS, ids=IDS)
@@ -54,9 +64,11 @@ def test_every_interleaving_ends_alike(begun: State) -> None:
         Rules(both_ready_before_the_first_commits=False),
         Rules(goes_on_once_one_is_swapped=False),
         Rules(switch_asks_for_the_hold=False),
+        Rules(asks_whether_it_was_restored=False),
     ],
     ids=["the other first", "no hold", "a hold that is lost", "appliers in flight", "no note", "no journal",
-         "lines with their old numbers", "one ready", "ends half way", "a switch past the hold"],
+         "lines with their old numbers", "one ready", "ends half way", "a switch past the hold",
+         "applies what a restore has taken back"],
 )  # fmt: skip
 def test_each_rule_is_needed(without: Rules) -> None:
     """Leaving out any one rule loses a write, or leaves the stores unlike, in some interleaving."""

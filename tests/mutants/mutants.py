@@ -265,6 +265,13 @@ MUTANTS = (
         tests=[f"{_BETWEEN}::test_no_switch_passes"],
     ),
     Mutant(
+        rule="an apply asks, behind the target's fence, whether a restore came since its keys were looked up",
+        path="hal9mig/engine/transfer/fence.py",
+        old="    if restores is not None and restore_notes.count(cursor.connection) != restores:",
+        new="    if False:",
+        tests=["tests/integration/restores/test_late_appliers.py"],
+    ),
+    Mutant(
         rule="a restore that has been through one store goes on, whatever its run was told",
         path="hal9mig/engine/checkpoint/keeper.py",
         old="            if restore.half_done(session, run_id, flat, hier):",

@@ -256,7 +256,9 @@ class Stores(stateful.RuleBasedStateMachine):
     def repaired(self) -> None:
         desk = self.world.desk
         keys = [(key,) for key in sorted(self.damaged)]
-        follower.apply(self.world.system, desk.flat("repair"), desk.hier("repair"), self.side, SESSIONS, keys)
+        flat, hier = desk.flat("repair"), desk.hier("repair")
+        before = follower.restores(flat, hier, self.side)
+        follower.apply(self.world.system, flat, hier, self.side, SESSIONS, keys, restores=before)
         self.damaged.clear()
 
     @stateful.precondition(lambda self: self.mode is Mode.FLAT_ONLY)

@@ -125,6 +125,7 @@ class Mender:
         """
         if not keys:
             return []
+        before = follower.restores(both.flat, both.hier, both.state.mode.ruling)
         verdicts = judge.judge(both, keys)
         self._close(both, [one.key for one in verdicts if one.state is Judgement.AGREES])
         drifting = [one for one in verdicts if one.state is Judgement.DRIFTS]
@@ -140,7 +141,8 @@ class Mender:
             for one in drifting
         }
         self._note(both, drifting, known, causes, plans)
-        became = self._repair(both, [one.key for one in drifting if plans[one.key].step is _Step.REPAIR])
+        repaired = [one.key for one in drifting if plans[one.key].step is _Step.REPAIR]
+        became = self._repair(both, repaired, restores=before)
         for key, plan in plans.items():
             if plan.step is _Step.HOLD:
                 became[key] = self._hold(both, key, plan.reason)
@@ -200,7 +202,7 @@ class Mender:
             if finding.key in new:
                 self._log("drift", slug, finding.key, kind=finding.kind, cause=finding.cause)
 
-    def _repair(self, both: Sides, keys: Sequence[model.Key]) -> dict[model.Key, tuple[Action, str]]:
+    def _repair(self, both: Sides, keys: Sequence[model.Key], *, restores: int) -> dict[model.Key, tuple[Action, str]]:
         """Apply keys and return what became of each."""
         became: dict[model.Key, tuple[Action, str]] = {}
         for start in range(0, len(keys), _CHUNK):
@@ -210,8 +212,9 @@ class Mender:
             if trouble is None:
                 try:
                     applied = follower.apply(
-                        self._system, both.flat, both.hier, both.state.mode.ruling, both.category.slug, list(some)
-                    )
+                        self._system, both.flat, both.hier, both.state.mode.ruling, both.category.slug, list(some),
+                        restores=restores,
+                    )  # fmt: skip
                 except errors.StaleEpoch as error:
                     trouble = error.message
             for key in some:

@@ -74,10 +74,22 @@ class Applier:
     Args:
         session: a connection to the target and the ledger, outside a transaction.
         flat: a connection to the source, outside a transaction.
+        restores: see ``fence.hold``; None where the keys have not been looked up but are somebody's order.
+        waiting: apply only what still waits in the source's journal; so what a restore has taken from it is left alone.
     """
 
-    def __init__(self, transform: Transform, *, session: Session, flat: Connection):
+    def __init__(
+        self,
+        transform: Transform,
+        *,
+        session: Session,
+        flat: Connection,
+        restores: int | None = None,
+        waiting: bool = False,
+    ):
         self._transform = transform
+        self._restores = restores
+        self._waiting = waiting
         self._writer = BatchWriter(transform)
         self._category = transform.category
         self._session = session
@@ -92,7 +104,7 @@ class Applier:
         hold exactly goes to quarantine; one that was there and can be written now is released.
 
         Raises:
-            errors.StaleEpoch: the target rules by now; nothing was applied.
+            errors.StaleEpoch: the target rules by now, or was restored; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
 
@@ -148,7 +160,10 @@ class Applier:
 
     def _bring(self, keys: Sequence[model.Key], *, delete: bool) -> tuple[list[model.Key], _Outcome]:
         cursor: Cursor = self._session.connection.cursor()
-        fence.hold(cursor, model.StoreName.HIERARCHICAL)
+        fence.hold(cursor, model.StoreName.HIERARCHICAL, restores=self._restores)
+        if self._waiting:
+            wanted = self._target.waiting(keys)
+            keys = [key for key in keys if key in wanted]
         self._exchange.lock(cursor, keys)
         cursor.execute(capture.APPLY)
         present = self._target.read(keys)
@@ -212,11 +227,17 @@ class Applier:
 
 
 def apply(
-    ledger: Ledger, flat: Connection, transform: Transform, keys: Sequence[model.Key], *, run_id: int | None = None
+    ledger: Ledger,
+    flat: Connection,
+    transform: Transform,
+    keys: Sequence[model.Key],
+    *,
+    run_id: int | None = None,
+    restores: int | None = None,
 ) -> Applied:
-    """Apply keys on a connection of the ledger's pool; see ``Applier.apply``."""
+    """Apply keys on a connection of the ledger's pool; see ``Applier``."""
     with ledger.connection() as session:
-        return Applier(transform, session=session, flat=flat).apply(keys, run_id=run_id)
+        return Applier(transform, session=session, flat=flat, restores=restores).apply(keys, run_id=run_id)
 
 
 def hold(

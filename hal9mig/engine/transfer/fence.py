@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psycopg2.errors
 
 from hal9mig import errors, model
-from hal9mig.stores import capture, lock_holders, write_mode
+from hal9mig.stores import capture, lock_holders, restore_notes, write_mode
 from hal9mig.stores.connection import Connection, Cursor, require_own
 from hal9mig.stores.write_mode import Mode
 
@@ -22,13 +22,16 @@ _RULES_ITSELF = {
 }
 
 
-def hold(cursor: Cursor, target: model.StoreName) -> None:
+def hold(cursor: Cursor, target: model.StoreName, *, restores: int | None = None) -> None:
     """Make sure that a store is the one to apply to, and stays it until the transaction ends.
 
     To be called first: whoever waits here must not hold a key that one in front of it needs.
 
+    Args:
+        restores: how many the store had been through when it was looked up which keys to apply.
+
     Raises:
-        errors.StaleEpoch: the store rules itself.
+        errors.StaleEpoch: the store rules itself, or was restored meanwhile.
     """
     # One that is frozen from here on keeps others from its keys, and a switch from ending, until the server
     # ends its session. The client's own sessions have a shorter time.
@@ -46,6 +49,10 @@ def hold(cursor: Cursor, target: model.StoreName) -> None:
     reason = capture.held(cursor.connection)
     if reason is not None:
         raise errors.StaleEpoch(f"Nothing is applied to the {target} store now: {reason}.")
+    # A restore has put both stores to another time. Where the other store ruled then, this one's record may be the
+    # newer one of the two, and nothing waits any more that says to replace it.
+    if restores is not None and restore_notes.count(cursor.connection) != restores:
+        raise errors.StaleEpoch(f"The {target} store was restored since it was looked up what to apply.")
 
 
 def keep_out(connection: Connection, *, patience: float) -> None:

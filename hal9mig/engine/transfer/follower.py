@@ -18,7 +18,7 @@ from hal9mig.engine.transfer.applied import Applied
 from hal9mig.engine.transfer.returner import Returner
 from hal9mig.ledger import database, dispatch, workers
 from hal9mig.queue import app as queue_app
-from hal9mig.stores import capture, write_mode
+from hal9mig.stores import capture, restore_notes, write_mode
 from hal9mig.stores.connection import Connection
 from hal9mig.stores.write_mode import Mode
 
@@ -43,13 +43,30 @@ class Followed:
 
 
 def apply(
-    system: System, flat: Connection, hier: Connection, side: model.StoreName, category: str, keys: list[model.Key]
+    system: System,
+    flat: Connection,
+    hier: Connection,
+    side: model.StoreName,
+    category: str,
+    keys: list[model.Key],
+    *,
+    restores: int,
 ) -> Applied:
-    """Bring keys of the other store to what the ruling ``side`` says now."""
+    """Bring keys of the other store to what the ruling ``side`` says now.
+
+    Args:
+        restores: what ``restores`` returned before it was looked up which keys these are.
+    """
     transform = system.transform(category)
     if side is model.StoreName.FLAT:
-        return applier.apply(system.ledger, flat, transform, keys)
-    return Returner(transform, flat=flat, hier=hier).apply(keys)
+        return applier.apply(system.ledger, flat, transform, keys, restores=restores)
+    return Returner(transform, flat=flat, hier=hier, restores=restores).apply(keys)
+
+
+def restores(flat: Connection, hier: Connection, side: model.StoreName) -> int:
+    """Return how many restores the store that is applied to has been through, where ``side`` rules."""
+    with hier if side is model.StoreName.FLAT else flat as target:
+        return restore_notes.count(target)
 
 
 def follow(
@@ -74,11 +91,13 @@ def follow(
     known = [category.slug for category in system.registry.ordered()]
     refused = 0
     while True:
+        before = restores(flat, hier, side)
         entries = capture.entries(source, known, limit=CHUNK, lane=lane, lanes=lanes, after=refused)
         for category in sorted({entry.category for entry in entries}):
             mine = [entry for entry in entries if entry.category == category]
             try:
-                applied = apply(system, flat, hier, side, category, [entry.key for entry in mine])
+                keys = [entry.key for entry in mine]
+                applied = apply(system, flat, hier, side, category, keys, restores=before)
             except errors.StaleEpoch:
                 # A switch came in between: whoever it was that brought these keys over, it is done.
                 return Followed(written=written, deleted=deleted, rejected=rejected, emptied=False)

@@ -33,10 +33,12 @@ class Returner:
 
     Args:
         flat, hier: connections outside a transaction.
+        restores: see ``fence.hold``.
     """
 
-    def __init__(self, transform: Transform, *, flat: Connection, hier: Connection):
+    def __init__(self, transform: Transform, *, flat: Connection, hier: Connection, restores: int | None = None):
         self._transform = transform
+        self._restores = restores
         self._flat = flat
         self._hier = hier
         self._target = _Target(hier, transform)
@@ -46,7 +48,7 @@ class Returner:
         """Make the flat records of these keys equal to the hierarchical ones, and commit.
 
         Raises:
-            errors.StaleEpoch: the flat store rules by now; nothing was applied.
+            errors.StaleEpoch: the flat store rules by now, or was restored; nothing was applied.
             psycopg2.Error, errors.Unreachable: a server failed; some keys may be applied, the rest not.
         """
         return impossible_keys.set_apart(self._transform.category, self._hier, keys, self._settle)
@@ -60,7 +62,7 @@ class Returner:
     def _apply(self, wanted: Sequence[model.Key]) -> Applied:
         rejected: dict[model.Key, str] = {}
         with self._flat, self._flat.cursor() as cursor:
-            fence.hold(cursor, model.StoreName.FLAT)
+            fence.hold(cursor, model.StoreName.FLAT, restores=self._restores)
             cursor.execute(f"{capture.APPLY}; SET LOCAL client_min_messages = warning")
             self._exchange.lock(cursor, wanted)
             present = self._target.read(wanted)

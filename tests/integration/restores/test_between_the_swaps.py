@@ -44,7 +44,7 @@ class TestBetween:
         with pytest.raises(errors.StaleEpoch, match=f"run {half} restores checkpoint {NAME}"):
             follower.apply(
                 world.driver.system, world.driver.desk.flat("a"), world.driver.desk.hier("a"), world.ruling, key[0],
-                [tuple(key[1])],
+                [tuple(key[1])], restores=0,
             )  # fmt: skip
         world.driver.desk.clear()
         assert checkpoint_runs.both(world.driver) == spoilt
