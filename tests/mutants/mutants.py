@@ -165,14 +165,14 @@ MUTANTS = (
     Mutant(
         rule="an apply asks, behind the target's fence, whether the target rules",
         path="hal9mig/engine/transfer/applier.py",
-        old="        fence.hold(cursor, model.StoreName.HIERARCHICAL)",
+        old="        fence.hold(cursor, model.StoreName.HIERARCHICAL, restores=self._restores)",
         new="        pass",
         tests=[_SLOW],
     ),
     Mutant(
         rule="so does an apply of the way back",
         path="hal9mig/engine/transfer/returner.py",
-        old="            fence.hold(cursor, model.StoreName.FLAT)",
+        old="            fence.hold(cursor, model.StoreName.FLAT, restores=self._restores)",
         new="            pass",
         tests=[_SLOW],
     ),
