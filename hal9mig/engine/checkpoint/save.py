@@ -30,7 +30,7 @@ from hal9mig.stores.relation import Relation
 
 #: A chunk's size as binary COPY, and the records at which one is cut that has small ones.
 CHUNK_BYTES = 32 << 20
-MOST_ROWS, FEWEST_ROWS = 50_000, 500
+MOST_ROWS, FEWEST_ROWS = 100_000, 500
 #: Roles of which a row counts as a record: a part belongs to the record of its root.
 COUNTED = ("source", "root")
 #: Phases of a checkpoint's run; planning is phase 0.
