@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from workers.app import app
+from hal9mig import errors
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -29,6 +29,12 @@ def main(given: Sequence[str] | None = None) -> int:
         given: the options; by default those of the process.
     """
     options = _arguments(given)
+    try:
+        # Late: how it is called can be asked where nothing is set.
+        from workers.app import app
+    except errors.HAL9Error as error:
+        sys.stderr.write(f"error: {error.message}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
+        return error.exit_code
     worker = app.Worker(
         hostname=f"{options.name}@{socket.gethostname()}", concurrency=options.concurrency, loglevel=options.loglevel,
         without_gossip=True, without_mingle=True,
