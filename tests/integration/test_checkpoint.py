@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import subprocess
 from collections.abc import Iterator
@@ -10,11 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from hal9mig import errors, model, settings
-from hal9mig.engine.checkpoint import archive, instant, save
+from hal9mig.engine.checkpoint import archive, save
 from hal9mig.engine.checkpoint.archive import Archive
 from hal9mig.engine.checkpoint.orders import CheckpointOrder, Checkpoints
 from hal9mig.engine.system import System
-from hal9mig.engine.transfer import fence
 from hal9mig.ledger import instants, runs
 from tests.support import checkpoint_runs, servers
 from tests.support.checkpoint_runs import ALL, CONFIGURATION, LEARNING, METADATA, NEURONS, SESSIONS, Keeping
@@ -54,15 +52,6 @@ def keeping(prepared: Keeping) -> Iterator[Keeping]:
     for name in prepared.archive.names():
         if name != "one":
             prepared.archive.delete(name)
-
-
-def test_no_pair_is_taken_while_a_write_is_being_applied(keeping: Keeping) -> None:
-    """Its transaction might end between the two snapshots."""
-    system = keeping.driver.system
-    with contextlib.closing(system.hier()) as applying, applying.cursor() as cursor:
-        fence.hold(cursor, HIER)
-        with pytest.raises(errors.GateClosed, match="still applying"):
-            instant.take(system, list(system.registry.ordered()))
 
 
 class TestRoundTrip:

@@ -205,19 +205,14 @@ class TestCrashes:
         held = lease(session, run_id)
         names = ["worker 41@here", "worker 41@here", "worker 42@here", "worker 4@here"]
         opened = [psycopg2.connect(shared.stores.hier_url, application_name=f"hal9-migrate {name}") for name in names]
-        with session.begin():
-            # As if the process had noted it, which takes no number but its own session's.
-            session.execute(
-                "UPDATE hal9mig.batches SET backend_pid = %s WHERE run_id = %s AND seq = %s",
-                (opened[0].info.backend_pid, held.run_id, held.seq),
-            )
+        with (own := Session(opened[0])).begin():  # nobody may note another's number
+            batches.attach_backend(own, held, opened[0].info.backend_pid)
         run_out(session, run_id)
         batches.expire(ledger)
-        dead, alive = opened[:2], opened[2:]
-        for connection in dead:
+        for connection in opened[:2]:
             with pytest.raises(psycopg2.OperationalError), connection.cursor() as cursor:
                 cursor.execute("SELECT pg_sleep(60)")
-        for connection in alive:
+        for connection in opened[2:]:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         for connection in opened:

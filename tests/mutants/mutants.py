@@ -234,7 +234,7 @@ MUTANTS = (
         path="hal9mig/engine/checkpoint/instant.py",
         old="with contextlib.closing(_target(system, ruling)) as target, fence.closed(target, patience=PATIENCE):",
         new="with contextlib.closing(_target(system, ruling)):",
-        tests=["tests/integration/test_checkpoint.py::test_no_pair_is_taken_while_a_write_is_being_applied"],
+        tests=["tests/integration/restores/test_late_appliers.py::test_no_pair_is_taken_while_a_write_is_being_applied"],
     ),
     Mutant(
         rule="between the two swaps of a restore nothing is applied",

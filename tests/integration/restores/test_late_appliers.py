@@ -1,15 +1,17 @@
-"""Keys that were looked up before a restore are not applied after it: both stores are of another time then."""
+"""Appliers that have not ended yet: no checkpoint is taken before they have, and after a restore they apply nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Iterator
 
 import pytest
 
 from hal9mig import errors, model
+from hal9mig.engine.checkpoint import instant
 from hal9mig.engine.switch.switch import Switch
-from hal9mig.engine.transfer import follower
+from hal9mig.engine.transfer import fence, follower
 from hal9mig.engine.transfer.applier import Applier
 from tests.support import checkpoint_runs, servers
 from tests.support.checkpoint_runs import SESSIONS
@@ -88,3 +90,11 @@ def test_a_client_brings_over_only_what_still_waits(driver: Driver) -> None:
         write(driver, FLAT, "waits")
         assert applier.apply([key(driver)]).written == [key(driver)]
         assert held(driver) == ["waits", "waits"]
+
+
+def test_no_pair_is_taken_while_a_write_is_being_applied(driver: Driver) -> None:
+    """Its transaction might end between the two snapshots."""
+    with contextlib.closing(driver.system.hier()) as applying, applying.cursor() as cursor:
+        fence.hold(cursor, HIER)
+        with pytest.raises(errors.GateClosed, match="still applying"):
+            instant.take(driver.system, list(driver.system.registry.ordered()))
